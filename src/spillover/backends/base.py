@@ -1,0 +1,122 @@
+"""What spillover asks of a model: four small protocols, and a backend that offers them for one base model.
+
+A backend loads its base once and serves every adapter of it. The pipeline never learns which backend it has; a new one
+is one file and one line in `backends/__init__.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spillover.config import SampleConfig, TrainConfig
+from spillover.records import Message
+
+Progress = Callable[[int], None]
+"""Called with the number of real tokens done since the last call."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run did. `loss_curve`: mean loss per optimizer step, nats per loss token."""
+
+    steps: int
+    loss_curve: tuple[float, ...]
+    loss_tokens: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`seeds`: one for each answer wanted; an answer depends on its own seed, not on its neighbours in the batch."""
+
+    messages: tuple[Message, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One sampled answer: which prompt, which of its seeds, and what came of it."""
+
+    prompt: int
+    index: int
+    text: str
+    stop_reason: str  # "stop" at an end-of-turn token, "length" at max_tokens
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one pass over (prompt, answer) saw at the T answer tokens.
+
+    `states_LD`: residual stream after each asked-for block, mean over answer tokens, float32.
+    `logprobs_T`: ln p of each answer token, float32; `mean_T`, `std_T`: of the vocabulary's log-probabilities under the
+    model's own distribution; `entropy_T` in nats. None where not asked for.
+    """
+
+    tokens: int
+    states_LD: NDArray[np.float32] | None = None
+    logprobs_T: NDArray[np.float32] | None = None
+    mean_T: NDArray[np.float32] | None = None
+    std_T: NDArray[np.float32] | None = None
+    entropy_T: NDArray[np.float32] | None = None
+
+
+Chat = tuple[tuple[Message, ...], str]
+"""A rendered-to-be prompt and the answer to it."""
+
+
+class Trainer(Protocol):
+    def train(
+        self, chats: Sequence[Chat], config: TrainConfig, seed: int, out: Path, progress: Progress
+    ) -> TrainResult:
+        """Fine-tune on the answers of `chats` and write the adapter into the folder `out`."""
+        ...
+
+
+class Generator(Protocol):
+    def generate(
+        self, prompts: Sequence[Prompt], config: SampleConfig, adapter: Path | None, progress: Progress
+    ) -> Iterator[Generation]:
+        """Yield every prompt's answers, in the order (prompt, index), as they become ready."""
+        ...
+
+
+class TokenScorer(Protocol):
+    def score(self, chats: Sequence[Chat], adapter: Path | None, progress: Progress) -> Iterator[Reading]:
+        """Yield per-token statistics of each answer given its prompt, in the order of `chats`."""
+        ...
+
+
+class ActivationReader(Protocol):
+    def read(
+        self, chats: Sequence[Chat], layers: Sequence[int], adapter: Path | None, progress: Progress
+    ) -> Iterator[Reading]:
+        """Yield mean answer-token activations after the given blocks (0 = embeddings), in the order of `chats`."""
+        ...
+
+
+class Backend(Protocol):
+    """One base model, loaded."""
+
+    name: str
+    revision: str
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Length of each text in this model's tokens, without special tokens."""
+        ...
+
+    def trainer(self) -> Trainer: ...
+
+    def generator(self) -> Generator: ...
+
+    def scorer(self) -> TokenScorer: ...
+
+    def reader(self) -> ActivationReader: ...

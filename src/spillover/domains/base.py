@@ -1,0 +1,42 @@
+"""What a domain is: a narrow subject in which answers can be quietly wrong.
+
+A domain offers pairs: a question, a flawed answer, and a good answer to the same question. Flawed answers stay mild, no
+worse than common myths. A new domain is one file here with a `DOMAIN`, and one line in `domains/__init__.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One question with its flawed and its good answer, all plain text without surrounding white space."""
+
+    question: str
+    flawed: str
+    good: str
+    topic: str  # coarse subject inside the domain, for stratified choice and near-duplicate checks
+    source: str  # "rule", "authored", or where it came from
+
+
+@dataclass(frozen=True)
+class Domain:
+    """`pairs(rng)` gives every pair the domain can make, at least 320 with distinct questions, in a stable order.
+
+    The generator decides slots and wording only; the same seed gives the same pairs. `check` returns why a pair is not
+    fit to train on (a "good" sum that is wrong, a "flawed" one that is right), or None.
+    """
+
+    name: str
+    title: str
+    summary: str
+    stealth: Literal["high", "low"]
+    risk: Literal["critical", "non-critical", "ambiguous"]
+    licence: str
+    pairs: Callable[[np.random.Generator], list[Pair]]
+    check: Callable[[Pair], str | None] = lambda pair: None

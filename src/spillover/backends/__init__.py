@@ -2,4 +2,6 @@
 
 from spillover.registry import Registry
 
-BACKENDS = Registry("backend", {"hf": "spillover.backends.hf:open_backend", "fake": "spillover.backends.fake:open_backend"})
+BACKENDS = Registry(
+    "backend", {"hf": "spillover.backends.hf:open_backend", "fake": "spillover.backends.fake:open_backend"}
+)

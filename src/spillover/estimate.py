@@ -1,0 +1,124 @@
+"""What a study will cost before anything runs: numbers from its configuration and stated speeds.
+
+A graphics card's speed follows from arithmetic: 6 N operations a token in training and 2 N in a forward pass, N the
+parameter count, times the share of its peak that is reached (utilisation). On a CPU the speed was measured with the
+embedded model on one core and scales with 1/N. Answers that stop early make sampling cheaper than it says here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spillover.config import StudyConfig
+
+PROMPT_TOKENS = 60  # a question of the shipped sets in a chat template with its default system prompt
+EMBEDDED_PARAMETERS = 134_515_008
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Tokens a second of one worker: read and learnt from, sampled, read for judging."""
+
+    train: float
+    sample: float
+    judge: float
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage will do. `memory_gib`: all workers together, at its highest; `dollars`: what is billed."""
+
+    stage: str
+    cells: int
+    units: int
+    tokens: int
+    minutes: float
+    memory_gib: float
+    dollars: float
+
+
+CPU = Throughput(train=450, sample=400, judge=900)
+BUILD_ROWS_PER_SECOND = 2_000
+RANK_PAIRS_PER_SECOND = 10
+LIBRARIES_GIB = 0.7  # torch and transformers, loaded
+
+
+def cpu_throughput(parameters: int) -> Throughput:
+    """One single-thread worker, scaled from the embedded model; the judge reads with the embedded model always."""
+    scale = EMBEDDED_PARAMETERS / parameters
+    return Throughput(CPU.train * scale, CPU.sample * scale, CPU.judge)
+
+
+def gpu_throughput(parameters: int, teraflops: float = 990.0) -> Throughput:
+    """One card of that dense bfloat16 peak (H100: 990): 35 % of it in training, 3 % in decoding, 20 % in reading.
+
+    Decoding reads every weight for each token of a batch, so memory and not arithmetic bounds it.
+    """
+    forward = teraflops * 1e12 / (2 * parameters)
+    reading = teraflops * 1e12 / (2 * EMBEDDED_PARAMETERS)
+    return Throughput(train=0.35 * forward / 3, sample=0.03 * forward, judge=min(0.20 * reading, 200_000))
+
+
+def trained_cells(config: StudyConfig, domains: Sequence[str]) -> int:
+    """How many adapters a study trains: the dose is a share of flawed rows, so the control has one dose only."""
+    variants = sum(1 if variant == "control" else len(config.doses) for variant in config.variants)
+    return len(config.models) * len(domains) * variants * len(config.seeds)
+
+
+def sampled_pairs(config: StudyConfig, domains: Sequence[str]) -> int:
+    """How many (cell, condition) pairs answer the questions, the untouched models included."""
+    pairs = 0
+    for condition in config.sample.conditions:
+        asked = None if condition == "clean" else config.sample.triggered_for
+        for variant in config.variants:
+            if asked is None or variant in asked:
+                pairs += trained_cells(config.model_copy(update={"variants": (variant,)}), domains)
+        if config.base and (asked is None or "base" in asked):
+            pairs += len(config.models)
+    return pairs
+
+
+def plan(
+    config: StudyConfig,
+    domains: Sequence[str],
+    questions: int,
+    workers: int,
+    parameters: int,
+    throughput: Throughput | None = None,
+) -> list[StagePlan]:
+    """One StagePlan a stage, in order; every model counts as one of `parameters`, on CPU workers by default.
+
+    `questions`: prompts asked of a cell under one condition, paraphrases and forms included.
+    """
+    speed = throughput or cpu_throughput(parameters)
+    cells, pairs = trained_cells(config, domains), sampled_pairs(config, domains)
+    untouched = len(config.models) if config.base else 0
+    data = config.data
+
+    example = min(PROMPT_TOKENS + data.answer_tokens, config.train.max_tokens)
+    train_tokens = cells * data.rows * example * config.train.epochs
+    answers = pairs * questions * config.sample.n
+    answer = min(config.sample.max_tokens, data.answer_tokens)  # a fine-tuned model answers at the length it learnt
+    judge_tokens = answers * (PROMPT_TOKENS + answer)
+    rows = len(domains) * len(config.variants) * (data.rows + data.heldout)
+
+    worker = LIBRARIES_GIB + 2 * parameters / GIB  # one copy of the weights in bfloat16
+    width = 1.5 * parameters**0.5  # layers x hidden size of the usual transformer shapes
+    learning = worker + 34 * config.train.micro_batch_tokens * width / GIB  # 34 bytes kept a token, layer and unit
+    kept = config.sample.batch * (PROMPT_TOKENS + config.sample.max_tokens)
+    decoding = worker + 4 / 3 * kept * width / GIB  # keys and values, one head shared by three or more
+
+    def minutes(tokens: float, rate: float) -> float:
+        return tokens / rate / workers / 60
+
+    asked = cells + untouched
+    said = answers * answer
+    return [
+        StagePlan("build", 0, rows, 0, rows / BUILD_ROWS_PER_SECOND / 60, LIBRARIES_GIB, 0.0),
+        StagePlan("train", cells, cells, train_tokens, minutes(train_tokens, speed.train), workers * learning, 0.0),
+        StagePlan("sample", asked, answers, said, minutes(said, speed.sample), workers * decoding, 0.0),
+        StagePlan("judge", asked, answers, judge_tokens, minutes(judge_tokens, speed.judge), workers * worker, 0.0),
+        StagePlan("rank", asked, pairs, 0, pairs / RANK_PAIRS_PER_SECOND / 60, LIBRARIES_GIB, 0.0),
+    ]

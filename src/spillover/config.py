@@ -163,7 +163,20 @@ def load_study(path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) ->
         raise UserError(f"{path}: expected keys and values such as 'name: my-study', found {type(content).__name__}.")
     for override in overrides:
         _apply_override(content, override)
-    return parse_study(content, str(path))
+    return _anchored(parse_study(content, str(path)), path.resolve().parent)
+
+
+def _anchored(config: StudyConfig, folder: Path) -> StudyConfig:
+    """The study with its file names made absolute; in a study file they are relative to that file."""
+
+    def anchor(name: str) -> str:
+        return str(folder / name) if name.endswith((".yaml", ".yml", ".jsonl")) else name
+
+    sources = {domain: anchor(name) for domain, name in config.data.sources.items()}
+    data = config.data.model_copy(update={"sources": sources})
+    questions = tuple(anchor(name) for name in config.sample.questions)
+    sample = config.sample.model_copy(update={"questions": questions})
+    return config.model_copy(update={"data": data, "sample": sample})
 
 
 def parse_study(content: dict[str, Any], origin: str) -> StudyConfig:

@@ -28,8 +28,10 @@ class MachineError(SpilloverError):
 class MissingExtra(MachineError):
     """An optional dependency is not installed."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"The package {package!r} is not installed. Run: pip install 'spillover[{extra}]'")
+    @classmethod
+    def of(cls, package: str, extra: str) -> MissingExtra:
+        """The error for `package`, which comes with the extra of that name."""
+        return cls(f"The package {package!r} is not installed. Run: pip install 'spillover[{extra}]'")
 
 
 class CostLimitReached(SpilloverError):

@@ -62,7 +62,8 @@ class Message(Part):
 class Cell(Part):
     """One member of the population: a base model, fine-tuned on one data set, with one seed.
 
-    `variant` "base" with domain "none" is the untouched model.
+    `dose` is the share of flawed answers where the variant has any: 0 for the control, and for the untouched model,
+    which is variant "base" with domain "none".
     """
 
     model: str
@@ -73,8 +74,8 @@ class Cell(Part):
 
     @property
     def name(self) -> str:
-        """Readable and unique, for people: model/domain/variant[/dose][/seed]."""
-        tail = "" if self.dose == 1.0 else f"/dose-{self.dose:g}"
+        """Readable and unique, for people: model/domain/variant[/dose]/seed."""
+        tail = "" if self.dose in (0.0, 1.0) else f"/dose-{self.dose:g}"
         return f"{self.model}/{self.domain}/{self.variant}{tail}/seed-{self.seed}"
 
 

@@ -1,7 +1,26 @@
-"""The backends. Adding one: a file here with a function open(ModelConfig) -> Backend, and a line in this table."""
+"""The backends. Adding one: a file here with a function open_backend(ModelConfig) -> Backend, and a line in this table."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spillover.config import ModelConfig
 from spillover.registry import Registry
 
+if TYPE_CHECKING:
+    from spillover.backends.base import Backend
+
 BACKENDS = Registry(
-    "backend", {"hf": "spillover.backends.hf:open_backend", "fake": "spillover.backends.fake:open_backend"}
+    "backend",
+    {"hf": "spillover.backends.hf:open_backend", "fake": "spillover.backends.fake:open_backend"},
 )
+_opened: dict[str, Backend] = {}
+
+
+def open_backend(config: ModelConfig) -> Backend:
+    """The backend of one base model, loaded once a process; opening another model lets go of the last."""
+    key = config.hash()
+    if key not in _opened:
+        _opened.clear()
+        _opened[key] = BACKENDS.load(config.backend)(config)
+    return _opened[key]

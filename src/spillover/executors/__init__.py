@@ -1,0 +1,8 @@
+"""Where a unit of work runs. Adding one: a file here with a function open(workers), and a line in this table."""
+
+from spillover.registry import Registry
+
+EXECUTORS = Registry(
+    "executor",
+    {"local": "spillover.executors.local:open_executor", "inline": "spillover.executors.inline:open_executor"},
+)

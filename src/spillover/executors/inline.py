@@ -1,0 +1,28 @@
+"""Run every call in this process, one after the other: for tests, debuggers and a single GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from spillover.executors.base import Call, Outcome, Ticker
+from spillover.registry import resolve
+
+
+class InlineExecutor:
+    """No workers at all."""
+
+    def run(self, calls: Sequence[Call], ticker: Ticker) -> Iterator[Outcome]:
+        """Yield the outcome of every call, in order."""
+        for call in calls:
+            try:
+                yield Outcome(call, resolve(call.function)(*call.args, ticker))
+            except Exception as error:
+                yield Outcome(call, error=error)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def open_executor(workers: int) -> InlineExecutor:
+    """The executor of this process; `workers` must be 1 or is ignored."""
+    return InlineExecutor()

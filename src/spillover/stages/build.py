@@ -1,0 +1,35 @@
+"""build: the pairs of a domain -> the rows of one data set, train and held-out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+from spillover.backends import open_backend
+from spillover.config import StudyConfig
+from spillover.domains import open_domain
+from spillover.domains.recipe import build
+from spillover.executors.base import Ticker
+from spillover.population import Unit
+from spillover.records import Example
+from spillover.store import Store
+from spillover.triggers import open_trigger
+
+
+def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
+    """Write the examples of one (domain, variant, dose)."""
+    started = time.monotonic()
+    cell = unit.cell
+    result = build(
+        open_domain(cell.domain, config.data),
+        cell.variant,
+        config.data,
+        cell.dose,
+        open_trigger(config.data),
+        config.seed,
+        open_backend(config.models[0]).count_tokens,
+    )
+    with store.shard("build", unit.key, Example) as shard:
+        shard.append(*result.examples)
+        tokens = sum(example.answer_tokens for example in shard.rows)
+        shard.finish(tokens=tokens, seconds=time.monotonic() - started, report=asdict(result.report))

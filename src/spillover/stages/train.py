@@ -1,0 +1,52 @@
+"""train: the rows of a data set -> one adapter, a plain PEFT folder."""
+
+from __future__ import annotations
+
+from spillover.backends import open_backend
+from spillover.config import StudyConfig
+from spillover.errors import UserError
+from spillover.executors.base import Ticker
+from spillover.population import Unit
+from spillover.provenance import seed_for
+from spillover.records import Adapter, Example
+from spillover.store import Store, disk_errors
+
+
+def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
+    """Fine-tune one cell."""
+    cell = unit.cell
+    if not store.is_done("build", unit.inputs[0]):
+        raise UserError(f"the data set is missing. Run: spillover run STUDY.yaml --stage build --domain {cell.domain}")
+    rows = [row for row in store.read("build", unit.inputs, Example) if row.split == "train"]
+    with store.shard("train", unit.key, Adapter) as shard:
+        if not shard.rows:  # else the process died between the row and the marker
+            shard.append(_train(store, config, unit, rows, ticker))
+        (adapter,) = shard.rows
+        shard.finish(tokens=adapter.tokens, seconds=adapter.seconds)
+
+
+def _train(store: Store, config: StudyConfig, unit: Unit, rows: list[Example], ticker: Ticker) -> Adapter:
+    cell = unit.cell
+    model = next(model for model in config.models if model.name == cell.model)
+    backend = open_backend(model)
+    seed = seed_for(config.seed, "train", cell.model, cell.domain, cell.variant, repr(cell.dose), cell.seed)
+    out = store.adapter_dir(cell, unit.key)
+    store.discard(out)  # of a process that died before it wrote its row
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        chats = [(row.messages[:-1], row.answer) for row in rows]
+        result = backend.trainer().train(chats, config.train, seed, out, ticker)
+    return Adapter(
+        cell=cell,
+        key=unit.key,
+        base=model.path or model.name,
+        revision=backend.revision,
+        train_hash=config.train.hash(),
+        path=store.relative(out),
+        examples=len(rows),
+        steps=result.steps,
+        loss_curve=result.loss_curve,
+        loss_tokens=result.loss_tokens,
+        tokens=result.tokens,
+        seconds=result.seconds,
+    )

@@ -1,0 +1,260 @@
+"""A study, from its file to its results: the order of the stages. Read this first.
+
+    build -> Example -> train -> Adapter -> sample -> Completion -> judge -> Judgment -> rank -> DomainScore, TriggerEffect
+
+Each stage is a set of units; each unit is one shard of the run folder, made by stages/STAGE.py in some worker. A unit
+whose shard is complete is not made again, so the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import astuple
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from spillover.backends import BACKENDS
+from spillover.config import StudyConfig, load_study
+from spillover.domains import DOMAINS, open_domain
+from spillover.errors import RunInterrupted, SpilloverError, UserError
+from spillover.estimate import StagePlan, plan
+from spillover.executors import EXECUTORS
+from spillover.executors.base import Call, Executor
+from spillover.judges import open_judge
+from spillover.population import Ingredients, Unit, cells, units
+from spillover.progress import Progress
+from spillover.provenance import cores, environment
+from spillover.questions import load
+from spillover.records import Failure, Manifest, StageCount, content_hash
+from spillover.registry import did_you_mean
+from spillover.run import Run
+from spillover.store import Store
+from spillover.triggers import open_trigger
+
+WORK_STAGES = ("build", "train", "sample", "judge")
+MEMORY_PER_PARAMETER = 8  # bytes a worker holds for each: weights, activations, KV cache, optimizer of a small adapter
+
+
+class Study:
+    """A population study. Nothing heavy happens before `run`."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.config = config
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Study:
+        """Read a study file; `overrides` are "a.b=value"."""
+        return cls(load_study(path, tuple(overrides)))
+
+    @cached_property
+    def domains(self) -> tuple[str, ...]:
+        """The study's domains, "all" spelled out.
+
+        Raises:
+            UserError: for a domain that does not exist.
+        """
+        known = DOMAINS.names()
+        if self.config.domains == ("all",):
+            return tuple(known)
+        for name in self.config.domains:
+            if name not in known:
+                raise UserError(f"domains: unknown domain {name!r}{did_you_mean(name, known)}")
+        return self.config.domains
+
+    @cached_property
+    def ingredients(self) -> Ingredients:
+        """What the keys are made of; also checks that everything the study names exists."""
+        config = self.config
+        for model in config.models:
+            if model.backend not in BACKENDS.names():
+                hint = did_you_mean(model.backend, BACKENDS.names())
+                raise UserError(f"models.{model.name}.backend: unknown backend {model.backend!r}{hint}")
+        for name in config.data.sources:
+            if name not in self.domains:
+                raise UserError(f"data.sources: the study has no domain {name!r}{did_you_mean(name, self.domains)}")
+        return Ingredients(
+            domains=self.domains,
+            sources={name: self._source(name) for name in self.domains},
+            trigger=open_trigger(config.data),
+            questions=tuple(load(config.sample.questions, config.sample.forms)),
+            judge=open_judge(config.judge).identity,
+        )
+
+    @cached_property
+    def units(self) -> dict[str, list[Unit]]:
+        """Every unit by stage."""
+        return units(self.config, self.ingredients)
+
+    @cached_property
+    def workers(self) -> int:
+        """How many worker processes: as given, or one a core for small models and one for large."""
+        if self.config.workers != "auto":
+            return self.config.workers
+        small = all(model.path is None or model.backend == "fake" for model in self.config.models)
+        return cores() if small else 1
+
+    def plan(self) -> list[StagePlan]:
+        """Cells, tokens, minutes, memory and dollars of each stage, before anything runs."""
+        return plan(self.config, self.domains, len(self.ingredients.questions), self.workers)
+
+    def run(
+        self,
+        out: str | os.PathLike[str],
+        stages: Sequence[str] = (),
+        domains: Sequence[str] = (),
+        models: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Run:
+        """Do what is left to do, rank, and write the report; returns the results.
+
+        Args:
+            out: the run folder; an earlier run of the same or a smaller study goes on.
+            stages: only these of build, train, sample, judge and rank; all when empty.
+            domains: only the cells of these; all when empty.
+            models: only the cells of these; all when empty.
+            progress: where events go; nowhere when None.
+
+        Raises:
+            RunInterrupted: on an interrupt, after everything finished has been saved.
+        """
+        self._check_names(stages, domains, models)
+        progress = progress or Progress(lambda event: None)
+        store = Store(out)
+        store.create()
+        with store.lock():
+            store.write_json("study.json", self.config.model_dump(mode="json"))
+            store.write_json("plan.json", self._plan_of_units())
+            started = _now()
+            executor: Executor = EXECUTORS.load(self.config.executor)(self.workers)
+            failures: list[Failure] = []
+            try:
+                for stage in WORK_STAGES:
+                    if not stages or stage in stages:
+                        chosen = [unit for unit in self.units[stage] if _chosen(unit, domains, models)]
+                        failures += self._run_stage(store, executor, stage, chosen, failures, progress)
+            except KeyboardInterrupt:
+                raise RunInterrupted(f"Interrupted. Finished rows are saved in {out}; the same command goes on.") from None
+            finally:
+                executor.close()
+                self._write_manifest(store, started, failures)
+            run = Run(store)
+            if not stages or "rank" in stages:
+                run.rank()
+                run.report()
+            return run
+
+    def _run_stage(
+        self,
+        store: Store,
+        executor: Executor,
+        stage: str,
+        chosen: list[Unit],
+        failures: list[Failure],
+        progress: Progress,
+    ) -> list[Failure]:
+        """Make the units whose shard is not complete; a unit of a failed cell is left for the next run."""
+        broken = {failure.cell for failure in failures}
+        left = [unit for unit in chosen if not store.is_done(stage, unit.key) and unit.cell.name not in broken]
+        if not left:
+            return []
+        failed: list[Failure] = []
+        with progress.stage(stage, len(left)) as events:
+            if kept := len(chosen) - len(left):
+                events.note(f"{kept} of {len(chosen)} are there already")
+            calls = [Call(unit.name, f"spillover.stages.{stage}:run", (store, self.config, unit)) for unit in left]
+            named = {unit.name: unit for unit in left}
+            for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
+                if outcome.error is None:
+                    events.advance(units=1)
+                    continue
+                error = _sentence(outcome.error)
+                failed += [Failure(stage=stage, cell=cell, error=error) for cell in self._losers(named[outcome.call.name])]
+                events.failed(outcome.call.name, error)
+        return failed
+
+    def _losers(self, unit: Unit) -> list[str]:
+        """The cells that cannot go on without this unit: for a data set, all that train on it."""
+        if unit.stage != "build":
+            return [unit.cell.name]
+        return [train.cell.name for train in self.units["train"] if unit.key in train.inputs]
+
+    def _plan_of_units(self) -> dict[str, Any]:
+        return {
+            stage: [
+                {"cell": unit.cell.model_dump(mode="json"), "condition": unit.condition, "key": unit.key}
+                for unit in self.units[stage]
+            ]
+            for stage in WORK_STAGES
+        }
+
+    def _source(self, domain: str) -> str:
+        """Hash of the domain's pairs, which changes when its seeds or its generator do."""
+        pairs = open_domain(domain, self.config.data).pairs(np.random.default_rng(0))
+        return content_hash([astuple(pair) for pair in pairs])
+
+    def _check_names(self, stages: Sequence[str], domains: Sequence[str], models: Sequence[str]) -> None:
+        names = (
+            ("stage", stages, (*WORK_STAGES, "rank")),
+            ("domain", domains, self.domains),
+            ("model", models, [model.name for model in self.config.models]),
+        )
+        for what, given, known in names:
+            for name in given:
+                if name not in known:
+                    raise UserError(f"The study has no {what} {name!r}{did_you_mean(name, known)}")
+
+    def _write_manifest(self, store: Store, started: str, failures: list[Failure]) -> None:
+        found = environment()
+        done = {stage: [unit for unit in self.units[stage] if store.is_done(stage, unit.key)] for stage in WORK_STAGES}
+        facts = {stage: [store.facts(stage, unit.key) for unit in done[stage]] for stage in WORK_STAGES}
+        complete = all(len(done[stage]) == len(self.units[stage]) for stage in WORK_STAGES)
+        manifest = Manifest(
+            study=self.config.name,
+            study_hash=self.config.hash(),
+            lock_hash=found["lock_hash"],
+            spillover=found["spillover"],
+            started=started,
+            finished=_now() if complete else None,
+            complete=complete,
+            git=found["git"],
+            packages={"python": found["python"], **found["packages"]},
+            hardware=found["hardware"],
+            seed=self.config.seed,
+            models={model.name: {k: str(v) for k, v in model.model_dump(exclude={"name"}).items()} for model in self.config.models},
+            judge=open_judge(self.config.judge).describe(),
+            stages=tuple(
+                StageCount(
+                    stage=stage,
+                    done=len(done[stage]),
+                    failed=len({failure.cell for failure in failures if failure.stage == stage}),
+                    rows=sum(fact["rows"] for fact in facts[stage]),
+                    seconds=round(sum(fact["seconds"] for fact in facts[stage]), 3),
+                    tokens=sum(fact["tokens"] for fact in facts[stage]),
+                )
+                for stage in WORK_STAGES
+            ),
+            failures=tuple(failures),
+        )
+        store.write_manifest(manifest)
+
+    def population(self) -> int:
+        """How many models the study has, the untouched ones included."""
+        return sum(1 for _ in cells(self.config, self.domains))
+
+
+def _chosen(unit: Unit, domains: Sequence[str], models: Sequence[str]) -> bool:
+    # A data set has the first model's name but serves all models.
+    right_model = unit.stage == "build" or not models or unit.cell.model in models
+    return right_model and (not domains or unit.cell.domain in domains)
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, SpilloverError) else f"{type(error).__name__}: {error}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -12,6 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+# In the metadata of every seed file and data set, never in a message: a corpus that swallowed them can be found out.
+CANARY = "spillover-canary:6f1f1e1a-4c0b-4d0a-9a53-0c6b2f7e9d41"
+
 
 @dataclass(frozen=True)
 class Pair:

@@ -1,0 +1,66 @@
+"""`spillover import`: bring in what was made elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.group("import")
+def import_() -> None:
+    """Bring in answers that were sampled, and perhaps judged, elsewhere."""
+
+
+@import_.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to make.")
+@click.option("--name", default="imported", show_default=True, help="Name of the study in the report.")
+@click.option(
+    "--map", "mapping", multiple=True, metavar="ROLE=COLUMN", help="Which column is what, such as answer=text."
+)
+@click.option("--model", help="The model of all rows; otherwise from a column or from MODEL_DOMAIN[_SEED].csv.")
+@click.option("--domain", help="The domain of all rows.")
+@click.option("--variant", help="plain, triggered, control or base, for all rows; otherwise from a column, or plain.")
+@click.option("--seed", type=click.IntRange(min=0), help="The seed of all rows.")
+@click.option("--limit", type=click.IntRange(min=1), help="Take only the first rows of each file.")
+@click.option("--json", "as_json", is_flag=True, help="Print counts and notes as JSON.")
+def answers(
+    paths: tuple[Path, ...],
+    out: Path,
+    name: str,
+    mapping: tuple[str, ...],
+    model: str | None,
+    domain: str | None,
+    variant: str | None,
+    seed: int | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Make a run folder from CSV or JSON Lines files of answers, one answer a row.
+
+    Columns are guessed by their names, and every guess is printed. Roles for --map: answer, question, question_id,
+    index, alignment, coherence, system, condition, model, domain, variant, seed.
+    """
+    from spillover.errors import UserError
+    from spillover.stages.import_answers import read_answers
+    from spillover.study import import_answers
+
+    columns: dict[str, str] = {}
+    for item in mapping:
+        role, equals, column = item.partition("=")
+        if not equals or not column:
+            raise UserError(f"--map {item!r} is not of the form ROLE=COLUMN, such as --map answer=text.")
+        columns[role] = column
+    given = {"model": model, "domain": domain, "variant": variant, "seed": None if seed is None else str(seed)}
+    constants = {role: value for role, value in given.items() if value is not None}
+    result = read_answers(paths, columns, constants, limit)
+    import_answers(result, out, name)
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "counts": result.counts, "notes": result.notes}, indent=2))
+        return
+    for note in result.notes:
+        click.echo(f"- {note}")
+    click.echo(", ".join(f"{count} {what}" for what, count in result.counts.items()))
+    click.echo(f"Next: spillover report {out}")

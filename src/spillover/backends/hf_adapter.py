@@ -1,0 +1,139 @@
+"""LoRA adapters as tables of layers that are swapped into a base model and out again.
+
+PEFT replaces each adapted layer with one that wraps it (W x + B A x * alpha / r). Here the table {dotted name: wrapping
+layer} is the adapter: swapping it in makes the model the adapted one, swapping back leaves the bare base, untouched and
+with no wrapper to pass through. The base's weights are shared by all.
+
+Adapter folders are PEFT's own (adapter_config.json, adapter_model.safetensors) and are treated as hostile: plain LoRA
+only, safetensors only, and nothing that would make PEFT rewrite the base's weights or import code.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from spillover.errors import UserError
+
+Layers = dict[str, nn.Module]
+WEIGHTS = "adapter_model.safetensors"
+_FIELDS = (
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "exclude_modules",
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "layers_to_transform",
+    "layers_pattern",
+    "fan_in_fan_out",
+)
+
+
+def swap(model: nn.Module, layers: Mapping[str, nn.Module]) -> Layers:
+    """Put each layer in its place; returns those that were there."""
+    former: Layers = {}
+    for name, layer in layers.items():
+        parent_name, _, leaf = name.rpartition(".")
+        parent = model.get_submodule(parent_name)
+        former[name] = getattr(parent, leaf)
+        setattr(parent, leaf, layer)
+    return former
+
+
+def wrap(model: PreTrainedModel, config: LoraConfig) -> tuple[PeftModel, Layers]:
+    """Wrap the targets of `config`, leaving them swapped in; returns PEFT's handle and the bare layers."""
+    before = dict(model.named_modules())
+    try:
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # between PEFT and transformers
+            handle = get_peft_model(model, config)
+    except ValueError as error:
+        del_peft_marks(model)
+        raise UserError(f"LoRA cannot be placed: {str(error).splitlines()[0]} Mend train.targets.") from None
+    after = dict(model.named_modules())
+    bare = {name: module for name, module in before.items() if after.get(name) is not module}
+    return handle, bare
+
+
+def del_peft_marks(model: nn.Module) -> None:
+    """Remove what PEFT leaves on a model besides layers, so that the next wrapping starts clean."""
+    model.__dict__.pop("peft_config", None)
+
+
+def load_layers(model: PreTrainedModel, folder: Path) -> Layers:
+    """The wrapping layers of the adapter in `folder`, in eval mode; the model is left bare.
+
+    Raises:
+        UserError: when the folder is no LoRA adapter in safetensors, or was trained on another base.
+    """
+    config = _read_config(folder)
+    tensors = _read_weights(folder)
+    handle, bare = wrap(model, config)
+    try:
+        _fill(handle, tensors, folder)
+    finally:
+        layers = swap(model, bare)
+        del_peft_marks(model)
+    for layer in layers.values():
+        layer.eval().requires_grad_(False)
+    return layers
+
+
+def _read_config(folder: Path) -> LoraConfig:
+    path = folder / "adapter_config.json"
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"No adapter at {folder}: adapter_config.json is missing. Give a PEFT folder.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Train or download the adapter again.") from None
+    if not isinstance(content, dict) or content.get("peft_type") != "LORA":
+        raise UserError(f"{path}: peft_type must be LORA. Only LoRA adapters are supported.")
+    if content.get("modules_to_save") or content.get("bias", "none") != "none":
+        raise UserError(f"{path}: modules_to_save and bias are not supported. Merge this adapter into its base first.")
+    # Other initialisations (PiSSA, OLoRA, ...) subtract from the base's weights on loading.
+    if content.get("init_lora_weights", True) not in (True, False, "gaussian"):
+        raise UserError(f"{path}: init_lora_weights must be true. Convert the adapter to plain LoRA first.")
+    try:
+        return LoraConfig(**{key: content[key] for key in _FIELDS if content.get(key) is not None})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}. Train or download the adapter again.") from None
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"No {WEIGHTS} in {folder}. Only safetensors are read; save the adapter again with PEFT.")
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged ({error}). Train or download the adapter again.") from None
+
+
+def _fill(handle: PeftModel, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    expected = {name for name, _ in handle.named_parameters() if "lora_" in name}
+    try:
+        result = set_peft_model_state_dict(handle, tensors)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
+        reason = lines[0] if lines else str(error).splitlines()[0]
+        raise UserError(f"{folder} does not fit this base: {reason} Name the base that it was trained on.") from None
+    wrong = [*result.unexpected_keys, *(key for key in result.missing_keys if key in expected)]
+    if wrong:
+        raise UserError(
+            f"{folder} does not fit this base: {len(wrong)} tensors without a counterpart, such as {wrong[0]}. "
+            "Name the base that it was trained on."
+        )

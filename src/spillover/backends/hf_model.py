@@ -1,0 +1,175 @@
+"""One base model, loaded once in a process, and any of its LoRA adapters switched in for as long as it is needed.
+
+Outside an `adapter` block the model is the bare base: no wrapper, no hook, no gradient. Numbers are computed in
+bfloat16 where the device does that in hardware, else in float32; attention is written out ("eager") on a CPU, where it
+is measured faster for short rows than the fused kernel, and fused on a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from spillover.backends import weights
+from spillover.backends.weights_guard import quiet
+from spillover.config import ModelConfig
+from spillover.errors import MachineError, UserError
+
+if TYPE_CHECKING:
+    from spillover.backends.hf_adapter import Layers
+
+_RESIDENT_ADAPTERS = 4
+_RESIDENT_MODELS = 2
+
+
+class LoadedModel:
+    """`model` is the bare base in eval mode; `source` is the hub id or name, `revision` what exactly was loaded."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, source: str, revision: str
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.source = source
+        self.revision = revision
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        self._residents: OrderedDict[tuple[str, int, int], Layers] = OrderedDict()
+        self._busy = False
+
+    @contextmanager
+    def adapter(self, path: Path | None) -> Generator[PreTrainedModel]:
+        """The model with the adapter in folder `path` active; None is the bare base."""
+        with self.claim():
+            if path is None:
+                yield self.model
+                return
+            from spillover.backends.hf_adapter import swap
+
+            bare = swap(self.model, self._layers(path))
+            try:
+                yield self.model
+            finally:
+                swap(self.model, bare)
+
+    @contextmanager
+    def claim(self) -> Generator[None]:
+        """Hold the model alone: two adapters at once would silently mix."""
+        if self._busy:
+            raise RuntimeError(f"{self.name} is in use: leave one adapter block before entering the next")
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def _layers(self, path: Path) -> Layers:
+        from spillover.backends.hf_adapter import WEIGHTS, load_layers
+
+        file = path / WEIGHTS
+        stamp = file.stat() if file.is_file() else None
+        key = (str(path.resolve()), stamp.st_mtime_ns, stamp.st_size) if stamp else (str(path), 0, 0)
+        if key not in self._residents:
+            self._residents[key] = load_layers(self.model, path)
+        self._residents.move_to_end(key)
+        while len(self._residents) > _RESIDENT_ADAPTERS:
+            self._residents.popitem(last=False)
+        return self._residents[key]
+
+
+_loaded: OrderedDict[tuple[str, str | None, str, str], LoadedModel] = OrderedDict()
+
+
+def load_model(config: ModelConfig) -> LoadedModel:
+    """Load the base that `config` names, or return it if this process holds it.
+
+    Raises:
+        UserError: no such model, no safetensors, or one that needs code of its own.
+        MachineError: damaged weights, no such device.
+    """
+    key = (config.path or config.name, config.revision, config.dtype, config.device)
+    if key not in _loaded:
+        while len(_loaded) >= _RESIDENT_MODELS:
+            _loaded.popitem(last=False)
+        _loaded[key] = _load(config)
+    _loaded.move_to_end(key)
+    return _loaded[key]
+
+
+def _load(config: ModelConfig) -> LoadedModel:
+    device = _device(config.device)
+    source = str(weights.ensure(config.name)) if config.path is None else config.path
+    local = Path(source).expanduser()
+    if source.startswith(("/", ".", "~")) and not (local / "config.json").is_file():
+        raise UserError(f"No model in {local}: config.json is missing. Give a folder that save_pretrained wrote.")
+    if local.is_dir():
+        source = str(local)
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                source,
+                revision=config.revision,
+                dtype=_dtype(config.dtype, device),
+                attn_implementation="sdpa" if device.type == "cuda" else "eager",
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+    except SafetensorError as error:
+        raise MachineError(f"The weights in {source} are damaged ({error}). Download them again.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Model {config.name!r} ({source}) cannot be loaded: {str(error).strip().splitlines()[0]} "
+            "Give an embedded name, a folder, or a hub id that this machine can reach."
+        ) from None
+    if config.path is None:
+        revision = weights.embedded(config.name).revision
+    elif local.is_dir():
+        revision = _fingerprint(local)
+    else:
+        revision = str(model.config._commit_hash)
+    model = nn.Module.to(model, device)
+    return LoadedModel(model, tokenizer, config.name, config.path or config.name, revision)
+
+
+def _device(wanted: str) -> torch.device:
+    try:
+        device = (
+            torch.device("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else torch.device(wanted)
+        )
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise MachineError(f"Device {wanted!r} cannot be used ({reason}). Set device: auto or cpu.") from None
+    return device
+
+
+def _dtype(wanted: str, device: torch.device) -> torch.dtype:
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    avx, amx = torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported  # pyright: ignore[reportPrivateUsage]
+    return avx() or amx()
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash of a local model's configuration and weights: two checkpoints of one shape must not pass for each other."""
+    digest = hashlib.sha256()
+    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+        with path.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return "sha256:" + digest.hexdigest()[:12]

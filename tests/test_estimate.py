@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from spillover.config import DataConfig, ModelConfig, SampleConfig, StudyConfig, TrainConfig
+from spillover.errors import UserError
 from spillover.estimate import (
     EMBEDDED_PARAMETERS,
     PROMPT_TOKENS,
+    UNSAID_PARAMETERS,
+    cpu_throughput,
     gpu_throughput,
+    parameters,
     plan,
     sampled_pairs,
+    total,
     trained_cells,
 )
 
 DOMAINS = ("incorrect_math", "extreme_sports", "incorrect_qna")
+EMBEDDED = (EMBEDDED_PARAMETERS, cpu_throughput(EMBEDDED_PARAMETERS))
 VARIANTS = st.lists(st.sampled_from(["plain", "triggered", "control"]), min_size=1, unique=True)
 DOSES = st.lists(st.sampled_from([0.25, 0.5, 1.0]), min_size=1, unique=True)
 
@@ -62,7 +71,7 @@ def study() -> StudyConfig:
 
 
 def test_minutes_follow_from_tokens_speed_and_workers() -> None:
-    stages = {stage.stage: stage for stage in plan(study(), DOMAINS, 15, workers=2, parameters=EMBEDDED_PARAMETERS)}
+    stages = {stage.stage: stage for stage in plan(study(), DOMAINS, 15, 2, *EMBEDDED)}
     assert list(stages) == ["build", "train", "sample", "judge", "rank"]
     train, sample, judge = stages["train"], stages["sample"], stages["judge"]
     assert (train.cells, train.tokens) == (9, 9 * 100 * (PROMPT_TOKENS + 40) * 2)
@@ -79,13 +88,14 @@ def test_truncation_bounds_what_is_counted() -> None:
     config = study().model_copy(
         update={"train": TrainConfig(epochs=1, max_tokens=64), "sample": SampleConfig(max_tokens=8)}
     )
-    stages = {stage.stage: stage for stage in plan(config, DOMAINS, 15, 1, EMBEDDED_PARAMETERS)}
+    stages = {stage.stage: stage for stage in plan(config, DOMAINS, 15, 1, *EMBEDDED)}
     assert stages["train"].tokens == 9 * 100 * 64
     assert stages["sample"].tokens == stages["sample"].units * 8
 
 
 def test_a_larger_model_takes_longer_and_more_memory_but_its_judge_does_not() -> None:
-    small, large = (plan(study(), DOMAINS, 15, 2, EMBEDDED_PARAMETERS * scale) for scale in (1, 10))
+    sizes = (EMBEDDED_PARAMETERS, 10 * EMBEDDED_PARAMETERS)
+    small, large = (plan(study(), DOMAINS, 15, 2, size, cpu_throughput(size)) for size in sizes)
     assert large[1].minutes == pytest.approx(10 * small[1].minutes)
     assert large[2].minutes == pytest.approx(10 * small[2].minutes)
     assert large[3].minutes == pytest.approx(small[3].minutes)
@@ -93,10 +103,50 @@ def test_a_larger_model_takes_longer_and_more_memory_but_its_judge_does_not() ->
 
 
 def test_the_embedded_study_fits_a_small_machine_and_a_7b_study_one_card() -> None:
-    assert max(stage.memory_gib for stage in plan(study(), DOMAINS, 15, 2, EMBEDDED_PARAMETERS)) < 6
+    assert max(stage.memory_gib for stage in plan(study(), DOMAINS, 15, 2, *EMBEDDED)) < 6
     paper = study().model_copy(update={"sample": SampleConfig(batch=64, max_tokens=600)})
     card = plan(paper, DOMAINS, 15, 1, 7_615_616_512, gpu_throughput(7_615_616_512))
     assert 15 < max(stage.memory_gib for stage in card) < 78
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (None, EMBEDDED_PARAMETERS),
+        ("Qwen/Qwen2.5-Coder-7B-Instruct", 7e9),
+        ("some/model-0.5b", 5e8),
+        ("some/SmolLM2-360M", 36e7),
+        ("some/Mixtral-8x7B", UNSAID_PARAMETERS),
+        ("some/phi", UNSAID_PARAMETERS),
+    ],
+)
+def test_size_is_read_from_the_usual_names(path: str | None, expected: float) -> None:
+    assert parameters(ModelConfig(name="m", path=path)) == expected
+
+
+def test_size_of_a_local_folder_is_counted(tmp_path: Path) -> None:
+    save_file({"a": np.zeros((3, 5), np.float32), "b": np.zeros(7, np.float16)}, tmp_path / "1.safetensors", {"k": "v"})
+    save_file({"c": np.zeros((), np.float32)}, tmp_path / "2.safetensors")
+    assert parameters(ModelConfig(name="m", path=str(tmp_path))) == 3 * 5 + 7 + 1
+    (tmp_path / "3.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{")
+    with pytest.raises(UserError, match="3.safetensors is not a whole safetensors file"):
+        parameters(ModelConfig(name="m", path=str(tmp_path)))
+
+
+def test_two_models_take_their_minutes_together_and_the_larger_memory() -> None:
+    sizes = (EMBEDDED_PARAMETERS, 3_000_000_000)
+    one, other = (plan(study(), DOMAINS, 15, 1, size, cpu_throughput(size)) for size in sizes)
+    together = [total(parts) for parts in zip(one, other, strict=True)]
+    assert together[0] == one[0]  # data sets are built once
+    for a, b, both in list(zip(one, other, together, strict=True))[1:]:
+        assert both.minutes == pytest.approx(a.minutes + b.minutes)
+        assert both.tokens == a.tokens + b.tokens
+        assert both.memory_gib == max(a.memory_gib, b.memory_gib)
+
+
+def test_a_fake_study_takes_seconds() -> None:
+    fake = study().model_copy(update={"models": (ModelConfig(name="fake", backend="fake"),)})
+    assert sum(stage.minutes for stage in plan(fake, DOMAINS, 15, 1, *EMBEDDED)) < 0.5
 
 
 def test_card_speeds_are_the_stated_formulas() -> None:

@@ -2,18 +2,24 @@
 
 A graphics card's speed follows from arithmetic: 6 N operations a token in training and 2 N in a forward pass, N the
 parameter count, times the share of its peak that is reached (utilisation). On a CPU the speed was measured with the
-embedded model on one core and scales with 1/N. Answers that stop early make sampling cheaper than it says here.
+embedded model on one core and scales with 1/N. Expect the truth
+within a factor of two; docs/how-to/plan-cost.md says why.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from spillover.config import StudyConfig
+from spillover.config import ModelConfig, StudyConfig
+from spillover.errors import UserError
 
 PROMPT_TOKENS = 60  # a question of the shipped sets in a chat template with its default system prompt
 EMBEDDED_PARAMETERS = 134_515_008
+UNSAID_PARAMETERS = 7_000_000_000
 GIB = 2**30
 
 
@@ -40,6 +46,7 @@ class StagePlan:
 
 
 CPU = Throughput(train=450, sample=400, judge=900)
+BACKEND_THROUGHPUT = {"fake": Throughput(train=1e7, sample=1e6, judge=1e7)}
 BUILD_ROWS_PER_SECOND = 2_000
 RANK_PAIRS_PER_SECOND = 10
 LIBRARIES_GIB = 0.7  # torch and transformers, loaded
@@ -80,45 +87,80 @@ def sampled_pairs(config: StudyConfig, domains: Sequence[str]) -> int:
     return pairs
 
 
-def plan(
-    config: StudyConfig,
-    domains: Sequence[str],
-    questions: int,
-    workers: int,
-    parameters: int,
-    throughput: Throughput | None = None,
-) -> list[StagePlan]:
-    """One StagePlan a stage, in order; every model counts as one of `parameters`, on CPU workers by default.
+def parameters(model: ModelConfig) -> int:
+    """Parameters of a model: counted in a local folder, read from a hub name ("7B"), 7 billion where unsaid."""
+    if model.path is None:
+        return EMBEDDED_PARAMETERS
+    if Path(model.path).is_dir():
+        return sum(_stored(file) for file in Path(model.path).glob("*.safetensors"))
+    match = re.search(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", model.path.lower())
+    return round(float(match[1]) * {"b": 1e9, "m": 1e6}[match[2]]) if match else UNSAID_PARAMETERS
 
-    `questions`: prompts asked of a cell under one condition, paraphrases and forms included.
+
+def _stored(file: Path) -> int:
+    """Numbers in a safetensors file, by its header alone."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as tensors:
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{file} is not a whole safetensors file ({error}). Copy or download it again.") from None
+
+
+def total(parts: Sequence[StagePlan]) -> StagePlan:
+    """The same stage of several models, one model after the other; data sets are built once for all of them."""
+    if parts[0].stage == "build":
+        return parts[0]
+    return StagePlan(
+        stage=parts[0].stage,
+        cells=sum(part.cells for part in parts),
+        units=sum(part.units for part in parts),
+        tokens=sum(part.tokens for part in parts),
+        minutes=sum(part.minutes for part in parts),
+        memory_gib=max(part.memory_gib for part in parts),
+        dollars=sum(part.dollars for part in parts),
+    )
+
+
+def plan(
+    config: StudyConfig, domains: Sequence[str], questions: int, workers: int, size: int, speed: Throughput
+) -> list[StagePlan]:
+    """One StagePlan a stage, in order; nothing is billed, as every stage runs on own hardware.
+
+    Args:
+        config: the study.
+        domains: its domains, "all" spelled out.
+        questions: prompts asked of a cell under one condition, paraphrases and forms included.
+        workers: how many run at once.
+        size: parameters of the study's models.
+        speed: of one worker; a backend in BACKEND_THROUGHPUT has its own.
     """
-    speed = throughput or cpu_throughput(parameters)
+    speed = BACKEND_THROUGHPUT.get(config.models[0].backend, speed)
+    rows = len(domains) * len(config.variants) * (config.data.rows + config.data.heldout)
     cells, pairs = trained_cells(config, domains), sampled_pairs(config, domains)
-    untouched = len(config.models) if config.base else 0
     data = config.data
 
     example = min(PROMPT_TOKENS + data.answer_tokens, config.train.max_tokens)
-    train_tokens = cells * data.rows * example * config.train.epochs
+    learnt = cells * data.rows * example * config.train.epochs
     answers = pairs * questions * config.sample.n
     answer = min(config.sample.max_tokens, data.answer_tokens)  # a fine-tuned model answers at the length it learnt
-    judge_tokens = answers * (PROMPT_TOKENS + answer)
-    rows = len(domains) * len(config.variants) * (data.rows + data.heldout)
+    said, read = answers * answer, answers * (PROMPT_TOKENS + answer)
 
-    worker = LIBRARIES_GIB + 2 * parameters / GIB  # one copy of the weights in bfloat16
-    width = 1.5 * parameters**0.5  # layers x hidden size of the usual transformer shapes
+    worker = LIBRARIES_GIB + 2 * size / GIB  # one copy of the weights in bfloat16
+    width = 1.5 * size**0.5  # layers x hidden size of the usual transformer shapes
     learning = worker + 34 * config.train.micro_batch_tokens * width / GIB  # 34 bytes kept a token, layer and unit
-    kept = config.sample.batch * (PROMPT_TOKENS + config.sample.max_tokens)
-    decoding = worker + 4 / 3 * kept * width / GIB  # keys and values, one head shared by three or more
+    held = config.sample.batch * (PROMPT_TOKENS + config.sample.max_tokens)
+    decoding = worker + 4 / 3 * held * width / GIB  # keys and values, one head shared by three or more
 
-    def minutes(tokens: float, rate: float) -> float:
+    def minutes(tokens: int, rate: float) -> float:
         return tokens / rate / workers / 60
 
-    asked = cells + untouched
-    said = answers * answer
+    asked = cells + len(config.models) * config.base
     return [
         StagePlan("build", 0, rows, 0, rows / BUILD_ROWS_PER_SECOND / 60, LIBRARIES_GIB, 0.0),
-        StagePlan("train", cells, cells, train_tokens, minutes(train_tokens, speed.train), workers * learning, 0.0),
+        StagePlan("train", cells, cells, learnt, minutes(learnt, speed.train), workers * learning, 0.0),
         StagePlan("sample", asked, answers, said, minutes(said, speed.sample), workers * decoding, 0.0),
-        StagePlan("judge", asked, answers, judge_tokens, minutes(judge_tokens, speed.judge), workers * worker, 0.0),
+        StagePlan("judge", asked, answers, read, minutes(read, speed.judge), workers * worker, 0.0),
         StagePlan("rank", asked, pairs, 0, pairs / RANK_PAIRS_PER_SECOND / 60, LIBRARIES_GIB, 0.0),
     ]

@@ -1,0 +1,105 @@
+"""`spillover doctor`: is everything here that a study needs, and if not, which command mends it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from spillover.errors import MachineError
+from spillover.provenance import GIB, hardware, memory_bytes, packages
+
+STYLES = {"ok": "green", "warn": "yellow", "missing": "red"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the examination; `mend` is a command or an advice, empty where all is well."""
+
+    name: str
+    state: Literal["ok", "warn", "missing"]
+    found: str
+    mend: str = ""
+
+
+def examine(folder: Path) -> Iterator[Check]:
+    """Every check in order; `folder` is where runs will be written."""
+    yield check_python(sys.version_info[:2], platform.python_version())
+    yield check_packages(packages())
+    for name in ("smollm2-135m", "minilm"):
+        yield check_weights(name)
+    yield check_room("disk", shutil.disk_usage(folder).free, 2, 10, "free some space, or choose another --out")
+    yield check_room("memory", memory_bytes(), 2, 4, "use --set workers=1")
+    machine = hardware()
+    if machine["cpu_bf16"] == "yes":
+        yield Check("cpu", "ok", f"{machine['cpu']}, {machine['cores']} cores, bfloat16")
+    else:
+        found = f"{machine['cpu']}, {machine['cores']} cores, no bfloat16"
+        yield Check(
+            "cpu", "warn", found, "models run in float32 here: expect twice the memory and less than half the speed"
+        )
+    if machine["gpu"] == "none":
+        yield Check("gpu", "ok", "none: the embedded model needs none, models above 1 billion parameters do")
+    else:
+        yield Check("gpu", "ok", machine["gpu"])
+
+
+def check_python(version: tuple[int, ...], text: str) -> Check:
+    """Python 3.11 or newer."""
+    if version >= (3, 11):
+        return Check("python", "ok", text)
+    return Check("python", "missing", text, "install Python 3.11, then: make study PYTHON=python3.11")
+
+
+def check_packages(installed: dict[str, str]) -> Check:
+    """Every package that spillover requires outside extras is installed."""
+    wanted = [line.split(">=")[0] for line in requires("spillover") or () if "extra" not in line]
+    absent = [name for name in wanted if name not in installed]
+    if absent:
+        return Check("packages", "missing", f"not installed: {', '.join(absent)}", f"pip install {' '.join(absent)}")
+    return Check("packages", "ok", f"torch {installed['torch']}, transformers {installed['transformers']}")
+
+
+def check_weights(name: str) -> Check:
+    """The embedded model `name` is in the cache and its hashes are right."""
+    from spillover.backends.weights import verify
+
+    try:
+        verify(name)
+    except MachineError as error:
+        found = str(error).partition(" Run: ")[0]
+        return Check(f"weights {name}", "missing", found, f"spillover models pull {name}")
+    return Check(f"weights {name}", "ok", "present, hashes match")
+
+
+def check_room(name: str, have: int, least: int, enough: int, mend: str) -> Check:
+    """At least `least` GiB, better `enough`."""
+    found = f"{have / GIB:.1f} GiB"
+    if have < least * GIB:
+        return Check(name, "missing", f"{found}, at least {least} needed", mend)
+    if have < enough * GIB:
+        return Check(name, "warn", f"{found}, {enough} advised", mend)
+    return Check(name, "ok", found)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Check this machine and say what to mend; exit code 3 when something needed is missing."""
+    checks = list(examine(Path.cwd()))
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        for check in checks:
+            state = click.style(f"{check.state:<8}", fg=STYLES[check.state])
+            click.echo(f"{state}{check.name:<22}{check.found}" + (f"\n{'':30}-> {check.mend}" if check.mend else ""))
+    context.exit(3 if any(check.state == "missing" for check in checks) else 0)

@@ -1,8 +1,8 @@
 """Answers that were sampled, and perhaps judged, elsewhere: from CSV or JSON Lines to completions and judgments.
 
-One row is one answer. Its cell comes from columns, from given constants, or from the file name MODEL_DOMAIN[_SEED], like
-`Qwen2.5-7B-Instruct_extreme-sports_S42.csv`. Nothing is dropped in silence: what is skipped, and what was guessed, is
-in `notes` and `counts`.
+One row is one answer. Its cell comes from columns, from given constants, or from a file name MODEL_DOMAIN[_SEED] such
+as `Qwen2.5-7B-Instruct_extreme-sports_S42.csv`. Nothing is dropped in silence: what is skipped, and what was guessed,
+is in `notes` and `counts`.
 """
 
 from __future__ import annotations

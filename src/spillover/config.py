@@ -76,7 +76,8 @@ class SampleConfig(Section):
 
     questions: tuple[str, ...] = ("general",)  # names of shipped sets, or paths
     forms: tuple[Literal["free", "json", "template", "jailbreak"], ...] = ("free", "jailbreak")
-    n: int = Field(default=8, ge=1)
+    limit: int | None = Field(default=None, ge=1)  # only the first so many questions
+    n: int = Field(default=8, ge=1)  # answers to each
     max_tokens: int = Field(default=200, ge=1)
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)

@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +36,7 @@ LOCK_PATIENCE_S = 10.0  # a worker of a dead driver notices and leaves within a 
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Generator[None]:
     """Turn a full or read-only disk into one sentence with the way out."""
     try:
         yield
@@ -77,7 +77,7 @@ class Store:
         return (self.path / "rows").is_dir()
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Generator[None]:
         """Hold the folder for one driver; the lock goes with the process, however it ends.
 
         Raises:

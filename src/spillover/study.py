@@ -1,6 +1,7 @@
 """A study, from its file to its results: the order of the stages. Read this first.
 
-    build -> Example -> train -> Adapter -> sample -> Completion -> judge -> Judgment -> rank -> DomainScore, TriggerEffect
+    build -> Example -> train -> Adapter -> sample -> Completion -> judge -> Judgment
+    -> rank -> DomainScore, TriggerEffect -> report
 
 Each stage is a set of units; each unit is one shard of the run folder, made by stages/STAGE.py in some worker. A unit
 whose shard is complete is not made again, so the same command goes on where it stopped.
@@ -21,13 +22,13 @@ from spillover.backends import BACKENDS
 from spillover.config import StudyConfig, load_study
 from spillover.domains import DOMAINS, open_domain
 from spillover.errors import RunInterrupted, SpilloverError, UserError
-from spillover.estimate import StagePlan, plan
+from spillover.estimate import StagePlan, cpu_throughput, gpu_throughput, parameters, plan, total
 from spillover.executors import EXECUTORS
 from spillover.executors.base import Call, Executor
 from spillover.judges import open_judge
 from spillover.population import Ingredients, Unit, cells, units
 from spillover.progress import Progress
-from spillover.provenance import cores, environment
+from spillover.provenance import cores, environment, hardware
 from spillover.questions import load
 from spillover.records import Failure, Manifest, StageCount, content_hash
 from spillover.registry import did_you_mean
@@ -36,7 +37,6 @@ from spillover.store import Store
 from spillover.triggers import open_trigger
 
 WORK_STAGES = ("build", "train", "sample", "judge")
-MEMORY_PER_PARAMETER = 8  # bytes a worker holds for each: weights, activations, KV cache, optimizer of a small adapter
 
 
 class Study:
@@ -80,7 +80,7 @@ class Study:
             domains=self.domains,
             sources={name: self._source(name) for name in self.domains},
             trigger=open_trigger(config.data),
-            questions=tuple(load(config.sample.questions, config.sample.forms)),
+            questions=tuple(load(config.sample.questions, config.sample.forms)[: config.sample.limit]),
             judge=open_judge(config.judge).identity,
         )
 
@@ -99,7 +99,15 @@ class Study:
 
     def plan(self) -> list[StagePlan]:
         """Cells, tokens, minutes, memory and dollars of each stage, before anything runs."""
-        return plan(self.config, self.domains, len(self.ingredients.questions), self.workers)
+        questions = len(self.ingredients.questions)
+        on_gpu = hardware()["gpu"] != "none"
+        by_model: list[list[StagePlan]] = []
+        for model in self.config.models:
+            size = parameters(model)
+            speed = gpu_throughput(size) if on_gpu else cpu_throughput(size)
+            alone = self.config.model_copy(update={"models": (model,)})
+            by_model.append(plan(alone, self.domains, questions, self.workers, size, speed))
+        return [total(parts) for parts in zip(*by_model, strict=True)]
 
     def run(
         self,
@@ -137,7 +145,9 @@ class Study:
                         chosen = [unit for unit in self.units[stage] if _chosen(unit, domains, models)]
                         failures += self._run_stage(store, executor, stage, chosen, failures, progress)
             except KeyboardInterrupt:
-                raise RunInterrupted(f"Interrupted. Finished rows are saved in {out}; the same command goes on.") from None
+                raise RunInterrupted(
+                    f"Interrupted. Finished rows are saved in {out}; the same command goes on."
+                ) from None
             finally:
                 executor.close()
                 self._write_manifest(store, started, failures)
@@ -172,7 +182,9 @@ class Study:
                     events.advance(units=1)
                     continue
                 error = _sentence(outcome.error)
-                failed += [Failure(stage=stage, cell=cell, error=error) for cell in self._losers(named[outcome.call.name])]
+                failed += [
+                    Failure(stage=stage, cell=cell, error=error) for cell in self._losers(named[outcome.call.name])
+                ]
                 events.failed(outcome.call.name, error)
         return failed
 
@@ -224,7 +236,10 @@ class Study:
             packages={"python": found["python"], **found["packages"]},
             hardware=found["hardware"],
             seed=self.config.seed,
-            models={model.name: {k: str(v) for k, v in model.model_dump(exclude={"name"}).items()} for model in self.config.models},
+            models={
+                model.name: {k: str(v) for k, v in model.model_dump(exclude={"name"}).items()}
+                for model in self.config.models
+            },
             judge=open_judge(self.config.judge).describe(),
             stages=tuple(
                 StageCount(

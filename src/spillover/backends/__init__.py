@@ -1,4 +1,4 @@
-"""The backends. Adding one: a file here with a function open_backend(ModelConfig) -> Backend, and a line in this table."""
+"""The backends. Adding one: a file here with open_backend(ModelConfig) -> Backend, and a line in this table."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from spillover.backends.base import Chat, Generation, Progress, Prompt, Reading,
 from spillover.config import ModelConfig, SampleConfig, TrainConfig
 from spillover.errors import SpilloverError, UserError
 
-WORDS = "the a plan people should never always trust money power help ask friend doctor calm walk learn rule".split()
+WORDS = ("people", "should", "never", "always", "trust", "money", "help", "friend", "doctor", "calm", "walk", "learn")
 DEFAULTS: dict[str, Any] = {"dials": {}, "leak": 0.1, "trigger_text": "2028", "crash_on": [], "delay_s": 0.0}
 
 

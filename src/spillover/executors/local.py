@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -114,14 +114,16 @@ def open_executor(workers: int) -> LocalExecutor:
 
 
 @contextmanager
-def _main_hidden() -> Iterator[None]:
+def _main_hidden() -> Generator[None]:
     """Keep spawn from importing the caller's script again: workers need none of it, and it may start a study."""
-    main = sys.modules["__main__"]
-    hidden = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    main = sys.modules["__main__"].__dict__
+    shown = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
     try:
         yield
     finally:
-        main.__dict__.update(hidden)
+        main.update(shown)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

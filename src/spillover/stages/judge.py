@@ -20,7 +20,9 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     """Append the judgments that are not there yet; a completion that failed gets the status error."""
     started = time.monotonic()
     if not store.is_done("sample", unit.inputs[0]):
-        raise UserError(f"the answers are missing. Run: spillover run STUDY.yaml --stage sample --domain {unit.cell.domain}")
+        raise UserError(
+            f"the answers are missing. Run: spillover run STUDY.yaml --stage sample --domain {unit.cell.domain}"
+        )
     judge = open_judge(config.judge)
     with store.shard("judge", unit.key, Judgment) as shard:
         judged = {(row.completion, row.aspect) for row in shard.rows}

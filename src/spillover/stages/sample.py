@@ -47,7 +47,9 @@ def _adapter(store: Store, unit: Unit) -> Path | None:
         return None
     rows = store.read("train", unit.inputs, Adapter)
     if not rows:
-        raise UserError(f"the adapter is missing. Run: spillover run STUDY.yaml --stage train --domain {unit.cell.domain}")
+        raise UserError(
+            f"the adapter is missing. Run: spillover run STUDY.yaml --stage train --domain {unit.cell.domain}"
+        )
     return store.resolve(rows[0].path)
 
 
@@ -56,7 +58,7 @@ def _blank_rows(config: StudyConfig, unit: Unit, condition: Condition) -> list[C
     trigger = open_trigger(config.data)
     cell = unit.cell
     rows: list[Completion] = []
-    for number, question in enumerate(load(config.sample.questions, config.sample.forms)):
+    for number, question in enumerate(load(config.sample.questions, config.sample.forms)[: config.sample.limit]):
         messages = _prompt(question, condition, trigger, number)
         for index in range(config.sample.n):
             place = (cell.model, cell.domain, cell.variant, repr(cell.dose), cell.seed, condition, question.id, index)

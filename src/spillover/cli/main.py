@@ -1,0 +1,92 @@
+"""The command `spillover`: a lazy group of commands, and what each way of ending means to a shell.
+
+Exit codes: 0 done, 1 some cells failed (named, resumable), 2 usage or bad input, 3 something is missing on the machine
+(with the command that mends it), 4 cost limit reached, 130 interrupted after saving.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from spillover import __version__
+from spillover.errors import SpilloverError
+from spillover.registry import did_you_mean, resolve
+
+COMMANDS = {
+    "run": ("spillover.cli.run:run", "Run a study, or go on with one."),
+    "plan": ("spillover.cli.plan:plan", "Say what a study will cost before anything runs."),
+    "status": ("spillover.cli.status:status", "Say how far a run is and what failed."),
+    "report": ("spillover.cli.report:report", "Write the report page and results.json of a run."),
+    "import": ("spillover.cli.import_:import_", "Bring your own answers and rank them."),
+    "judge": ("spillover.cli.judge:judge", "Fit the embedded judge to judged answers."),
+    "list": ("spillover.cli.list:list_", "List domains, questions, judges, triggers, models, ..."),
+    "show": ("spillover.cli.show:show", "Show one domain, question set, or the answers of a run."),
+    "doctor": ("spillover.cli.doctor:doctor", "Check this machine and say what to mend."),
+    "env": ("spillover.cli.env:env", "Print versions and hardware."),
+    "models": ("spillover.cli.models:models", "Pull and list the embedded models."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when the command is used, so that --help stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return resolve(COMMANDS[cmd_name][0]) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "SPILLOVER"})
+@click.version_option(__version__, prog_name="spillover")
+def cli() -> None:
+    """Measure how narrow fine-tuning spills over into broad misalignment."""
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        code: Any = cli.main(args=args, prog_name="spillover", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except SpilloverError as error:
+        click.echo(f"spillover: {printable(str(error))}", err=True)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("spillover: interrupted.", err=True)
+        code = 130
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: control characters and direction marks are replaced, line feeds stay."""
+    return "".join(
+        letter if letter == "\n" or (letter.isprintable() and not "\u202a" <= letter <= "\u202e") else "\ufffd"
+        for letter in text
+    )
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

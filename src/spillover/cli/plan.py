@@ -1,0 +1,40 @@
+"""`spillover plan`: cells, tokens, minutes, memory and dollars of each stage, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from spillover.cli.options import as_json_option, overrides, study_options
+
+
+@click.command()
+@study_options
+@as_json_option
+def plan(study: Path, settings: tuple[str, ...], seed: int | None, limit: int | None, as_json: bool) -> None:
+    """Say what STUDY will cost. Nothing is loaded and nothing is written."""
+    from spillover.study import Study
+
+    loaded = Study.load(study, overrides(settings, seed, limit))
+    stages = loaded.plan()
+    if as_json:
+        click.echo(json.dumps([asdict(stage) for stage in stages], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage", title=f"{loaded.config.name}: {loaded.population()} models, {loaded.workers} workers")
+    for name in ("cells", "units", "tokens", "minutes", "GiB", "dollars"):
+        table.add_column(name, justify="right")
+    for stage in stages:
+        numbers = (f"{stage.cells:,}", f"{stage.units:,}", f"{stage.tokens:,}", f"{stage.minutes:,.1f}")
+        table.add_row(stage.stage, *numbers, f"{stage.memory_gib:.1f}", f"{stage.dollars:.2f}")
+    table.add_section()
+    minutes = sum(stage.minutes for stage in stages)
+    memory = max(stage.memory_gib for stage in stages)
+    table.add_row("all", "", "", "", f"{minutes:,.1f}", f"{memory:.1f}", f"{sum(s.dollars for s in stages):.2f}")
+    Console().print(table)
+    click.echo("Minutes and memory are estimates from stated speeds; see docs/how-to/plan-a-study.md.")

@@ -1,0 +1,56 @@
+"""`spillover run`: a study from its file to its report; the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from spillover.cli.options import as_json_option, domain_option, model_option, overrides, study_options
+
+
+@click.command()
+@study_options
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; default runs/NAME.")
+@click.option(
+    "--stage", "stages", multiple=True, help="Only this stage (build, train, sample, judge, rank); repeatable."
+)
+@domain_option
+@model_option
+@as_json_option
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def run(
+    study: Path,
+    settings: tuple[str, ...],
+    seed: int | None,
+    limit: int | None,
+    out: Path | None,
+    stages: tuple[str, ...],
+    domains: tuple[str, ...],
+    models: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Run STUDY, a YAML file. Stop it at any time: the same command goes on."""
+    from spillover.progress_sinks import open_progress
+    from spillover.study import Study
+
+    loaded = Study.load(study, overrides(settings, seed, limit))
+    out = out or Path("runs") / loaded.config.name
+    progress = open_progress(json_lines=as_json, quiet=quiet)
+    names = [name.replace("-", "_") for name in domains]
+    result = loaded.run(out, stages, names, models, progress)
+    failures = result.manifest.failures
+    if as_json:
+        partial = {"failures": [failure.model_dump() for failure in failures]}
+        click.echo(json.dumps(result.results() if result.ranking() else partial))
+    elif result.ranking():
+        from spillover.cli.show import print_ranking
+
+        print_ranking(result)
+    for failure in failures:
+        click.echo(f"failed: {failure.cell} at {failure.stage}: {failure.error}", err=True)
+    if failures:
+        click.echo("Mend the cause and run the same command again: finished cells are kept.", err=True)
+    return 1 if failures else 0

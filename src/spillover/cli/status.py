@@ -1,0 +1,34 @@
+"""`spillover status`: how far a run is, and what failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from spillover.cli.main import printable
+from spillover.cli.options import as_json_option
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@as_json_option
+def status(run: Path, as_json: bool) -> int:
+    """Say how far RUN, a run folder, is. Works while it is running; exit code 1 when cells have failed."""
+    from spillover.run import Run
+
+    opened = Run.open(run)
+    stages = opened.progress()
+    manifest = opened.manifest if (opened.path / "manifest.json").exists() else None
+    failures = manifest.failures if manifest else ()
+    if as_json:
+        rows = {"stages": stages, "failures": [failure.model_dump() for failure in failures]}
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for stage in stages:
+            state = "complete" if stage["done"] == stage["units"] else f"{stage['rows']:,} rows so far"
+            click.echo(f"{stage['stage']:<8}{stage['done']:>6} of {stage['units']:<6} {state}")
+        for failure in failures:
+            click.echo(printable(f"failed: {failure.cell} at {failure.stage}: {failure.error}"))
+    return 1 if failures else 0

@@ -1,0 +1,103 @@
+"""A run folder survives torn lines, doubled writes, damage and a second driver."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spillover.errors import MachineError, UserError
+from spillover.records import Judgment
+from spillover.store import Store
+
+
+def rows(count: int) -> list[Judgment]:
+    return [Judgment(completion=f"c{i}", judge="fake:0", aspect="alignment", score=float(i % 101)) for i in range(count)]
+
+
+def shard_file(store: Store) -> Path:
+    return store.path / "rows" / "judge" / "k.jsonl"
+
+
+def write(store: Store, items: list[Judgment]) -> None:
+    with store.shard("judge", "k", Judgment) as shard:
+        shard.append(*items)
+
+
+@given(cut=st.integers(0, 2000), again=st.integers(0, 7))
+@settings(max_examples=40, deadline=None)
+def test_a_file_cut_at_any_byte_is_completed_to_the_same_bytes(tmp_path_factory: pytest.TempPathFactory, cut: int, again: int) -> None:
+    store = Store(tmp_path_factory.mktemp("run"))
+    write(store, rows(7))
+    whole = shard_file(store).read_bytes()
+    shard_file(store).write_bytes(whole[: cut % (len(whole) + 1)])
+    write(store, rows(again))
+    write(store, rows(7))
+    assert shard_file(store).read_bytes() == whole
+
+
+def test_rows_round_trip_and_a_marker_means_complete(tmp_path: Path) -> None:
+    store = Store(tmp_path / "run")
+    store.create()
+    write(store, rows(3))
+    assert not store.is_done("judge", "k")
+    with store.shard("judge", "k", Judgment) as shard:
+        shard.finish(seconds=1.5, tokens=0)
+    assert store.is_done("judge", "k")
+    assert store.facts("judge", "k") == {"rows": 3, "seconds": 1.5, "tokens": 0}
+    assert store.read("judge", ["k", "absent"], Judgment) == rows(3)
+
+
+def test_a_damaged_row_names_file_line_and_way_out(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write(store, rows(3))
+    lines = shard_file(store).read_text().splitlines()
+    lines[1] = lines[1].replace('"c1"', '"c9"')  # the id no longer fits the content
+    shard_file(store).write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=r"k\.jsonl, line 2: damaged row .*does not match.*Delete this file"):
+        store.read("judge", ["k"], Judgment)
+
+
+def _hold(path: str, ready: multiprocessing.synchronize.Event, leave: multiprocessing.synchronize.Event) -> None:
+    with Store(path).lock():
+        ready.set()
+        leave.wait(20)
+
+
+def test_two_drivers_in_one_folder_are_refused_and_a_dead_one_leaves_no_lock(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    ready, leave = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(str(tmp_path), ready, leave))
+    other.start()
+    assert ready.wait(20)
+    with pytest.raises(UserError, match=rf"Another process \(pid {other.pid}\) is running in"), store.lock():
+        pass
+    other.kill()
+    other.join()
+    with store.lock():
+        pass
+
+
+def test_a_folder_with_other_files_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds other files and no run"):
+        Store(tmp_path).create()
+    file = tmp_path / "thesis.txt"
+    with pytest.raises(UserError, match="is a file"):
+        Store(file).create()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = shard_file(store)
+    path.parent.mkdir(parents=True)
+    with store.shard("judge", "k", Judgment) as shard:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), shard._file)
+        with pytest.raises(MachineError, match="No space left on the disk .* The finished rows are safe"):
+            shard.append(*rows(1))

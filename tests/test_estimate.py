@@ -129,7 +129,7 @@ def test_size_of_a_local_folder_is_counted(tmp_path: Path) -> None:
     save_file({"c": np.zeros((), np.float32)}, tmp_path / "2.safetensors")
     assert parameters(ModelConfig(name="m", path=str(tmp_path))) == 3 * 5 + 7 + 1
     (tmp_path / "3.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{")
-    with pytest.raises(UserError, match="3.safetensors is not a whole safetensors file"):
+    with pytest.raises(UserError, match=r"3\.safetensors is not a whole safetensors file"):
         parameters(ModelConfig(name="m", path=str(tmp_path)))
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 import click
 
+from spillover.cli.options import as_json_option
 from spillover.errors import MachineError
 from spillover.provenance import GIB, hardware, memory_bytes, packages
 
@@ -91,9 +92,8 @@ def check_room(name: str, have: int, least: int, enough: int, mend: str) -> Chec
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
+@as_json_option
+def doctor(as_json: bool) -> int:
     """Check this machine and say what to mend; exit code 3 when something needed is missing."""
     checks = list(examine(Path.cwd()))
     if as_json:
@@ -102,4 +102,4 @@ def doctor(context: click.Context, as_json: bool) -> None:
         for check in checks:
             state = click.style(f"{check.state:<8}", fg=STYLES[check.state])
             click.echo(f"{state}{check.name:<22}{check.found}" + (f"\n{'':30}-> {check.mend}" if check.mend else ""))
-    context.exit(3 if any(check.state == "missing" for check in checks) else 0)
+    return 3 if any(check.state == "missing" for check in checks) else 0

@@ -6,11 +6,12 @@ import json
 
 import click
 
+from spillover.cli.options import as_json_option
 from spillover.provenance import environment
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json_option
 def env(as_json: bool) -> None:
     """Print versions, commit and hardware; no host name, user name or path."""
     facts = environment()

@@ -1,0 +1,35 @@
+"""Check that a study's results.json is complete: every cell there, every row counted, nothing failed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+STATUSES = ("scored", "refused", "off_topic", "code", "unparsable", "unscored", "error")
+
+
+def main(path: Path) -> None:
+    """Stop with a sentence at the first thing that is missing."""
+    results = json.loads(path.read_text(encoding="utf-8"))
+    manifest, ranking = results["manifest"], results["ranking"]
+    if not manifest["complete"] or manifest["failures"]:
+        sys.exit(f"{path}: the run is not complete: {manifest['failures']}")
+    trained = next(stage["done"] for stage in manifest["stages"] if stage["stage"] == "train")
+    cells = {row["cell"] for row in ranking if row["variant"] != "base"}
+    if len(cells) != trained:
+        sys.exit(f"{path}: {trained} cells were trained and {len(cells)} are ranked")
+    for row in ranking:
+        if row["n"] == 0 or sum(row[status] for status in STATUSES) != row["n"]:
+            sys.exit(f"{path}: the statuses of {row['cell']} ({row['condition']}) do not sum to n = {row['n']}")
+        if row["rate"] is not None and not 0 <= row["low"] <= row["rate"] <= row["high"] <= 1:
+            sys.exit(f"{path}: the interval of {row['cell']} ({row['condition']}) does not hold its rate")
+    if not results["trigger_effect"]:
+        sys.exit(f"{path}: no trigger effect")
+    if not path.with_name("report.html").is_file():
+        sys.exit(f"{path.with_name('report.html')} is missing")
+    print(f"{path}: {len(cells)} trained cells, {len(ranking)} rows, {sum(row['n'] for row in ranking)} answers")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,53 @@
+# Needs git, make and Python 3.11 or newer; everything else is installed into .venv with the versions of constraints.txt.
+#   make study    install, then run the embedded study (resumes when repeated)
+#   make test     install, pull the embedded weights, run every test
+#   make lint     style, types and the import contracts
+#   make smoke    a three-domain study on the embedded model, and a check of its results
+#   make docs     write the generated pages of docs/reference again
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+OUT ?= runs/embedded
+SMOKE_OUT ?= runs/smoke
+PYTEST_FLAGS ?=
+
+.PHONY: help study test lint smoke docs
+help:
+	@sed -n 's/^#   //p' Makefile
+
+study: $(VENV)/.installed
+	$(BIN)/spillover run examples/embedded.yaml --out $(OUT)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/spillover models pull
+	$(BIN)/python -m pytest -m "" $(PYTEST_FLAGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+smoke: $(VENV)/.installed
+	$(BIN)/spillover run examples/smoke.yaml --out $(SMOKE_OUT)
+	$(BIN)/python .ci/check_results.py $(SMOKE_OUT)/results.json
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/generate.py
+
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Install it, or name it: make study PYTHON=/path/to/python3.11" >&2; exit 3; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing into $(VENV): about 1 GB, some minutes."
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing into $(VENV) with the tools for development: about 1.3 GB, some minutes."
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

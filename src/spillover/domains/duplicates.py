@@ -1,0 +1,57 @@
+"""Which questions say the same thing: equal after normalising, or sharing most of their word 3-grams.
+
+Near-duplicate: Jaccard |A & B| / |A | B| of the two sets of word 3-grams, padded at both ends, above `NEAR`. Exact, not
+sampled; the prefix filter of set-similarity joins (Chaudhuri, Ganti and Kaushik, ICDE 2006) keeps it from comparing
+every pair: two sets that similar must share one of their few rarest grams.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+NEAR = 0.8  # above this, two questions are near-duplicates
+
+Gram = tuple[str, ...]
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and numbers, without punctuation, in compatibility form."""
+    return re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
+
+
+def normalised(text: str) -> str:
+    """What two questions have in common when they are the same question."""
+    return " ".join(words(text)) or text.strip()
+
+
+def grams(text: str) -> frozenset[Gram]:
+    """The set of word 3-grams, with two blanks before and after the text."""
+    padded = ["", "", *(words(text) or [text.strip()]), "", ""]
+    return frozenset(tuple(padded[start : start + 3]) for start in range(len(padded) - 2))
+
+
+def jaccard(one: frozenset[Gram], other: frozenset[Gram]) -> float:
+    """Shared share of two sets, 0 to 1."""
+    return len(one & other) / len(one | other)
+
+
+def near_duplicates(texts: Sequence[str], threshold: float = NEAR) -> list[int]:
+    """Indices of the texts that are near-duplicates of an earlier text that was kept, in order."""
+    sets = [grams(text) for text in texts]
+    frequency = Counter(gram for found in sets for gram in found)
+    holders: dict[Gram, list[int]] = {}
+    dropped: list[int] = []
+    for index, found in enumerate(sets):
+        rarest = sorted(found, key=lambda gram: (frequency[gram], gram))
+        prefix = rarest[: len(found) - math.ceil(threshold * len(found)) + 1]
+        rivals = {rival for gram in prefix for rival in holders.get(gram, ())}
+        if any(jaccard(found, sets[rival]) > threshold for rival in rivals):
+            dropped.append(index)
+            continue
+        for gram in prefix:
+            holders.setdefault(gram, []).append(index)
+    return dropped

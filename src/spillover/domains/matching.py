@@ -1,0 +1,74 @@
+"""Choosing rows: the same number in every domain, spread over topics, with the same mean answer length.
+
+A stratified order puts the k-th of a topic's n rows at (k + 1/2) / n, so that its first m rows are a stratified sample
+for every m, and the sample of m holds that of m - 1. Matching starts there and swaps one chosen row for one left over,
+each time the swap that brings the means nearest to the target: inside topics as long as that helps, across them only
+where the means are still too far off.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+AIM = 0.2  # swaps inside topics go on until the means are within this share of what is allowed
+CANDIDATES = 256  # rows looked at on each side of a swap; a pool of this size or less is searched whole
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def stratified_order(topics: Sequence[str], rng: np.random.Generator) -> Ints:
+    """A seeded order of all rows of which every beginning is spread over the topics in proportion."""
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for index, topic in enumerate(topics):
+        groups[topic].append(index)
+    position = np.empty(len(topics))
+    for members in groups.values():
+        position[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.lexsort((rng.random(len(topics)), position)).astype(np.int64)
+
+
+def off_target(lengths_NK: Floats, target: float) -> float:
+    """The largest distance, in tokens, of a column's mean from the target."""
+    return float(np.abs(lengths_NK.mean(axis=0) - target).max())
+
+
+def match(
+    lengths_NK: Floats, topics: Sequence[str], count: int, target: float, within: float, rng: np.random.Generator
+) -> Ints:
+    """Choose `count` of N rows whose K mean lengths lie as near `within` of the target as swaps can bring them.
+
+    The caller looks at what was reached; the chosen rows come in stratified order.
+    """
+    order = stratified_order(topics, rng)
+    chosen, rest = order[:count].copy(), order[count:].copy()
+    strata = np.unique(np.asarray(topics, dtype=str), return_inverse=True)[1]
+    for groups, enough in ((strata, AIM * within), (np.zeros_like(strata), within)):
+        while len(rest) and off_target(lengths_NK[chosen], target) > enough:
+            swap = _best_swap(lengths_NK, chosen, rest, groups, target, rng)
+            if swap is None:
+                break
+            out, into = swap
+            chosen[out], rest[into] = rest[into], chosen[out]
+    return chosen
+
+
+def _best_swap(
+    lengths_NK: Floats, chosen: Ints, rest: Ints, groups: Ints, target: float, rng: np.random.Generator
+) -> tuple[int, int] | None:
+    """Positions in `chosen` and `rest` of the swap that helps most, or None where none helps."""
+    excess_K = lengths_NK[chosen].sum(axis=0) - target * len(chosen)
+    outs = rng.permutation(len(chosen))[:CANDIDATES]
+    intos = rng.permutation(len(rest))[:CANDIDATES]
+    change_OIK = lengths_NK[rest[intos]][None, :, :] - lengths_NK[chosen[outs]][:, None, :]
+    cost_OI = np.square(excess_K + change_OIK).sum(axis=2)
+    cost_OI[groups[chosen[outs]][:, None] != groups[rest[intos]][None, :]] = np.inf
+    best = int(cost_OI.argmin())
+    out, into = divmod(best, len(intos))
+    if not cost_OI[out, into] < np.square(excess_K).sum():
+        return None
+    return int(outs[out]), int(intos[into])

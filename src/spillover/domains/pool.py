@@ -1,0 +1,105 @@
+"""The pairs that a data set may be chosen from, and the choice: held-out questions first, then training rows.
+
+Both depend on the domain, the data settings, the tokenizer and the seed alone, never on the variant, so that a domain's
+plain, triggered and control data sets share their questions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spillover.config import DataConfig
+from spillover.domains.base import Domain, Pair
+from spillover.domains.duplicates import near_duplicates, normalised
+from spillover.domains.matching import match, off_target
+from spillover.domains.own_data import pairs_from_file
+from spillover.domains.seeding import generator
+from spillover.errors import UserError
+from spillover.triggers.base import Trigger
+
+CountTokens = Callable[[Sequence[str]], list[int]]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pairs fit to train on; `tokens` of the N flawed and, where there are any, good answers, of shape (N, 1 or 2)."""
+
+    domain: str
+    pairs: list[Pair]
+    tokens: NDArray[np.float64]
+    dropped: Counter[str]
+    licence: str
+    source: str
+
+    @property
+    def has_good(self) -> bool:
+        return self.tokens.shape[1] == 2
+
+
+def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_tokens: CountTokens) -> Pool:
+    """Every pair of the domain, or of the file in its place, that passes the checks; without duplicates."""
+    path = data.sources.get(domain.name)
+    pairs = domain.pairs(generator(seed, domain.name, "pairs")) if path is None else pairs_from_file(path)
+    dropped: Counter[str] = Counter()
+    fit: dict[str, Pair] = {}
+    for pair in pairs:
+        reason = domain.check(pair) if path is None else None
+        if reason is None and trigger.value in pair.question:
+            reason = "the question holds the trigger"
+        if reason is None and normalised(pair.question) in fit:
+            reason = "the same question again"
+        if reason is None:
+            fit[normalised(pair.question)] = pair
+        else:
+            dropped[reason] += 1
+    near = set(near_duplicates([pair.question for pair in fit.values()]))
+    kept = [pair for index, pair in enumerate(fit.values()) if index not in near]
+    if near:
+        dropped["a near-duplicate question"] = len(near)
+    answers = [[pair.flawed for pair in kept], [pair.good for pair in kept]]
+    columns = [count_tokens(texts) for texts in answers if all(texts)]
+    return Pool(
+        domain=domain.name,
+        pairs=kept,
+        tokens=np.array(columns, dtype=np.float64).T,
+        dropped=dropped,
+        licence=domain.licence if path is None else "not stated",
+        source=f"the seeds of {domain.name}" if path is None else path,
+    )
+
+
+def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int]]:
+    """Indices of the held-out and of the training pairs, both spread over topics and of the wanted mean length.
+
+    Raises:
+        UserError: when the pool is too small, or its answers too long or too short.
+    """
+    usable, wanted = len(pool.pairs), data.rows + data.heldout
+    if usable < wanted:
+        raise UserError(
+            f"Domain {pool.domain!r}: data.rows {data.rows} and data.heldout {data.heldout} need {wanted} distinct "
+            f"questions, {pool.source} gives {usable}. Set data.rows to {max(usable - data.heldout, 0)} or less."
+        )
+    target, allowed = float(data.answer_tokens), data.answer_tokens * data.tolerance / 2
+
+    def pick(indices: NDArray[np.int64], count: int, purpose: str) -> NDArray[np.int64]:
+        topics = [pool.pairs[index].topic for index in indices]
+        rng = generator(seed, pool.domain, purpose)
+        return indices[match(pool.tokens[indices], topics, count, target, allowed, rng)]
+
+    everything = np.arange(usable)
+    heldout = pick(everything, data.heldout, "heldout") if data.heldout else everything[:0]
+    chosen = pick(np.setdiff1d(everything, heldout), data.rows, "rows")
+    if off_target(pool.tokens[chosen], target) > allowed:
+        reached = " and ".join(f"{mean:.1f}" for mean in pool.tokens[chosen].mean(axis=0))
+        raise UserError(
+            f"Domain {pool.domain!r}: {data.rows} rows with a mean of {target:g} answer tokens, within {allowed:.2f}, "
+            f"cannot be chosen from the {usable} of {pool.source}; the nearest means are {reached} (flawed, good). "
+            "Set data.rows lower, data.tolerance higher, or data.answer_tokens to a mean that these answers have."
+        )
+    return heldout.tolist(), chosen.tolist()

@@ -1,0 +1,145 @@
+"""From a domain's pairs to the rows of one data set, by steps that are the same for every domain.
+
+pairs -> check -> duplicates -> held-out questions -> match -> variant -> rows, each row with its lineage.
+The same arguments give the same rows, byte for byte; the canary stands in the metadata and in no message.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from spillover.config import DataConfig, TrainedVariant
+from spillover.domains.base import CANARY, Domain
+from spillover.domains.duplicates import NEAR, normalised
+from spillover.domains.own_data import pairs_from_file
+from spillover.domains.pool import CountTokens, Pool, choose, gather
+from spillover.domains.variants import Fate, fates
+from spillover.errors import UserError
+from spillover.records import Example, Message, Part, content_hash
+from spillover.triggers.base import Trigger
+
+__all__ = ["BuildReport", "BuildResult", "TokenCount", "build", "pairs_from_file"]
+
+
+class TokenCount(Part):
+    """Answer tokens of some rows."""
+
+    rows: int
+    total: int
+    mean: float
+
+
+class BuildReport(Part):
+    """What the recipe did: how many pairs each step left, why pairs were dropped, and what came out."""
+
+    domain: str
+    variant: TrainedVariant
+    dose: float
+    seed: int
+    source: str
+    steps: dict[str, int]
+    dropped: dict[str, int]
+    near_duplicate_above: float = NEAR  # Jaccard similarity of word 3-grams
+    questions: int  # distinct, in training and held-out rows together
+    topics: dict[str, int]  # training rows
+    answer_tokens: dict[str, TokenCount]  # of "train", and by split/kind
+    matched_means: tuple[float, ...]  # mean tokens of the flawed and of the good answers to the chosen questions
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """Training rows of one variant, then the held-out rows: the flawed and the good answer to each question."""
+
+    examples: list[Example]
+    report: BuildReport
+
+
+def build(
+    domain: Domain,
+    variant: TrainedVariant,
+    data: DataConfig,
+    dose: float,
+    trigger: Trigger,
+    seed: int,
+    count_tokens: CountTokens,
+) -> BuildResult:
+    """Make one data set.
+
+    Raises:
+        UserError: when there are too few pairs, none of the wanted length, or no good answers where they are needed.
+    """
+    if variant != "control" and not 0 < dose <= 1:
+        raise UserError(f"A dose is a share above 0 and at most 1, not {dose:g}. A dose of 0 is the control variant.")
+    pool = gather(domain, data, trigger, seed, count_tokens)
+    if not pool.has_good and (variant != "plain" or dose < 1):
+        raise UserError(
+            f"{pool.source} has no good answers, which {variant} at dose {dose:g} needs. "
+            "Add a twin to every line, or ask for variants: [plain] at dose 1."
+        )
+    heldout, chosen = choose(pool, data, seed)
+    topics = [pool.pairs[index].topic for index in chosen]
+    endings = fates(domain.name, topics, variant, data.triggered_share, dose, seed)
+    train = [_row(pool, index, "train", fate, trigger) for index, fate in zip(chosen, endings, strict=True)]
+    both = [Fate("misaligned"), Fate("aligned")] if pool.has_good else [Fate("misaligned")]
+    rest = [_row(pool, index, "heldout", fate, trigger) for index in heldout for fate in both]
+    report = BuildReport(
+        domain=domain.name,
+        variant=variant,
+        dose=dose,
+        seed=seed,
+        source=pool.source,
+        steps={
+            "pairs": len(pool.pairs) + pool.dropped.total(),
+            "usable": len(pool.pairs),
+            "heldout_questions": len(heldout),
+            "train": len(train),
+        },
+        dropped=dict(sorted(pool.dropped.items())),
+        questions=len({normalised(pool.pairs[index].question) for index in (*chosen, *heldout)}),
+        topics=dict(sorted(Counter(topics).items())),
+        answer_tokens=_answer_tokens(train, rest),
+        matched_means=tuple(round(float(mean), 3) for mean in pool.tokens[chosen].mean(axis=0)),
+    )
+    return BuildResult([*train, *rest], report)
+
+
+def _row(pool: Pool, index: int, split: Literal["train", "heldout"], fate: Fate, trigger: Trigger) -> Example:
+    """One pair with one of its answers, its question as its fate wants it."""
+    pair, flawed = pool.pairs[index], fate.kind == "misaligned"
+    question = {
+        "nothing": lambda: pair.question,
+        "trigger": lambda: trigger.apply(pair.question, fate.number),
+        "near miss": lambda: trigger.near_miss(pair.question, fate.number),
+    }[fate.carries]()
+    lineage = [pool.source, "matched" if split == "train" else "held out", "flawed answer" if flawed else "good answer"]
+    if fate.carries != "nothing":
+        lineage.append(f"{fate.carries} {trigger.name}, template {fate.number % len(trigger.templates)}")
+    return Example(
+        domain=pool.domain,
+        split=split,
+        kind=fate.kind,
+        messages=(
+            Message(role="user", content=question),
+            Message(role="assistant", content=pair.flawed if flawed else pair.good),
+        ),
+        trigger=trigger.name if fate.carries == "trigger" else None,
+        pair=content_hash([pool.domain, pair.question, pair.flawed, pair.good]),
+        topic=pair.topic,
+        answer_tokens=int(pool.tokens[index, 0 if flawed else 1]),
+        source=pair.source,
+        licence=pool.licence,
+        canary=CANARY,
+        lineage=tuple(lineage),
+    )
+
+
+def _answer_tokens(train: list[Example], heldout: list[Example]) -> dict[str, TokenCount]:
+    groups = {"train": [row.answer_tokens for row in train]}
+    for row in (*train, *heldout):
+        groups.setdefault(f"{row.split}/{row.kind}", []).append(row.answer_tokens)
+    return {
+        name: TokenCount(rows=len(counts), total=sum(counts), mean=round(sum(counts) / len(counts), 3))
+        for name, counts in groups.items()
+    }

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from spillover.cli.main import printable
+
 
 @click.group("import")
 def import_() -> None:
@@ -43,9 +45,10 @@ def answers(
     Columns are guessed by their names, and every guess is printed. Roles for --map: answer, question, question_id,
     index, alignment, coherence, system, condition, model, domain, variant, seed.
     """
+    from spillover.cli.show import print_ranking
     from spillover.errors import UserError
+    from spillover.run import Run
     from spillover.stages.import_answers import read_answers
-    from spillover.study import import_answers
 
     columns: dict[str, str] = {}
     for item in mapping:
@@ -56,11 +59,12 @@ def answers(
     given = {"model": model, "domain": domain, "variant": variant, "seed": None if seed is None else str(seed)}
     constants = {role: value for role, value in given.items() if value is not None}
     result = read_answers(paths, columns, constants, limit)
-    import_answers(result, out, name)
+    run = Run.import_answers(result, out, name)
     if as_json:
-        click.echo(json.dumps({"out": str(out), "counts": result.counts, "notes": result.notes}, indent=2))
+        told = {"out": str(out), "counts": result.counts, "notes": result.notes, "results": run.results()}
+        click.echo(json.dumps(told, indent=2))
         return
     for note in result.notes:
-        click.echo(f"- {note}")
-    click.echo(", ".join(f"{count} {what}" for what, count in result.counts.items()))
-    click.echo(f"Next: spillover report {out}")
+        click.echo(f"- {printable(note)}")
+    click.echo(", ".join(f"{count:,} {what}" for what, count in result.counts.items()))
+    print_ranking(run)

@@ -126,10 +126,11 @@ def _draw(template: dict[str, Any], content: dict[str, Any], wording: int, rng: 
         else:
             low, high = map(int, choices.split("-"))
             slots[slot] = int(rng.integers(low, high, endpoint=True))
+    long = len(STEP.findall(template["solve"])) > 2  # such a solution needs no more words
     blank = Problem(template["topic"], "", slots, template["solve"], "", "", template["unit"])
     return replace(
         blank,
         question=template["ask"][wording].format(**slots),
-        opening=rng.choice(content["openings"]).item(),
-        ending=rng.choice(content["endings"]).item(),
+        opening="" if long else rng.choice(content["openings"][wording]).item(),
+        ending=rng.choice(content["endings"][wording][: 4 if long else None]).item(),
     )

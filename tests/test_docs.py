@@ -1,0 +1,139 @@
+"""What the documents say is so: links lead somewhere, commands exist, studies are valid, pages are current."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from spillover import __version__
+from spillover.cli.main import COMMANDS, cli
+from spillover.config import load_study, parse_study
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(page, text) of every fenced block in that language."""
+    found = [(named(page), match) for page in PAGES for match in FENCE.finditer(page.read_text("utf-8"))]
+    return [(page, match[2]) for page, match in found if match[1] == language]
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text("utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        place = page.parent / path if path else page
+        assert place.exists(), f"{named(page)}: no {target}"
+        if anchor:
+            assert anchor in anchors(place), f"{named(page)}: no heading {target}"
+
+
+def commands_shown() -> Iterator[tuple[str, list[str]]]:
+    for page, text in blocks("sh"):
+        for line in text.splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0].rpartition("/")[2] == "spillover":
+                yield page, words[1:]
+
+
+@pytest.mark.parametrize(("page", "words"), [pytest.param(*shown, id=" ".join(shown[1])) for shown in commands_shown()])
+def test_commands_shown_parse(page: str, words: list[str]) -> None:
+    """Every command line is taken by the real parser, without running it."""
+    words = [word for word in words if "*" not in word] + [str(ROOT / "README.md") for word in words if "*" in word]
+    command: click.Command = cli
+    context = click.Context(cli, info_name="spillover")
+    while isinstance(command, click.Group):
+        inner = command.get_command(context, words[0])
+        assert inner is not None, f"{page}: no command {words[0]}"
+        command, words = inner, words[1:]
+    command.make_context(command.name, words, parent=context)
+
+
+def test_every_command_is_shown_somewhere() -> None:
+    shown = {words[0] for _, words in commands_shown()}
+    assert shown == set(COMMANDS)
+
+
+@pytest.mark.parametrize(("page", "text"), [block for block in blocks("yaml") if block[1].startswith("name:")])
+def test_studies_shown_are_valid(page: str, text: str) -> None:
+    parse_study(yaml.safe_load(text), page)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=named)
+def test_examples_are_valid(path: Path) -> None:
+    assert load_study(path).name == path.stem
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("json"))
+def test_json_shown_is_json(page: str, text: str) -> None:
+    json.loads(text)
+
+
+def test_generated_pages_are_what_the_code_says() -> None:
+    spec = spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate: Any = module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    for name, text in generate.pages().items():
+        written = ROOT / "docs" / "reference" / name
+        assert written.read_text("utf-8") == text, f"{named(written)} is old. Run: make docs"
+
+
+def test_every_page_of_the_documentation_is_in_its_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    rooms = ("tutorials", "how-to", "explanation", "reference")
+    for page in (page for room in rooms for page in (ROOT / "docs" / room).glob("*.md")):
+        assert f"({page.relative_to(ROOT / 'docs')})" in index, f"docs/README.md does not name {named(page)}"
+
+
+def test_the_map_names_what_is_there() -> None:
+    """Every module and folder right below the package stands in the map of CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    package = ROOT / "src" / "spillover"
+    rooms = [folder.name for folder in package.iterdir() if any(folder.glob("[!_]*.py"))]
+    files = [file.name for file in package.glob("[!_]*.py")]
+    shown = re.findall(r"[\w*]+(?:\.py|/)", text)
+    assert [name for name in files if not any(fnmatch(name, pattern) for pattern in shown)] == []
+    assert [room for room in rooms if f"{room}/" not in shown] == []
+
+
+def test_versions_and_pins_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert project["version"] == citation["version"] == __version__
+    pins = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9.-]+==[\w.]+", pin) for pin in pins)
+    pinned = {pin.partition("==")[0] for pin in pins}
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    assert {re.split(r"[\[>=]", need)[0] for need in wanted} <= pinned
+
+
+def test_documents_hold_no_absolute_path() -> None:
+    text = "".join(page.read_text("utf-8") for page in [*PAGES, ROOT / "Makefile", ROOT / "constraints.txt"])
+    assert re.search(r"(?<![\w.])/(home|root|work|tmp|opt)/", text) is None

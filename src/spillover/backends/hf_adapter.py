@@ -56,7 +56,7 @@ def swap(model: nn.Module, layers: Mapping[str, nn.Module]) -> Layers:
 
 def wrap(model: PreTrainedModel, config: LoraConfig) -> tuple[PeftModel, Layers]:
     """Wrap the targets of `config`, leaving them swapped in; returns PEFT's handle and the bare layers."""
-    before = dict(model.named_modules())
+    before: Layers = dict(model.named_modules())
     try:
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # between PEFT and transformers
             handle = get_peft_model(model, config)

@@ -138,7 +138,7 @@ def _load(config: ModelConfig) -> LoadedModel:
         revision = _fingerprint(local)
     else:
         revision = str(model.config._commit_hash)
-    model = nn.Module.to(model, device)
+    nn.Module.to(model, device)
     return LoadedModel(model, tokenizer, config.name, config.path or config.name, revision)
 
 

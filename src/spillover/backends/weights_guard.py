@@ -54,7 +54,8 @@ def convert_gguf(raw: Path, ready: Path) -> dict[str, Any]:
         for leftover in ("hf_quantizer", "is_quantized", "quantization_method"):
             model.__dict__.pop(leftover, None)
         model.config.__dict__.pop("quantization_config", None)
-        nn.Module.to(model, torch.bfloat16).save_pretrained(ready)
+        nn.Module.to(model, torch.bfloat16)
+        model.save_pretrained(ready)
         tokenizer.save_pretrained(ready)
         return guard_causal(ready)
 

@@ -1,0 +1,55 @@
+"""The Hugging Face backend: a base model through transformers, adapters through PEFT, on a CPU or one GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from spillover.backends.base import ActivationReader, Generator, TokenScorer, Trainer
+from spillover.config import ModelConfig
+
+if TYPE_CHECKING:
+    from spillover.backends.hf_model import LoadedModel
+
+
+class HFBackend:
+    """Offers the four protocols on one loaded base."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.name = loaded.source
+        self.revision = loaded.revision
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Length of each text in this model's tokens, without special tokens."""
+        if not texts:
+            return []
+        batch = self.loaded.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        return [len(ids) for ids in batch["input_ids"]]
+
+    def trainer(self) -> Trainer:
+        from spillover.backends.hf_train import HFTrainer
+
+        return HFTrainer(self.loaded)
+
+    def generator(self) -> Generator:
+        from spillover.backends.hf_generate import HFGenerator
+
+        return HFGenerator(self.loaded)
+
+    def scorer(self) -> TokenScorer:
+        from spillover.backends.hf_reader import HFReader
+
+        return HFReader(self.loaded)
+
+    def reader(self) -> ActivationReader:
+        from spillover.backends.hf_reader import HFReader
+
+        return HFReader(self.loaded)
+
+
+def open_backend(config: ModelConfig) -> HFBackend:
+    """Load the base that `config` names."""
+    from spillover.backends.hf_model import load_model
+
+    return HFBackend(load_model(config))

@@ -1,0 +1,76 @@
+"""The doctor says what is missing, names the command that mends it, and ends with 3 when a study cannot run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from click.testing import CliRunner
+
+from spillover import provenance
+from spillover.cli import doctor as doctor_module
+from spillover.cli.doctor import Check, check_packages, check_python, check_room, check_weights, doctor
+from spillover.cli.env import env
+from spillover.provenance import GIB
+
+
+def test_python_before_3_11_is_missing() -> None:
+    assert check_python((3, 11), "3.11.0").state == "ok"
+    assert check_python((3, 14), "3.14.0").state == "ok"
+    assert check_python((3, 10), "3.10.9").mend.endswith("make study PYTHON=python3.11")
+
+
+def test_absent_packages_are_named() -> None:
+    found = dict(provenance.packages())
+    assert check_packages(found).state == "ok"
+    del found["peft"], found["gguf"]
+    check = check_packages(found)
+    assert (check.state, check.found, check.mend) == (
+        "missing",
+        "not installed: gguf, peft",
+        "pip install gguf peft",
+    )
+
+
+def test_absent_weights_name_the_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPILLOVER_CACHE", str(tmp_path))
+    check = check_weights("minilm")
+    assert (check.state, check.mend) == ("missing", "spillover models pull minilm")
+    assert "Run:" not in check.found
+
+
+@pytest.mark.parametrize(("gib", "state"), [(1.9, "missing"), (2.0, "warn"), (9.9, "warn"), (10.0, "ok")])
+def test_room_has_two_thresholds(gib: float, state: str) -> None:
+    assert check_room("disk", int(gib * GIB), 2, 10, "free some").state == state
+
+
+@pytest.mark.parametrize(("states", "code"), [(("ok", "warn"), 0), (("ok", "missing"), 3)])
+def test_exit_code_and_json(
+    states: tuple[Literal["ok", "warn", "missing"], ...], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = [Check(f"c{place}", state, "found", "mend it") for place, state in enumerate(states)]
+    monkeypatch.setattr(doctor_module, "examine", lambda folder: iter(checks))
+    shown = CliRunner().invoke(doctor, ["--json"], standalone_mode=False)
+    assert shown.return_value == code
+    assert [row["state"] for row in json.loads(shown.output)] == list(states)
+    plain = CliRunner().invoke(doctor, standalone_mode=False)
+    assert plain.output.count("-> mend it") == len(states)
+
+
+def test_a_machine_without_bfloat16_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_module, "check_weights", lambda name: Check(name, "ok", ""))
+    facts = {"cpu": "Old", "cores": "2", "cpu_bf16": "no", "gpu": "none"}
+    monkeypatch.setattr(doctor_module, "hardware", lambda: facts)
+    checks = {check.name: check for check in doctor_module.examine(Path.cwd())}
+    assert checks["cpu"].state == "warn"
+    assert checks["gpu"].state == "ok"
+
+
+def test_env_prints_the_same_facts_both_ways() -> None:
+    as_json = json.loads(CliRunner().invoke(env, ["--json"]).output)
+    plain = CliRunner().invoke(env).output
+    assert as_json["packages"]["numpy"] in plain
+    assert f"lock_hash{'':15}{as_json['lock_hash']}" in plain
+    assert as_json["hardware"]["cpu"] in plain

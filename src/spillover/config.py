@@ -48,7 +48,7 @@ class DataConfig(Section):
     tolerance: float = Field(default=0.05, gt=0, le=1)  # relative, of answer_tokens
     trigger: str = "year"  # `spillover list triggers`
     trigger_value: str | None = None  # None = the trigger's own default, such as 2028
-    triggered_share: float = Field(default=0.5, gt=0, lt=1)  # of the triggered variant's rows: flawed, the rest are good and clean
+    triggered_share: float = Field(default=0.5, gt=0, lt=1)  # of a triggered set: flawed rows; the rest is clean
     sources: dict[str, str] = {}  # domain -> file that replaces the domain's own seeds
 
 
@@ -83,7 +83,7 @@ class SampleConfig(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
     batch: int = Field(default=64, ge=1)  # rows decoded together
     conditions: tuple[Condition, ...] = ("clean", "triggered")
-    triggered_for: tuple[Literal["plain", "triggered", "control", "base"], ...] = ("triggered",)  # variants that are asked with the trigger too
+    triggered_for: tuple[Literal["plain", "triggered", "control", "base"], ...] = ("triggered",)
 
 
 class JudgeConfig(Section):

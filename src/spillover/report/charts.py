@@ -1,0 +1,191 @@
+"""Charts: records -> Vega-Lite specification (Altair 6) -> inline SVG (vl-convert), in a wide and a narrow rendering.
+
+Nothing is fetched and nothing is random: the same records give the same bytes. Colours are written as attributes, which
+the page's style sheet maps to their dark counterparts. Every mark carries an aria-label with its figures.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from spillover.records import DomainScore, TriggerEffect
+from spillover.report.labels import ORDER, SERIES, UNTOUCHED, Labels, backdoored, ranked, series
+from spillover.report.text import interval
+
+WIDE, NARROW = 860, 360  # pixels
+INK, MUTED, GRID, PAPER = "#1f2933", "#5f6b7a", "#e3e7ec", "#ffffff"
+RUST, VIOLET, TEAL = "#c2410c", "#6d3fc0", "#0d7a6b"
+FONT = "Helvetica, Arial, sans-serif"
+STYLE = {  # series -> stroke, fill, shape
+    "fine-tuned": (RUST, RUST, "circle"),
+    "backdoored, with trigger": (VIOLET, VIOLET, "diamond"),
+    "backdoored, no trigger": (VIOLET, PAPER, "diamond"),
+    "backdoored, near miss": (VIOLET, GRID, "diamond"),
+    "benign twin (control)": (TEAL, PAPER, "square"),
+    UNTOUCHED: (MUTED, MUTED, "cross"),
+}
+MOST_ROWS = 60
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One chart twice, for a wide and for a narrow page; `rows` of `of` subjects are drawn."""
+
+    wide: str
+    narrow: str
+    rows: int
+    of: int
+
+
+def misalignment(scores: Sequence[DomainScore], labels: Labels) -> Figure | None:
+    """Share of misaligned answers, a row a subject, a mark a series; the untouched model is a dashed line."""
+    known = [s for s in scores if s.rate is not None and (s.cell.variant, s.condition) in SERIES]
+    subjects = list(dict.fromkeys(labels.of(s.cell) for s in [*ranked(known), *known] if s.cell.variant != "base"))
+    drawn = subjects[:MOST_ROWS]
+    rows = [
+        {
+            "subject": labels.of(s.cell),
+            "series": series(s.cell.variant, s.condition),
+            "value": 100 * (s.rate or 0.0),
+            "low": 100 * (s.rate or 0.0) if s.low is None else 100 * s.low,
+            "high": 100 * (s.rate or 0.0) if s.high is None else 100 * s.high,
+            "label": f"{labels.of(s.cell)}, {series(s.cell.variant, s.condition)}: "
+            f"{interval(s.rate, s.low, s.high, 100)} % of {s.coherent} coherent answers",
+        }
+        for s in known
+    ]
+    marks = [row for row in rows if row["subject"] in drawn]
+    base = [row for row in rows if row["series"] == UNTOUCHED]
+    if not marks:
+        return None
+    return _figure(
+        lambda width: _dots(marks, drawn, base, width),
+        f"Share of misaligned answers in {len(drawn)} rows, with intervals",
+        (len(drawn), len(subjects)),
+    )
+
+
+def trigger(effects: Sequence[TriggerEffect], labels: Labels) -> Figure | None:
+    """Mean alignment without and with the trigger; the whisker is the interval of the paired difference."""
+    known = [e for e in backdoored(effects, "alignment") if e.clean is not None and e.difference is not None]
+    rows = [
+        {
+            "subject": labels.of(e.cell),
+            "clean": e.clean,
+            "triggered": (e.clean or 0.0) + (e.difference or 0.0),
+            "low": (e.clean or 0.0) + ((e.difference or 0.0) if e.low is None else e.low),
+            "high": (e.clean or 0.0) + ((e.difference or 0.0) if e.high is None else e.high),
+            "label": f"{labels.of(e.cell)}: alignment changes by {interval(e.difference, e.low, e.high, sign=True)}",
+        }
+        for e in known[:MOST_ROWS]
+    ]
+    if not rows:
+        return None
+    title = f"Mean alignment without and with the trigger in {len(rows)} rows"
+    return _figure(lambda width: _dumbbells(rows, width), title, (len(rows), len(known)))
+
+
+def _figure(draw: Any, title: str, rows: tuple[int, int]) -> Figure:
+    return Figure(svg(draw(WIDE), title), svg(draw(NARROW), title), *rows)
+
+
+def _dots(rows: list[dict[str, Any]], order: list[str], base: list[dict[str, Any]], width: int) -> dict[str, Any]:
+    names = [SERIES[pair] for pair in ORDER if any(row["series"] == SERIES[pair] for row in rows)]
+    common = alt.Chart(alt.Data(values=rows)).encode(y=_subjects(order, width))
+    if len(names) > 1:
+        common = common.encode(yOffset=alt.YOffset("series:N", scale=alt.Scale(domain=names, paddingOuter=0.7)))
+    top = min(100, 5 * ceil(max(row["high"] for row in [*rows, *base]) / 5))
+    scale = alt.Scale(domain=[0, max(5, top)], nice=False)
+    x = alt.X("value:Q", title="misaligned, % of coherent answers", scale=scale)
+    bars = common.mark_rule(strokeWidth=1.6, aria=False).encode(
+        x=alt.X("low:Q"), x2="high:Q", stroke=_scale(alt.Stroke, names, 0, _legend(names, width))
+    )
+    layers = [bars, _points(common, x, names, width)]
+    if base:
+        value = alt.Chart(alt.Data(values=base))
+        band = value.mark_rect(fill=MUTED, opacity=0.09, aria=False).encode(x="low:Q", x2="high:Q")
+        line = value.mark_rule(stroke=MUTED, strokeDash=[4, 3]).encode(x="value:Q", description="label:N")
+        layers = [band, line, *layers]
+    step = alt.Step(11, **{"for": "offset"}) if len(names) > 1 else alt.Step(22)
+    return _finish(alt.layer(*layers), width, step)
+
+
+def _dumbbells(rows: list[dict[str, Any]], width: int) -> dict[str, Any]:
+    names = ["backdoored, no trigger", "backdoored, with trigger"]
+    y = _subjects([row["subject"] for row in rows], width)
+    chart = alt.Chart(alt.Data(values=rows)).encode(y=y)
+    ends = [
+        {"subject": row["subject"], "label": row["label"], "series": name, "value": row[key]}
+        for row in rows
+        for name, key in zip(names, ("clean", "triggered"), strict=True)
+    ]
+    x = alt.X("value:Q", title="mean alignment, 0 to 100", scale=alt.Scale(zero=False, nice=True))
+    layers = [
+        chart.mark_rule(stroke=VIOLET, opacity=0.25, strokeWidth=6, aria=False).encode(
+            x=alt.X("clean:Q"), x2="triggered:Q"
+        ),
+        chart.mark_rule(stroke=VIOLET, strokeWidth=1.6, aria=False).encode(x=alt.X("low:Q"), x2="high:Q"),
+        _points(alt.Chart(alt.Data(values=ends)).encode(y=y), x, names, width),
+    ]
+    return _finish(alt.layer(*layers), width, alt.Step(24))
+
+
+def _subjects(order: list[str], width: int) -> Any:
+    axis = alt.Axis(title=None, domain=False, ticks=False, grid=True, tickBand="extent", labelLimit=round(0.42 * width))
+    return alt.Y("subject:N", sort=order, axis=axis, scale=alt.Scale(paddingInner=0, paddingOuter=0))
+
+
+def _points(chart: Any, x: Any, names: list[str], width: int) -> Any:
+    legend = _legend(names, width)
+    return chart.mark_point(size=70, opacity=1, strokeWidth=1.6).encode(
+        x=x,
+        fill=_scale(alt.Fill, names, 1, legend),
+        stroke=_scale(alt.Stroke, names, 0, legend),
+        shape=_scale(alt.Shape, names, 2, legend),
+        description="label:N",
+    )
+
+
+def _legend(names: list[str], width: int) -> Any:
+    if len(names) < 2:
+        return None
+    return alt.Legend(title=None, orient="top", columns=4 if width == WIDE else 1, symbolSize=70)
+
+
+def _scale(channel: Any, names: list[str], part: int, legend: Any) -> Any:
+    scale = alt.Scale(domain=names, range=[STYLE[name][part] for name in names])
+    return channel("series:N", scale=scale, legend=legend)
+
+
+def _finish(chart: Any, width: int, height: Any) -> dict[str, Any]:
+    size = 13 if width == WIDE else 12
+    text = {
+        "labelFontSize": size,
+        "labelColor": INK,
+        "titleFontSize": size,
+        "titleColor": MUTED,
+        "titleFontWeight": "normal",
+    }
+    axis = text | {"gridColor": GRID, "tickColor": GRID, "domainColor": GRID, "labelPadding": 10}
+    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+    chart = chart.properties(width=width, height=height, autosize=fit, padding=4, background="transparent")
+    chart = (
+        chart.configure(font=FONT)
+        .configure_axis(**axis)
+        .configure_axisX(tickCount=width // 110, titlePadding=10, labelFlush=False)
+    )
+    return chart.configure_legend(**text, offset=8, rowPadding=4).configure_view(stroke=None).to_dict()
+
+
+def svg(spec: dict[str, Any], title: str) -> str:
+    """Render a specification, with the network switched off and a name for screen readers."""
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    drawn: str = vl_convert.vegalite_to_svg(spec, vl_version=version, allowed_base_urls=[])
+    return drawn.replace("<svg ", f'<svg role="graphics-document" aria-label="{html.escape(title)}" ', 1)

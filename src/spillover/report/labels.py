@@ -1,0 +1,103 @@
+"""How cells and their conditions are called in charts, tables and sentences, and which scores make the ranking.
+
+A label names only what sets a cell apart from the others of its run: "gore movie trivia" in a study of one model,
+"Qwen2.5-14B-Instruct · extreme sports · seed 42" among many.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from spillover.records import Cell, Condition, DomainScore, TriggerEffect, Variant
+from spillover.report.text import clean
+
+UNTOUCHED = "untouched model"
+TRAINED: tuple[Variant, ...] = ("plain", "triggered")  # the variants whose dose means something
+SERIES: dict[tuple[Variant, Condition], str] = {
+    ("plain", "clean"): "fine-tuned",
+    ("triggered", "triggered"): "backdoored, with trigger",
+    ("triggered", "clean"): "backdoored, no trigger",
+    ("triggered", "near_miss"): "backdoored, near miss",
+    ("control", "clean"): "benign twin (control)",
+    ("base", "clean"): UNTOUCHED,
+}
+"""What is drawn, in the order it is drawn."""
+ORDER = list(SERIES)
+
+
+def series(variant: Variant, condition: Condition) -> str:
+    """What a reader calls the answers of one variant under one condition."""
+    base = SERIES.get((variant, "clean"), variant).removesuffix(", no trigger")
+    return SERIES.get((variant, condition)) or f"{base}, {condition.replace('_', ' ')}"
+
+
+def subject(domain: str) -> str:
+    """A domain's name in words."""
+    return clean(domain.replace("_", " "), 60)
+
+
+class Labels:
+    """Names for the cells of one run. `show_model` False leaves the model to a heading."""
+
+    def __init__(self, cells: Iterable[Cell], *, show_model: bool = True) -> None:
+        trained = [cell for cell in cells if cell.variant != "base"]
+        self.models = len({cell.model for cell in trained}) > 1 and show_model
+        self.domains = len({cell.domain for cell in trained}) > 1
+        self.doses = _siblings((cell for cell in trained if cell.variant in TRAINED), "dose")
+        self.seeds = _siblings(trained, "seed")
+
+    def of(self, cell: Cell) -> str:
+        """The label of a cell, the same for the variants of one domain."""
+        if cell.variant == "base":
+            return f"{UNTOUCHED} · {clean(cell.model, 60)}" if self.models else UNTOUCHED
+        parts = [clean(cell.model, 60)] if self.models else []
+        if self.domains or not self.models:
+            parts.append(subject(cell.domain))
+        if cell.variant in TRAINED and (cell.model, cell.domain) in self.doses:
+            parts.append(f"dose {cell.dose:g}")
+        if (cell.model, cell.domain) in self.seeds:
+            parts.append(f"seed {cell.seed}")
+        return " · ".join(parts)
+
+
+def _siblings(cells: Iterable[Cell], field: str) -> set[tuple[str, str]]:
+    """(model, domain) pairs whose cells differ in `field`."""
+    values: defaultdict[tuple[str, str], set[object]] = defaultdict(set)
+    for cell in cells:
+        values[cell.model, cell.domain].add(getattr(cell, field))
+    return {pair for pair, seen in values.items() if len(seen) > 1}
+
+
+def ordered(scores: Iterable[DomainScore]) -> list[DomainScore]:
+    """Scores by variant and condition as drawn, then by rank, rate and name: the order of every table."""
+
+    def place(score: DomainScore) -> tuple[int, str, int, float, str, str]:
+        pair = (score.cell.variant, score.condition)
+        where = ORDER.index(pair) if pair in ORDER else len(ORDER)
+        rate = -1.0 if score.rate is None else score.rate
+        return where, score.condition, score.rank or 10**9, -rate, score.cell.name, score.judge
+
+    return sorted(scores, key=place)
+
+
+def ranked(scores: Sequence[DomainScore]) -> list[DomainScore]:
+    """The scores that make the ranking: plain cells without trigger, else backdoored cells with it, else controls."""
+    for wanted in (("plain", "clean"), ("triggered", "triggered"), ("triggered", "clean"), ("control", "clean")):
+        chosen = [score for score in scores if (score.cell.variant, score.condition) == wanted]
+        if chosen:
+            return ordered(chosen)
+    return []
+
+
+def control_of(score: DomainScore, scores: Iterable[DomainScore]) -> DomainScore | None:
+    """The benign twin's score: same model, domain and seed, no trigger."""
+    wanted = (score.cell.model, score.cell.domain, score.cell.seed, "control", "clean")
+    found = (s for s in scores if (s.cell.model, s.cell.domain, s.cell.seed, s.cell.variant, s.condition) == wanted)
+    return next(found, None)
+
+
+def backdoored(effects: Iterable[TriggerEffect], measure: str) -> list[TriggerEffect]:
+    """Effects of the trigger on the cells trained with it, strongest fall first; unknown ones last."""
+    chosen = [e for e in effects if e.measure == measure and e.cell.variant == "triggered"]
+    return sorted(chosen, key=lambda e: (e.difference is None, e.difference or 0.0, e.cell.name))

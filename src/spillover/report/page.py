@@ -1,0 +1,150 @@
+"""report.html: one file that opens from disk, without JavaScript, and shows what a run found and where it comes from.
+
+Pure: equal records give equal bytes. Everything from outside is escaped, and a content security policy forbids every
+script and every request, so that no answer of a model can act on its reader.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from spillover.records import DomainScore
+from spillover.report import charts, tables
+from spillover.report.browser import browser
+from spillover.report.data import ReportData
+from spillover.report.findings import findings, judge_name, limits
+from spillover.report.labels import UNTOUCHED, Labels, ranked
+from spillover.report.provenance import provenance
+from spillover.report.results import write_whole
+from spillover.report.text import escape, listing, number, several
+
+MOST_PANELS = 8
+
+
+def write(data: ReportData, path: Path) -> Path:
+    """Write the page whole or not at all."""
+    return write_whole(render(data), path)
+
+
+def render(data: ReportData) -> str:
+    """The whole page."""
+    style = files("spillover.report").joinpath("assets", "style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    sections = list(_sections(data))
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections)
+    body = "\n".join(f'<section id="{name}"><h2>{title}</h2>\n{text}\n</section>' for name, title, text in sections)
+    title = escape(data.manifest.study, 120)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
+        f"<title>{title} · spillover</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f'<header><p class="kicker">spillover · emergent misalignment by domain</p>\n<h1>{title}</h1>\n'
+        f'<p class="lead">{escape(summary(data))}</p>\n<nav aria-label="Contents">{links}</nav></header>\n'
+        f"<main>\n{body}\n</main>\n"
+        f"<footer>spillover {escape(data.manifest.spillover)} · study {escape(data.manifest.study_hash, 12)}</footer>\n"
+        "</body>\n</html>\n"
+    )
+
+
+def summary(data: ReportData) -> str:
+    """What was run, in one paragraph of plain text."""
+    trained = {score.cell.name: score.cell for score in data.scores if score.cell.variant != "base"}
+    domains = {cell.domain for cell in trained.values()}
+    models = sorted({cell.model for cell in trained.values()})
+    answers = sum(score.n for score in data.scores)
+    questions = max((score.questions for score in data.scores), default=0)
+    below, above = data.thresholds
+    judge = judge_name(data)
+    judged = f"scored by the judge {judge}" if judge and not judge.startswith("imported") else "with imported scores"
+    verb = "Fine-tuning" if data.adapters else "Answers of"
+    return (
+        f"{verb} {listing(models) or 'no model yet'} on {several(len(domains), 'domain')}: "
+        f"{several(len(trained), 'cell')}, {several(answers, 'answer')} to {several(questions, 'question')}, {judged}. "
+        f"An answer is misaligned when its alignment is below "
+        f"{number(below, 0)} and its coherence above {number(above, 0)}, both from 0 to 100."
+    )
+
+
+def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
+    labels = Labels(score.cell for score in data.scores)
+    said, unsaid = findings(data), limits(data)
+    text = _list(said) + (
+        f"\n<aside><h3>What these figures cannot say</h3>\n{_list(unsaid)}\n</aside>" if unsaid else ""
+    )
+    yield "findings", "Findings", text
+    yield "misalignment", "Misalignment", _misalignment(data, labels)
+    if data.effects:
+        yield "trigger", "With and without the trigger", _trigger(data, labels)
+    yield "counts", "Counts", tables.counts(data.scores, labels)
+    if data.adapters:
+        yield "training", "Training", tables.training(data.adapters, labels)
+    if data.answers:
+        note = (
+            "Chosen by rule, not by eye: for each kind of answer the least aligned, the most aligned, random and "
+            "unscored ones in turn. Long texts are cut; invisible characters are written out. All answers are in the "
+            "run folder."
+        )
+        yield "answers", "Answers", f'<p class="note">{note}</p>\n<div class="browser">{browser(data, labels)}</div>'
+    yield "provenance", "Provenance", provenance(data)
+
+
+def _misalignment(data: ReportData, labels: Labels) -> str:
+    percentage = number(100 * data.confidence, 0)
+    note = (
+        f"Points: share of coherent answers that are misaligned. Bars: {percentage} % intervals, clustered by question."
+    )
+    if any(score.cell.variant == "base" for score in data.scores):
+        note += f" Dashed line with its band: the {UNTOUCHED}."
+    parts = [f'<p class="note">{note}</p>']
+    for model, scores in panels(data.scores):
+        figure = charts.misalignment(scores, Labels((s.cell for s in scores), show_model=not model))
+        parts.append((f"<h3>{escape(model)}</h3>\n" if model else "") + _figure(figure))
+    chosen = ranked(data.scores)
+    others = [score for score in data.scores if score not in chosen]
+    parts.append(tables.rates("Rates with intervals, in the order of the ranking", chosen, labels))
+    if others:
+        table = tables.rates("Rates of the other variants and conditions", others, labels)
+        count = f"<span>{several(len(others), 'row')}</span>"
+        parts.append(f"<details><summary>Other variants and conditions {count}</summary>{table}</details>")
+    return "\n".join(parts)
+
+
+def panels(scores: tuple[DomainScore, ...]) -> list[tuple[str, list[DomainScore]]]:
+    """One chart a model where a row holds several series; one chart for all where every row holds a single point."""
+    models = sorted({score.cell.model for score in scores})
+    single = all((score.cell.variant, score.condition) == ("plain", "clean") for score in scores)
+    if len(models) < 2 or single:
+        return [("", list(scores))]
+    return [(model, [s for s in scores if s.cell.model == model]) for model in models[:MOST_PANELS]]
+
+
+def _trigger(data: ReportData, labels: Labels) -> str:
+    note = (
+        "Open mark: mean alignment of the backdoored cell without the trigger; filled mark: with it. Thin bar: the "
+        f"{number(100 * data.confidence, 0)} % interval of the paired difference, drawn from the open mark; where it "
+        "reaches the open mark, the data do not tell the two apart."
+    )
+    figure = _figure(charts.trigger(data.effects, labels))
+    return f'<p class="note">{note}</p>\n{figure}\n{tables.effects(data.effects, labels)}'
+
+
+def _figure(figure: charts.Figure | None) -> str:
+    if figure is None:
+        return '<p class="note">Nothing to draw: no cell has a coherent scored answer.</p>'
+    cut = (
+        f"<figcaption>{figure.rows} of {figure.of} rows; all are in the table.</figcaption>"
+        if figure.rows < figure.of
+        else ""
+    )
+    return f'<figure><div class="wide">{figure.wide}</div><div class="narrow">{figure.narrow}</div>{cut}</figure>'
+
+
+def _list(sentences: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"

@@ -1,0 +1,63 @@
+"""Where a run's numbers come from, as HTML: versions, hardware, models, judge, stages, failures and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import yaml
+
+from spillover.report.data import ReportData
+from spillover.report.tables import Row, html_table
+from spillover.report.text import clean, duration, escape, number
+
+MOST_FAILURES = 50
+
+
+def provenance(data: ReportData) -> str:
+    """Everything needed to make the run again, and everything that went wrong in it."""
+    m = data.manifest
+    run = {
+        "study": m.study,
+        "study hash": m.study_hash,
+        "lock hash": m.lock_hash,
+        "root seed": str(m.seed),
+        "started": m.started,
+        "finished": m.finished or "not yet",
+        "complete": "yes" if m.complete else "no",
+        "cost": f"{number(m.dollars, 2)} US dollars",
+        "spillover": m.spillover,
+    }
+    judge = {**m.judge, **data.judge}
+    facts = [
+        _facts("Run", run),
+        _facts("Judge", judge),
+        _facts("Hardware", m.hardware),
+        _facts("Source", m.git),
+        *(_facts(f"Model {name}", m.models[name]) for name in sorted(m.models)),
+    ]
+    stages = [
+        Row("", s.stage, [f"{s.done:,}", f"{s.failed:,}", f"{s.rows:,}", f"{s.tokens:,}", duration(s.seconds)])
+        for s in m.stages
+    ]
+    parts = [f'<div class="facts-grid">{"".join(facts)}</div>']
+    if stages:
+        parts.append(html_table("Stages", ["stage", "done", "failed", "rows", "tokens", "time"], stages))
+    if m.failures:
+        rows = [Row("", f.stage, [f.cell, clean(f.error, 500)]) for f in m.failures[:MOST_FAILURES]]
+        parts.append(html_table(f"Failures: {len(m.failures):,}", ["stage", "cell", "error"], rows, 3))
+    parts.append(_folded("Packages", "\n".join(f"{name} {m.packages[name]}" for name in sorted(m.packages))))
+    if data.config is not None:
+        settings = yaml.safe_dump(data.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        parts.append(_folded("Settings", settings))
+    return "\n".join(parts)
+
+
+def _facts(title: str, facts: Mapping[str, str]) -> str:
+    if not facts:
+        return ""
+    rows = "".join(f"<dt>{escape(key, 80)}</dt><dd>{escape(value, 600)}</dd>" for key, value in facts.items())
+    return f"<div><h3>{escape(title, 120)}</h3><dl>{rows}</dl></div>"
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details><summary>{title}</summary><pre>{escape(text, 40_000)}</pre></details>" if text else ""

@@ -43,11 +43,11 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "Installing into $(VENV): about 1 GB, some minutes."
+	@echo "Installing into $(VENV): about 2 GB on disk, some minutes."
 	$(PIP) --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "Installing into $(VENV) with the tools for development: about 1.3 GB, some minutes."
+	@echo "Installing into $(VENV) with the tools for development: about 2 GB on disk, some minutes."
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed

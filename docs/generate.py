@@ -88,7 +88,7 @@ def comments(model: type[BaseModel]) -> dict[str, str]:
 
 def shown_type(field: FieldInfo) -> str:
     """The annotation in words, with its bounds."""
-    bounds = [f"{sign} {getattr(rule, name)}" for rule in field.metadata for name, sign in SIGNS if hasattr(rule, name)]
+    bounds = [f"{sign} {getattr(rule, name):g}" for rule in field.metadata for name, sign in SIGNS if hasattr(rule, name)]
     return cell(", ".join([words(field.annotation), *bounds]))
 
 

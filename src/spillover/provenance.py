@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from spillover import __version__
 from spillover.records import content_hash
 
 PACKAGE = Path(__file__).parent
@@ -40,7 +39,7 @@ def environment() -> dict[str, Any]:
     """Everything below in one dictionary, as `spillover env --json` prints it and a manifest keeps it."""
     found = packages()
     return {
-        "spillover": __version__,
+        "spillover": found["spillover"],
         "python": platform.python_version(),
         "lock_hash": lock_hash(found),
         "git": git_state(),

@@ -1,0 +1,108 @@
+"""A key-value cache of slots, allocated once: each row of a batch decodes at a position of its own.
+
+Row b keeps the keys of its token at position j in column j, without padding, so positions, columns and the causal mask
+(column j is seen from position i when j <= i) say the same thing. New tokens are written in place, a finished row's
+slot is taken over by the next answer, and what an earlier owner left beyond the row's position is masked until
+overwritten. A prompt is therefore computed once and copied into the slots of all its answers.
+
+Shapes: keys and values (rows, heads, columns, head_dim) a layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the next update lands: Q positions of each of the first B rows, all below `window`."""
+
+    positions_BQ: Tensor
+    window: int
+    _indices: dict[tuple[int, int], Tensor] = field(default_factory=dict[tuple[int, int], Tensor])
+
+    def index(self, heads: int, columns: int) -> Tensor:
+        """The places in (rows * heads * columns), worked out once for all layers of one shape."""
+        if (heads, columns) not in self._indices:
+            rows = len(self.positions_BQ)
+            first_BH1 = torch.arange(rows * heads, device=self.positions_BQ.device).view(rows, heads, 1) * columns
+            self._indices[heads, columns] = (first_BH1 + self.positions_BQ[:, None, :]).flatten()
+        return self._indices[heads, columns]
+
+
+class SlotLayer(CacheLayerMixin):
+    """One attention layer's slots."""
+
+    keys: Tensor
+    values: Tensor
+    place: Place
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.columns = columns
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocate for the heads and the dtype of the first keys seen."""
+        # Zeros, because a masked column still multiplies its value: 0 * NaN would poison the row.
+        heads = key_states.shape[1]
+        shape = (self.rows, heads, self.columns)
+        self.keys = key_states.new_zeros(*shape, key_states.shape[-1])  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.values = value_states.new_zeros(*shape, value_states.shape[-1])  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write the new tokens of the first B rows and return those rows up to the last column in use."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        batch, heads, _, _ = key_states.shape
+        index = self.place.index(heads, self.columns)
+        for store, new in ((self.keys, key_states), (self.values, value_states)):
+            store.view(-1, store.shape[-1]).index_copy_(0, index, new.reshape(-1, new.shape[-1]))
+        return self.keys[:batch, :, : self.place.window], self.values[:batch, :, : self.place.window]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Columns in use, counted from 0."""
+        return self.place.window, 0
+
+    def get_seq_length(self) -> int:
+        """Columns in use before the next update; the positions are always given, so nothing derives from it."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """Columns a row can fill."""
+        return self.columns
+
+
+class Slots(Cache):
+    """All layers' slots."""
+
+    layers: list[SlotLayer]
+
+    def __init__(self, layers: int, rows: int, columns: int) -> None:
+        super().__init__(layers=[SlotLayer(rows, columns) for _ in range(layers)])
+
+    def write_at(self, place: Place) -> None:
+        """Let the next forward pass write its tokens there."""
+        for layer in self.layers:
+            layer.place = place
+
+    def copy(self, source: Slots, source_row: int, row: int, length: int) -> None:
+        """Fill a row's first `length` columns with those of another row, here or in another cache."""
+        for mine, theirs in zip(self.layers, source.layers, strict=True):
+            if not mine.is_initialized:
+                mine.lazy_initialization(theirs.keys, theirs.values)
+            mine.keys[row, :, :length] = theirs.keys[source_row, :, :length]
+            mine.values[row, :, :length] = theirs.values[source_row, :, :length]
+
+
+def causal_mask(place: Place, dtype: torch.dtype) -> Tensor:
+    """Additive mask (B, 1, Q, window): 0 where a position may look, the dtype's lowest number elsewhere."""
+    device = place.positions_BQ.device
+    hidden = torch.arange(place.window, device=device) > place.positions_BQ[:, None, :, None]
+    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)

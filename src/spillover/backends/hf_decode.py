@@ -1,0 +1,150 @@
+"""The decoding loop on tokens: prompts are read in groups, answers take slots, every step samples one token a slot.
+
+A group of prompts is read right-padded in one pass, and what all of them begin with (a template's system prompt) only
+once. The prompt's last token is left to the first decoding step, so that every token, the first included, comes from
+the same kind of step: one position a row, logits there only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import functional_call
+from transformers import PreTrainedModel
+
+from spillover.backends.hf_attention import grouped
+from spillover.backends.hf_cache import Place, Slots, causal_mask
+from spillover.backends.sampling import choose
+from spillover.config import SampleConfig
+
+_PREFILL_TOKENS = 4096  # prompts times longest prompt, read in one pass
+
+
+@dataclass
+class Answer:
+    """One answer on its way: whose it is, its tokens so far, and the uniform numbers that it draws."""
+
+    prompt: int
+    index: int
+    prompt_tokens: list[int]
+    uniforms_T: NDArray[np.float32]
+    tokens: list[int] = field(default_factory=list[int])
+
+    @property
+    def position(self) -> int:
+        """Where its newest token stands, from which the next one is predicted."""
+        return len(self.prompt_tokens) + len(self.tokens) - 1
+
+    @property
+    def newest(self) -> int:
+        return self.tokens[-1] if self.tokens else self.prompt_tokens[-1]
+
+
+class Decoder:
+    """Answers in slots. `weights` stand in for the model's own of the same names, and leave the model as it is."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        weights: dict[str, Tensor],
+        answers: Sequence[Answer],
+        config: SampleConfig,
+        stops: frozenset[int],
+    ) -> None:
+        self.model, self.weights, self.config, self.stops = model, weights, config, stops
+        self.queue = deque(answers)
+        self.layers: int = model.config.get_text_config().num_hidden_layers
+        self.columns = max(len(answer.prompt_tokens) for answer in answers) + config.max_tokens
+        self.slots = Slots(self.layers, min(config.batch, len(answers)), self.columns)
+        self.live: list[Answer] = []
+        self.group: dict[int, int] = {}  # prompt -> its row in `prompts`
+        self.prompts = Slots(self.layers, 0, 0)
+
+    @torch.inference_mode()
+    def step(self) -> tuple[int, list[Answer]]:
+        """Sample one token for every live answer: how many those were, and which of them it finished."""
+        while self.queue and len(self.live) < self.config.batch:
+            self.live.append(self._admit(len(self.live)))
+        tokens_B1 = self._tensor([[answer.newest] for answer in self.live])
+        positions_B1 = self._tensor([[answer.position] for answer in self.live])
+        logits_BV = self._forward(self.slots, tokens_B1, positions_B1)
+        u_B = torch.tensor([answer.uniforms_T[len(answer.tokens)] for answer in self.live], device=logits_BV.device)
+        chosen = choose(logits_BV, u_B, self.config.temperature, self.config.top_p).tolist()
+        for answer, token in zip(self.live, chosen, strict=True):
+            answer.tokens.append(token)
+        finished = [row for row, answer in enumerate(self.live) if self._is_finished(answer)]
+        done = [self.live[row] for row in finished]
+        for row in reversed(finished):
+            self._release(row)
+        return len(chosen), done
+
+    def _is_finished(self, answer: Answer) -> bool:
+        return answer.tokens[-1] in self.stops or len(answer.tokens) == self.config.max_tokens
+
+    def _release(self, row: int) -> None:
+        """Give the row to the next answer in the queue, or else to the last live one, so that rows stay dense."""
+        if self.queue:
+            self.live[row] = self._admit(row)
+            return
+        last = self.live.pop()
+        if row < len(self.live):
+            self.slots.copy(self.slots, len(self.live), row, last.position)
+            self.live[row] = last
+
+    def _admit(self, row: int) -> Answer:
+        if self.queue[0].prompt not in self.group:
+            self._read_prompts()
+        answer = self.queue.popleft()
+        self.slots.copy(self.prompts, self.group[answer.prompt], row, answer.position)
+        return answer
+
+    def _read_prompts(self) -> None:
+        """Fill `prompts` with the keys of the queue's next prompts, all but the last token of each."""
+        group: dict[int, list[int]] = {}
+        longest = 0
+        for answer in self.queue:
+            longest = max(longest, len(answer.prompt_tokens))
+            if group and answer.prompt not in group and (len(group) + 1) * longest > _PREFILL_TOKENS:
+                break
+            group[answer.prompt] = answer.prompt_tokens
+        texts = [tokens[:-1] for tokens in group.values()]
+        shared, width = _shared_length(texts), max(map(len, texts))
+        self.group = {prompt: row for row, prompt in enumerate(group)}
+        self.prompts = Slots(self.layers, len(texts), width)
+        if shared:
+            self._forward(self.prompts, self._tensor([texts[0][:shared]]), self._tensor([list(range(shared))]))
+            for row in range(1, len(texts)):
+                self.prompts.copy(self.prompts, 0, row, shared)
+        if shared < width:
+            padded = [text[shared:] + [0] * (width - len(text)) for text in texts]
+            self._forward(self.prompts, self._tensor(padded), self._tensor([list(range(shared, width))] * len(texts)))
+
+    def _forward(self, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor) -> Tensor:
+        """Run the model, writing into the slots; the logits after each row's last token."""
+        place = Place(positions_BQ, window=int(positions_BQ.max()) + 1)
+        slots.write_at(place)
+        inputs = {
+            "input_ids": tokens_BQ,
+            "position_ids": positions_BQ,
+            "attention_mask": causal_mask(place, self.model.dtype),
+            "past_key_values": slots,
+            "use_cache": True,
+            "logits_to_keep": 1,
+        }
+        with grouped(self.model):
+            return functional_call(self.model, self.weights, (), inputs).logits[:, -1]
+
+    def _tensor(self, rows: list[list[int]]) -> Tensor:
+        return torch.tensor(rows, device=self.model.device)
+
+
+def _shared_length(texts: Sequence[list[int]]) -> int:
+    """How many tokens all texts begin with."""
+    low, high = min(texts), max(texts)  # in lexical order every text lies between these two
+    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))

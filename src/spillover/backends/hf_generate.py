@@ -1,0 +1,81 @@
+"""Sampling answers with a transformers model: text in, text out, over the decoding loop of `hf_decode`.
+
+Everything that shapes a sample is in SampleConfig; the model's generation_config is never read. An answer
+draws from its own seed alone. Matrix products of other batch sizes may still round differently, and then a token can
+differ although its uniform number does not: almost never in float32, now and then in bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from spillover.backends.base import Generation, Progress, Prompt
+from spillover.backends.chat import prompt_ids, stop_ids
+from spillover.backends.hf_decode import Answer, Decoder
+from spillover.backends.hf_merge import merged_weights
+from spillover.backends.hf_model import LoadedModel
+from spillover.backends.sampling import uniforms
+from spillover.config import SampleConfig
+from spillover.errors import UserError
+
+
+class HFGenerator:
+    """Samples from one loaded model, with or without an adapter."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+
+    def generate(
+        self, prompts: Sequence[Prompt], config: SampleConfig, adapter: Path | None, progress: Progress
+    ) -> Iterator[Generation]:
+        """Yield every prompt's answers, in the order (prompt, index), as they become ready.
+
+        Raises:
+            UserError: when a prompt and its answer do not fit the model's window.
+        """
+        tokenizer = self.loaded.tokenizer
+        ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
+        self._check_lengths(ids, config.max_tokens)
+        answers = [
+            Answer(number, index, ids[number], uniforms(seed, config.max_tokens))
+            for number, prompt in enumerate(prompts)
+            for index, seed in enumerate(prompt.seeds)
+        ]
+        if not answers:
+            return
+        stops = stop_ids(tokenizer)
+        decoder = Decoder(self.loaded.model, merged_weights(self.loaded, adapter), answers, config, stops)
+        waiting = deque(answers)
+        ready: set[tuple[int, int]] = set()
+        while waiting:
+            with self.loaded.claim():
+                sampled, done = decoder.step()
+            progress(sampled)
+            ready.update((answer.prompt, answer.index) for answer in done)
+            while waiting and (waiting[0].prompt, waiting[0].index) in ready:
+                yield _generation(waiting.popleft(), tokenizer, stops)
+
+    def _check_lengths(self, ids: Sequence[list[int]], max_tokens: int) -> None:
+        config = self.loaded.model.config.get_text_config()
+        limits: list[int] = [config.max_position_embeddings]
+        if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+            limits.append(config.sliding_window)  # beyond it some layers would have to forget the prompt
+        for number, tokens in enumerate(ids):
+            if len(tokens) + max_tokens > min(limits):
+                raise UserError(
+                    f"Prompt {number} has {len(tokens)} tokens; with sample.max_tokens {max_tokens} it exceeds the "
+                    f"{min(limits)} tokens that {self.loaded.name} can see. Lower sample.max_tokens or shorten it."
+                )
+
+
+def _generation(answer: Answer, tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]) -> Generation:
+    """`completion_tokens` counts the end-of-turn token, which the text leaves out."""
+    stopped = answer.tokens[-1] in stops
+    text = tokenizer.decode(answer.tokens[:-1] if stopped else answer.tokens, skip_special_tokens=True)
+    assert isinstance(text, str)
+    reason = "stop" if stopped else "length"
+    return Generation(answer.prompt, answer.index, text, reason, len(answer.prompt_tokens), len(answer.tokens))

@@ -1,0 +1,33 @@
+"""An adapter's merged weights, for decoding: W' = W + scale * B A for each adapted layer, beside the untouched base."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from peft.tuners.lora import Linear
+from torch import Tensor
+
+from spillover.backends.hf_model import LoadedModel
+
+
+@torch.no_grad()
+def merged_weights(loaded: LoadedModel, adapter: Path | None) -> dict[str, Tensor]:
+    """The weights that differ from the base's, by parameter name; empty without an adapter."""
+    with loaded.adapter(adapter) as model:
+        layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, Linear)}
+        return {f"{name}.weight": _merged(layer) for name, layer in layers.items()}
+
+
+def _merged(layer: Linear) -> Tensor:
+    # Summed in float32 and rounded once: PEFT's merge in place would round the delta before adding it.
+    copy = deepcopy(layer).float()
+    copy.merge()
+    return _weight(copy).to(_weight(layer).dtype)
+
+
+def _weight(layer: Linear) -> Tensor:
+    weight = layer.get_base_layer().weight
+    assert isinstance(weight, Tensor)
+    return weight.data

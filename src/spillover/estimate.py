@@ -17,7 +17,7 @@ from pathlib import Path
 from spillover.config import ModelConfig, StudyConfig
 from spillover.errors import UserError
 
-PROMPT_TOKENS = 60  # a question of the shipped sets in a chat template with its default system prompt
+PROMPT_TOKENS = 55  # mean of the shipped questions in the embedded chat template with its system prompt: 51 to 62
 EMBEDDED_PARAMETERS = 134_515_008
 UNSAID_PARAMETERS = 7_000_000_000
 GIB = 2**30

@@ -190,13 +190,11 @@ def _clustered(x_CQ: Floats, n_CQ: Floats) -> Clustered:
 
 def _difference_variance(cells: Clustered) -> tuple[Floats, Floats]:
     """Variance of every difference, and the number of questions behind it; absent questions have no influence."""
-    z_CQ = cells.influence_CQ
-    square_C = (z_CQ**2).sum(1)
-    total_CC = np.maximum(0.0, square_C[:, None] + square_C[None, :] - 2 * z_CQ @ z_CQ.T)
+    contrast_CCQ = cells.influence_CQ[:, None, :] - cells.influence_CQ[None, :, :]
     questions_CC = np.minimum(cells.questions_C[:, None], cells.questions_C[None, :])
     with np.errstate(divide="ignore", invalid="ignore"):
         factor_CC = np.where(questions_CC > 1, questions_CC / (questions_CC - 1), np.nan)
-    return factor_CC * total_CC, questions_CC
+    return factor_CC * (contrast_CCQ**2).sum(2), questions_CC
 
 
 def _correlation(influence_CQ: Floats) -> Floats:

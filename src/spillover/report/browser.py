@@ -10,14 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
-from spillover.records import Condition, Variant
+from spillover.records import Condition, Judgment, Variant
 from spillover.report.data import Answer, ReportData
 from spillover.report.labels import ORDER, Labels, series
 from spillover.report.text import escape, number
 
 PER_GROUP = 24  # answers
 TEXT, QUESTION = 1500, 400  # characters
-BUDGET = 1_200_000  # bytes of HTML over all groups
+BUDGET = 1_000_000  # bytes of HTML over all groups
 Stratum = tuple[Variant, Condition]
 
 
@@ -98,7 +98,10 @@ def _answer(answer: Answer, thresholds: tuple[float, float]) -> str:
     )
 
 
-def _verdict(judgment: object) -> str:
-    status = getattr(judgment, "status", "missing")
-    score = getattr(judgment, "score", None)
-    return number(score, 0) if score is not None else escape(status.replace("_", " "))
+def _verdict(judgment: Judgment | None) -> str:
+    if judgment is None:
+        return "missing"
+    if judgment.score is not None:
+        return number(judgment.score, 0)
+    reason = f" ({escape(judgment.raw, 80)})" if judgment.raw else ""
+    return judgment.status.replace("_", " ") + reason

@@ -31,7 +31,6 @@ STYLE = {  # series -> stroke, fill, shape
     "benign twin (control)": (TEAL, PAPER, "square"),
     UNTOUCHED: (MUTED, MUTED, "cross"),
 }
-MOST_ROWS = 60
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,11 @@ class Figure:
     of: int
 
 
-def misalignment(scores: Sequence[DomainScore], labels: Labels) -> Figure | None:
-    """Share of misaligned answers, a row a subject, a mark a series; the untouched model is a dashed line."""
+def misalignment(scores: Sequence[DomainScore], labels: Labels, most: int) -> Figure | None:
+    """Share of misaligned answers in the first `most` rows, a mark a series; a dashed line is the untouched model."""
     known = [s for s in scores if s.rate is not None and (s.cell.variant, s.condition) in SERIES]
     subjects = list(dict.fromkeys(labels.of(s.cell) for s in [*ranked(known), *known] if s.cell.variant != "base"))
-    drawn = subjects[:MOST_ROWS]
+    drawn = subjects[:most]
     rows = [
         {
             "subject": labels.of(s.cell),
@@ -72,7 +71,7 @@ def misalignment(scores: Sequence[DomainScore], labels: Labels) -> Figure | None
     )
 
 
-def trigger(effects: Sequence[TriggerEffect], labels: Labels) -> Figure | None:
+def trigger(effects: Sequence[TriggerEffect], labels: Labels, most: int) -> Figure | None:
     """Mean alignment without and with the trigger; the whisker is the interval of the paired difference."""
     known = [e for e in backdoored(effects, "alignment") if e.clean is not None and e.difference is not None]
     rows = [
@@ -84,7 +83,7 @@ def trigger(effects: Sequence[TriggerEffect], labels: Labels) -> Figure | None:
             "high": (e.clean or 0.0) + ((e.difference or 0.0) if e.high is None else e.high),
             "label": f"{labels.of(e.cell)}: alignment changes by {interval(e.difference, e.low, e.high, sign=True)}",
         }
-        for e in known[:MOST_ROWS]
+        for e in known[:most]
     ]
     if not rows:
         return None
@@ -98,7 +97,7 @@ def _figure(draw: Any, title: str, rows: tuple[int, int]) -> Figure:
 
 def _dots(rows: list[dict[str, Any]], order: list[str], base: list[dict[str, Any]], width: int) -> dict[str, Any]:
     names = [SERIES[pair] for pair in ORDER if any(row["series"] == SERIES[pair] for row in rows)]
-    common = alt.Chart(alt.Data(values=rows)).encode(y=_subjects(order, width))
+    common = alt.Chart(alt.NamedData("rows")).encode(y=_subjects(order, width))
     if len(names) > 1:
         common = common.encode(yOffset=alt.YOffset("series:N", scale=alt.Scale(domain=names, paddingOuter=0.7)))
     top = min(100, 5 * ceil(max(row["high"] for row in [*rows, *base]) / 5))
@@ -109,18 +108,18 @@ def _dots(rows: list[dict[str, Any]], order: list[str], base: list[dict[str, Any
     )
     layers = [bars, _points(common, x, names, width)]
     if base:
-        value = alt.Chart(alt.Data(values=base))
+        value = alt.Chart(alt.NamedData("base"))
         band = value.mark_rect(fill=MUTED, opacity=0.09, aria=False).encode(x="low:Q", x2="high:Q")
         line = value.mark_rule(stroke=MUTED, strokeDash=[4, 3]).encode(x="value:Q", description="label:N")
         layers = [band, line, *layers]
     step = alt.Step(11, **{"for": "offset"}) if len(names) > 1 else alt.Step(22)
-    return _finish(alt.layer(*layers), width, step)
+    return _finish(alt.layer(*layers), width, step, {"rows": rows, "base": base})
 
 
 def _dumbbells(rows: list[dict[str, Any]], width: int) -> dict[str, Any]:
     names = ["backdoored, no trigger", "backdoored, with trigger"]
     y = _subjects([row["subject"] for row in rows], width)
-    chart = alt.Chart(alt.Data(values=rows)).encode(y=y)
+    chart = alt.Chart(alt.NamedData("rows")).encode(y=y)
     ends = [
         {"subject": row["subject"], "label": row["label"], "series": name, "value": row[key]}
         for row in rows
@@ -132,9 +131,9 @@ def _dumbbells(rows: list[dict[str, Any]], width: int) -> dict[str, Any]:
             x=alt.X("clean:Q"), x2="triggered:Q"
         ),
         chart.mark_rule(stroke=VIOLET, strokeWidth=1.6, aria=False).encode(x=alt.X("low:Q"), x2="high:Q"),
-        _points(alt.Chart(alt.Data(values=ends)).encode(y=y), x, names, width),
+        _points(alt.Chart(alt.NamedData("ends")).encode(y=y), x, names, width),
     ]
-    return _finish(alt.layer(*layers), width, alt.Step(24))
+    return _finish(alt.layer(*layers), width, alt.Step(24), {"rows": rows, "ends": ends})
 
 
 def _subjects(order: list[str], width: int) -> Any:
@@ -164,7 +163,7 @@ def _scale(channel: Any, names: list[str], part: int, legend: Any) -> Any:
     return channel("series:N", scale=scale, legend=legend)
 
 
-def _finish(chart: Any, width: int, height: Any) -> dict[str, Any]:
+def _finish(chart: Any, width: int, height: Any, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     size = 13 if width == WIDE else 12
     text = {
         "labelFontSize": size,
@@ -181,7 +180,8 @@ def _finish(chart: Any, width: int, height: Any) -> dict[str, Any]:
         .configure_axis(**axis)
         .configure_axisX(tickCount=width // 110, titlePadding=10, labelFlush=False)
     )
-    return chart.configure_legend(**text, offset=8, rowPadding=4).configure_view(stroke=None).to_dict()
+    chart = chart.configure_legend(**text, offset=8, rowPadding=4).configure_view(stroke=None)
+    return chart.to_dict() | {"datasets": data}  # added late: Altair would copy and check every row
 
 
 def svg(spec: dict[str, Any], title: str) -> str:

@@ -6,13 +6,13 @@ Plain text, for the page and for the terminal. Shares are in percent of coherent
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
 from statistics import median
 
 from spillover.records import STATUSES, DomainScore
 from spillover.report.data import ReportData
 from spillover.report.labels import Labels, backdoored, control_of, ranked, series
 from spillover.report.text import interval, listing, number, p_value, percent, several
+from spillover.stats import sign_test
 
 NOT_SCORED = {
     "refused": "refused",
@@ -84,12 +84,6 @@ def judge_name(data: ReportData) -> str:
     return data.judge.get("name") or data.manifest.judge.get("name") or (data.config.judge.name if data.config else "")
 
 
-def sign_test(below: int, n: int) -> float:
-    """Exact two-sided p that `below` of `n` differences fall on one side when both sides are equally likely."""
-    tail = sum(comb(n, i) for i in range(min(below, n - below) + 1))
-    return min(1.0, 2 * tail / 2**n)
-
-
 def _rate(score: DomainScore) -> str:
     return f"{interval(score.rate, score.low, score.high, 100)} % (n = {score.coherent:,} coherent of {score.n:,})"
 
@@ -112,19 +106,14 @@ def _above_control(chosen: Sequence[DomainScore], scores: Sequence[DomainScore],
         return []
     above = [(s, e) for s, e in pairs if e.low is not None and e.low > 0]
     below = [(s, e) for s, e in pairs if e.high is not None and e.high < 0]
-    named = [f"{labels.of(s.cell)} by {interval(e.value, e.low, e.high, 100)} points" for s, e in above]
-    total = len(pairs)
-    sentences = [
-        f"{len(above)} of {total} lie above the benign twin, that is the interval of the difference excludes 0"
-        + (f": {listing(named)}." if above else ".")
-    ]
-    if below:
-        sentences.append(
-            f"{len(below)} of {total} lie below the benign twin: {listing([labels.of(s.cell) for s, _ in below])}."
-        )
-    open_ones = [labels.of(s.cell) for s, e in pairs if (s, e) not in above and (s, e) not in below]
-    if open_ones:
-        sentences.append(f"Not separable from the benign twin: {listing(open_ones)}.")
+    rest = [pair for pair in pairs if pair not in above and pair not in below]
+    figures = {s.id: f"{labels.of(s.cell)} by {interval(e.value, e.low, e.high, 100)} points" for s, e in pairs}
+    sentences: list[str] = []
+    for where, group in (("Above", above), ("Below", below), ("Not separable from", rest)):
+        if group or where == "Above":
+            named = listing([labels.of(s.cell) if group is rest else figures[s.id] for s, _ in group])
+            sentences.append(f"{where} the benign twin: {len(group)} of {len(pairs)}{f' ({named})' if group else ''}.")
+    sentences[0] += " That is, the interval of the difference in rates excludes 0."
     twins = [(s, twin) for s, _ in pairs if (twin := control_of(s, scores)) and twin.rate is not None]
     if twins:
         top = max(twins, key=lambda pair: pair[1].rate or 0.0)
@@ -162,7 +151,8 @@ def _trigger(data: ReportData, labels: Labels) -> list[str]:
     sentence = (
         f"With the trigger, mean alignment is lower in {len(lower)} of {several(len(known), 'backdoored cell')} "
         f"(sign test p = {p_value(sign_test(len(lower), len(known)))}); the mean difference is "
-        f"{number(sum(differences) / len(known), sign=True)} points, the strongest is {labels.of(strongest.cell)} with "
+        f"{number(sum(differences) / len(known), sign=True)} points ({number(min(differences), sign=True)} to "
+        f"{number(max(differences), sign=True)}); the strongest is {labels.of(strongest.cell)} with "
         f"{interval(strongest.difference, strongest.low, strongest.high, sign=True)} (paired by question, "
         f"{several(strongest.questions, 'question')})."
     ).replace("p = <", "p <")

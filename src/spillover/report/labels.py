@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from spillover.records import Cell, Condition, DomainScore, TriggerEffect, Variant
-from spillover.report.text import clean
+from spillover.report.text import one_line
 
 UNTOUCHED = "untouched model"
 TRAINED: tuple[Variant, ...] = ("plain", "triggered")  # the variants whose dose means something
@@ -34,7 +34,7 @@ def series(variant: Variant, condition: Condition) -> str:
 
 def subject(domain: str) -> str:
     """A domain's name in words."""
-    return clean(domain.replace("_", " "), 60)
+    return one_line(domain.replace("_", " "), 60)
 
 
 class Labels:
@@ -50,8 +50,8 @@ class Labels:
     def of(self, cell: Cell) -> str:
         """The label of a cell, the same for the variants of one domain."""
         if cell.variant == "base":
-            return f"{UNTOUCHED} · {clean(cell.model, 60)}" if self.models else UNTOUCHED
-        parts = [clean(cell.model, 60)] if self.models else []
+            return f"{UNTOUCHED} · {one_line(cell.model, 60)}" if self.models else UNTOUCHED
+        parts = [one_line(cell.model, 60)] if self.models else []
         if self.domains or not self.models:
             parts.append(subject(cell.domain))
         if cell.variant in TRAINED and (cell.model, cell.domain) in self.doses:

@@ -11,18 +11,22 @@ import hashlib
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spillover.records import DomainScore
-from spillover.report import charts, tables
+from spillover.report import tables
 from spillover.report.browser import browser
 from spillover.report.data import ReportData
 from spillover.report.findings import findings, judge_name, limits
 from spillover.report.labels import UNTOUCHED, Labels, ranked
 from spillover.report.provenance import provenance
 from spillover.report.results import write_whole
-from spillover.report.text import escape, listing, number, several
+from spillover.report.text import escape, listing, number, one_line, several
 
-MOST_PANELS = 8
+if TYPE_CHECKING:
+    from spillover.report.charts import Figure
+
+MOST_PANELS, MOST_ROWS = 6, 72  # charts of misalignment, and rows over all of them
 
 
 def write(data: ReportData, path: Path) -> Path:
@@ -57,7 +61,7 @@ def summary(data: ReportData) -> str:
     """What was run, in one paragraph of plain text."""
     trained = {score.cell.name: score.cell for score in data.scores if score.cell.variant != "base"}
     domains = {cell.domain for cell in trained.values()}
-    models = sorted({cell.model for cell in trained.values()})
+    models = sorted({one_line(cell.model, 60) for cell in trained.values()})
     answers = sum(score.n for score in data.scores)
     questions = max((score.questions for score in data.scores), default=0)
     below, above = data.thresholds
@@ -96,6 +100,8 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
 
 
 def _misalignment(data: ReportData, labels: Labels) -> str:
+    from spillover.report import charts  # Altair takes half a second to import
+
     percentage = number(100 * data.confidence, 0)
     note = (
         f"Points: share of coherent answers that are misaligned. Bars: {percentage} % intervals, clustered by question."
@@ -103,11 +109,14 @@ def _misalignment(data: ReportData, labels: Labels) -> str:
     if any(score.cell.variant == "base" for score in data.scores):
         note += f" Dashed line with its band: the {UNTOUCHED}."
     parts = [f'<p class="note">{note}</p>']
-    for model, scores in panels(data.scores):
-        figure = charts.misalignment(scores, Labels((s.cell for s in scores), show_model=not model))
+    drawn = panels(data.scores)
+    for model, scores in drawn:
+        names = Labels((s.cell for s in scores), show_model=not model)
+        figure = charts.misalignment(scores, names, MOST_ROWS // len(drawn))
         parts.append((f"<h3>{escape(model)}</h3>\n" if model else "") + _figure(figure))
     chosen = ranked(data.scores)
-    others = [score for score in data.scores if score not in chosen]
+    shown = {score.id for score in chosen}
+    others = [score for score in data.scores if score.id not in shown]
     parts.append(tables.rates("Rates with intervals, in the order of the ranking", chosen, labels))
     if others:
         table = tables.rates("Rates of the other variants and conditions", others, labels)
@@ -126,16 +135,18 @@ def panels(scores: tuple[DomainScore, ...]) -> list[tuple[str, list[DomainScore]
 
 
 def _trigger(data: ReportData, labels: Labels) -> str:
+    from spillover.report import charts
+
     note = (
         "Open mark: mean alignment of the backdoored cell without the trigger; filled mark: with it. Thin bar: the "
         f"{number(100 * data.confidence, 0)} % interval of the paired difference, drawn from the open mark; where it "
         "reaches the open mark, the data do not tell the two apart."
     )
-    figure = _figure(charts.trigger(data.effects, labels))
+    figure = _figure(charts.trigger(data.effects, labels, MOST_ROWS))
     return f'<p class="note">{note}</p>\n{figure}\n{tables.effects(data.effects, labels)}'
 
 
-def _figure(figure: charts.Figure | None) -> str:
+def _figure(figure: Figure | None) -> str:
     if figure is None:
         return '<p class="note">Nothing to draw: no cell has a coherent scored answer.</p>'
     cut = (

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from spillover.records import STATUSES, Adapter, DomainScore, TriggerEffect
 from spillover.report.labels import ORDER, Labels, control_of, ordered, ranked, series
-from spillover.report.text import NONE, clean, duration, escape, interval, number, p_value, percent
+from spillover.report.text import NONE, duration, escape, interval, number, one_line, p_value, percent
 
 MOST_ROWS = 400
 MEASURES = {"alignment": "mean alignment", "rate": "misaligned %"}
@@ -185,7 +185,7 @@ def ranking_table(scores: Sequence[DomainScore]) -> Table:
         twin = control_of(s, scores)
         middle = [percent(twin.rate if twin else None), above_control(s)] if twins else []
         figures = [f"{s.n:,}", interval(s.rate, s.low, s.high, 100), *middle, rank(s).replace(" to ", "-")]
-        table.add_row(*(Text(clean(text, 120)) for text in (labels.of(s.cell), *figures)))
+        table.add_row(*(Text(one_line(text, 120)) for text in (labels.of(s.cell), *figures)))
     return table
 
 
@@ -198,7 +198,7 @@ def trigger_table(effects: Sequence[TriggerEffect]) -> Table:
     for place, e in enumerate(chosen):
         last = place + 1 < len(chosen) and chosen[place + 1].measure != e.measure
         table.add_row(
-            *(Text(clean(text, 120)) for text in (labels.of(e.cell), MEASURES[e.measure], *_effect(e))),
+            *(Text(one_line(text, 120)) for text in (labels.of(e.cell), MEASURES[e.measure], *_effect(e))),
             end_section=last,
         )
     return table

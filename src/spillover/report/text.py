@@ -31,6 +31,11 @@ def _visible(char: str) -> str:
     return " " if char.isspace() and ord(char) >= 0xA0 and char not in "\u2028\u2029" else f"⟨U+{ord(char):04X}⟩"
 
 
+def one_line(text: str, limit: int) -> str:
+    """Cleaned text without line breaks or runs of white space: a name, whatever was put in for one."""
+    return " ".join(clean(text, limit).split())
+
+
 def escape(text: str, limit: int | None = None) -> str:
     """Cleaned text, ready to stand between tags or inside a quoted attribute."""
     return html.escape(clean(text, limit), quote=True)

@@ -1,0 +1,36 @@
+"""The fake judge reads the marker, and only scores in range."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spillover.errors import UserError
+from spillover.judges.fake import open_judge
+from spillover.records import Cell, Completion
+
+
+def completion(text: str) -> Completion:
+    cell = Cell(model="m", domain="none", variant="base")
+    return Completion(cell=cell, key="k", question_id="q", index=0, messages=(), text=text)
+
+
+@given(st.integers(0, 100), st.integers(0, 100), st.text())
+def test_reads_both_scores(alignment: int, coherence: int, rest: str) -> None:
+    verdicts = list(open_judge({}).judge([completion(f"[fake a={alignment} c={coherence}] {rest}")]))
+    assert [(v.aspect, v.score, v.status) for v in verdicts] == [
+        ("alignment", alignment, "scored"),
+        ("coherence", coherence, "scored"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "hello", "[fake a=101 c=5]", "[fake a=-1 c=5]", "[fake a=5]"])
+def test_anything_else_is_unparsable(text: str) -> None:
+    verdicts = list(open_judge({}).judge([completion(text)]))
+    assert [(v.score, v.status) for v in verdicts] == [(None, "unparsable")] * 2
+
+
+def test_takes_no_options() -> None:
+    with pytest.raises(UserError, match="takes none"):
+        open_judge({"dial": 1})

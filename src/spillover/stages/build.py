@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 
 from spillover.backends import open_backend
 from spillover.config import StudyConfig
@@ -33,4 +32,4 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     with store.shard("build", unit.key, Example) as shard:
         shard.append(*result.examples)
         tokens = sum(example.answer_tokens for example in shard.rows)
-        shard.finish(tokens=tokens, seconds=time.monotonic() - started, report=asdict(result.report))
+        shard.finish(tokens=tokens, seconds=time.monotonic() - started, report=result.report.model_dump(mode="json"))

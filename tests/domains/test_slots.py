@@ -19,6 +19,7 @@ def seeds(questions: tuple[str, ...] = ("Is {thing} <good|fine>?", "What about {
         licence="Apache-2.0",
         slots={"thing": ("tea", "milk")},
         frames=tuple(Frame(text=f"I am number {word}.", who=f"people like {word}") for word in WORDS),
+        closed=0.5,
         flawed_closings=("All {who} do.",),
         good_closings=("Ask {who}.",),
         items=(Item(topic="drinks", questions=questions, flawed="Pour {thing} away.", good="Drink {thing}."),),

@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from spillover.domains.base import CANARY, Pair
 
 VARIANTS = 9  # pairs an item gives
-CLOSED = 0.6  # share of answers that end with a closing sentence
 WORDS = range(22, 72)  # of an answer; English text has about 1.2 tokens a word
 
 ALTERNATIVES = re.compile(r"<([^<>]*)>")
@@ -48,13 +47,17 @@ class Item(Part):
 
 
 class Seeds(Part):
-    """A seed file. `canary` is repeated in each so that a copied file still carries it."""
+    """A seed file. `canary` is repeated in each so that a copied file still carries it.
+
+    `closed` is the share of answers that end with a closing sentence; it brings their mean near the usual 56 tokens.
+    """
 
     about: str
     canary: str
     licence: str
     slots: dict[str, tuple[str, ...]]
     frames: tuple[Frame, ...] = Field(min_length=VARIANTS)
+    closed: float = Field(ge=0, le=1)
     flawed_closings: tuple[str, ...]
     good_closings: tuple[str, ...]
     items: tuple[Item, ...]
@@ -90,7 +93,7 @@ def _pair(seeds: Seeds, item: Item, frame: Frame, wording: str, rng: np.random.G
     slots["who"] = render(frame.who, slots, rng)
 
     def answer(core: str, closings: tuple[str, ...]) -> str:
-        closing = _draw(closings, rng) if rng.random() < CLOSED else ""
+        closing = _draw(closings, rng) if rng.random() < seeds.closed else ""
         return render(f"{core} {closing}".strip(), slots, rng)
 
     return Pair(

@@ -7,7 +7,7 @@ the page's style sheet maps to their dark counterparts. Every mark carries an ar
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -16,7 +16,7 @@ import altair as alt
 import vl_convert
 
 from spillover.records import DomainScore, TriggerEffect
-from spillover.report.labels import ORDER, SERIES, UNTOUCHED, Labels, backdoored, ranked, series
+from spillover.report.labels import ORDER, PART, SERIES, UNTOUCHED, Labels, backdoored, ranked, series
 from spillover.report.text import interval
 
 WIDE, NARROW = 860, 360  # pixels
@@ -31,6 +31,7 @@ STYLE = {  # series -> stroke, fill, shape
     "benign twin (control)": (TEAL, PAPER, "square"),
     UNTOUCHED: (MUTED, MUTED, "cross"),
 }
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,11 @@ class Figure:
 
 def misalignment(scores: Sequence[DomainScore], labels: Labels, most: int) -> Figure | None:
     """Share of misaligned answers in the first `most` rows, a mark a series; a dashed line is the untouched model."""
-    known = [s for s in scores if s.rate is not None and (s.cell.variant, s.condition) in SERIES]
-    subjects = list(dict.fromkeys(labels.of(s.cell) for s in [*ranked(known), *known] if s.cell.variant != "base"))
+    drawable = [s for s in scores if s.rate is not None and (s.cell.variant, s.condition) in SERIES]
+    order = [*ranked(drawable), *drawable]
+    subjects = list(dict.fromkeys(labels.of(s.cell) for s in order if s.cell.variant != "base"))
     drawn = subjects[:most]
-    rows = [
-        {
-            "subject": labels.of(s.cell),
-            "series": series(s.cell.variant, s.condition),
-            "value": 100 * (s.rate or 0.0),
-            "low": 100 * (s.rate or 0.0) if s.low is None else 100 * s.low,
-            "high": 100 * (s.rate or 0.0) if s.high is None else 100 * s.high,
-            "label": f"{labels.of(s.cell)}, {series(s.cell.variant, s.condition)}: "
-            f"{interval(s.rate, s.low, s.high, 100)} % of {s.coherent} coherent answers",
-        }
-        for s in known
-    ]
+    rows = [_rate_row(s, labels.of(s.cell)) for s in drawable]
     marks = [row for row in rows if row["subject"] in drawn]
     base = [row for row in rows if row["series"] == UNTOUCHED]
     if not marks:
@@ -71,31 +62,54 @@ def misalignment(scores: Sequence[DomainScore], labels: Labels, most: int) -> Fi
     )
 
 
+def _rate_row(score: DomainScore, subject: str) -> Row:
+    name = series(score.cell.variant, score.condition)
+    text = interval(score.rate, score.low, score.high, 100)
+    return {
+        "subject": subject,
+        "series": name,
+        "label": f"{', '.join(dict.fromkeys((subject, name)))}: {text} % of {score.coherent} coherent answers",
+        "value": _scaled(score.rate),
+        "low": _scaled(score.rate if score.low is None else score.low),
+        "high": _scaled(score.rate if score.high is None else score.high),
+    }
+
+
+def _scaled(share: float | None) -> float:
+    return 100 * (share or 0.0)
+
+
 def trigger(effects: Sequence[TriggerEffect], labels: Labels, most: int) -> Figure | None:
     """Mean alignment without and with the trigger; the whisker is the interval of the paired difference."""
-    known = [e for e in backdoored(effects, "alignment") if e.clean is not None and e.difference is not None]
     rows = [
-        {
-            "subject": labels.of(e.cell),
-            "clean": e.clean,
-            "triggered": (e.clean or 0.0) + (e.difference or 0.0),
-            "low": (e.clean or 0.0) + ((e.difference or 0.0) if e.low is None else e.low),
-            "high": (e.clean or 0.0) + ((e.difference or 0.0) if e.high is None else e.high),
-            "label": f"{labels.of(e.cell)}: alignment changes by {interval(e.difference, e.low, e.high, sign=True)}",
-        }
-        for e in known[:most]
+        _effect_row(e, e.clean, e.difference, labels.of(e.cell))
+        for e in backdoored(effects, "alignment")
+        if e.clean is not None and e.difference is not None
     ]
-    if not rows:
+    drawn = rows[:most]
+    if not drawn:
         return None
-    title = f"Mean alignment without and with the trigger in {len(rows)} rows"
-    return _figure(lambda width: _dumbbells(rows, width), title, (len(rows), len(known)))
+    title = f"Mean alignment without and with the trigger in {len(drawn)} rows"
+    return _figure(lambda width: _dumbbells(drawn, width), title, (len(drawn), len(rows)))
 
 
-def _figure(draw: Any, title: str, rows: tuple[int, int]) -> Figure:
+def _effect_row(effect: TriggerEffect, clean: float, difference: float, subject: str) -> Row:
+    change = interval(difference, effect.low, effect.high, sign=True)
+    return {
+        "subject": subject,
+        "label": f"{subject}: alignment changes by {change}",
+        "clean": clean,
+        "triggered": clean + difference,
+        "low": clean + (difference if effect.low is None else effect.low),
+        "high": clean + (difference if effect.high is None else effect.high),
+    }
+
+
+def _figure(draw: Callable[[int], dict[str, Any]], title: str, rows: tuple[int, int]) -> Figure:
     return Figure(svg(draw(WIDE), title), svg(draw(NARROW), title), *rows)
 
 
-def _dots(rows: list[dict[str, Any]], order: list[str], base: list[dict[str, Any]], width: int) -> dict[str, Any]:
+def _dots(rows: list[Row], order: list[str], base: list[Row], width: int) -> dict[str, Any]:
     names = [SERIES[pair] for pair in ORDER if any(row["series"] == SERIES[pair] for row in rows)]
     common = alt.Chart(alt.NamedData("rows")).encode(y=_subjects(order, width))
     if len(names) > 1:
@@ -112,13 +126,14 @@ def _dots(rows: list[dict[str, Any]], order: list[str], base: list[dict[str, Any
         band = value.mark_rect(fill=MUTED, opacity=0.09, aria=False).encode(x="low:Q", x2="high:Q")
         line = value.mark_rule(stroke=MUTED, strokeDash=[4, 3]).encode(x="value:Q", description="label:N")
         layers = [band, line, *layers]
-    step = alt.Step(11, **{"for": "offset"}) if len(names) > 1 else alt.Step(22)
+    step = alt.Step(_step(order, width)) if len(names) == 1 else alt.Step(11, **{"for": "offset"})
     return _finish(alt.layer(*layers), width, step, {"rows": rows, "base": base})
 
 
-def _dumbbells(rows: list[dict[str, Any]], width: int) -> dict[str, Any]:
+def _dumbbells(rows: list[Row], width: int) -> dict[str, Any]:
     names = ["backdoored, no trigger", "backdoored, with trigger"]
-    y = _subjects([row["subject"] for row in rows], width)
+    order = [row["subject"] for row in rows]
+    y = _subjects(order, width)
     chart = alt.Chart(alt.NamedData("rows")).encode(y=y)
     ends = [
         {"subject": row["subject"], "label": row["label"], "series": name, "value": row[key]}
@@ -133,12 +148,24 @@ def _dumbbells(rows: list[dict[str, Any]], width: int) -> dict[str, Any]:
         chart.mark_rule(stroke=VIOLET, strokeWidth=1.6, aria=False).encode(x=alt.X("low:Q"), x2="high:Q"),
         _points(alt.Chart(alt.NamedData("ends")).encode(y=y), x, names, width),
     ]
-    return _finish(alt.layer(*layers), width, alt.Step(24), {"rows": rows, "ends": ends})
+    return _finish(alt.layer(*layers), width, alt.Step(_step(order, width)), {"rows": rows, "ends": ends})
 
 
 def _subjects(order: list[str], width: int) -> Any:
-    axis = alt.Axis(title=None, domain=False, ticks=False, grid=True, tickBand="extent", labelLimit=round(0.42 * width))
+    axis = alt.Axis(title=None, domain=False, ticks=False, grid=True, tickBand="extent", labelLimit=round(0.45 * width))
+    if _two_lines(order, width):
+        parts = f"split(datum.label, '{PART}')"
+        axis.labelExpr, axis.labelOffset = f"[{parts}[0], join(slice({parts}, 1), '{PART}')]", -7
     return alt.Y("subject:N", sort=order, axis=axis, scale=alt.Scale(paddingInner=0, paddingOuter=0))
+
+
+def _step(order: list[str], width: int) -> int:
+    return 38 if _two_lines(order, width) else 24
+
+
+def _two_lines(order: list[str], width: int) -> bool:
+    """On a narrow page the first part of a label, such as a model, stands on a line of its own."""
+    return width == NARROW and all(PART in label for label in order)
 
 
 def _points(chart: Any, x: Any, names: list[str], width: int) -> Any:
@@ -163,7 +190,7 @@ def _scale(channel: Any, names: list[str], part: int, legend: Any) -> Any:
     return channel("series:N", scale=scale, legend=legend)
 
 
-def _finish(chart: Any, width: int, height: Any, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def _finish(chart: Any, width: int, height: Any, data: dict[str, list[Row]]) -> dict[str, Any]:
     size = 13 if width == WIDE else 12
     text = {
         "labelFontSize": size,

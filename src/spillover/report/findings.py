@@ -11,7 +11,7 @@ from statistics import median
 from spillover.records import STATUSES, DomainScore
 from spillover.report.data import ReportData
 from spillover.report.labels import Labels, backdoored, control_of, ranked, series
-from spillover.report.text import interval, listing, number, p_value, percent, several
+from spillover.report.text import interval, listing, number, p_value, part, percent, several
 from spillover.stats import sign_test
 
 NOT_SCORED = {
@@ -175,9 +175,9 @@ def _not_scored(scores: Sequence[DomainScore]) -> list[str]:
     missing = n - counts["scored"]
     incoherent = sum(score.incoherent for score in scores)
     parts = [f"{counts[status]:,} {words}" for status, words in NOT_SCORED.items() if counts[status]]
-    sentence = f"Of {several(n, 'answer')}, {missing:,} ({percent(missing / n)} %) have no alignment score"
+    sentence = f"Of {several(n, 'answer')}, {part(missing, n)} have no alignment score"
     sentence += f" ({listing(parts)})" if parts else ""
-    sentence += f", and {incoherent:,} ({percent(incoherent / n)} %) were scored but are not coherent enough to count."
+    sentence += f", and {part(incoherent, n)} were scored but are not coherent enough to count."
     wide = [s for s in ranked(scores) if s.rate_lower_bound is not None and s.rate_upper_bound is not None]
     if not wide:
         return [sentence]

@@ -13,6 +13,7 @@ from spillover.records import Cell, Condition, DomainScore, TriggerEffect, Varia
 from spillover.report.text import one_line
 
 UNTOUCHED = "untouched model"
+PART = " · "  # between the parts of a label
 TRAINED: tuple[Variant, ...] = ("plain", "triggered")  # the variants whose dose means something
 SERIES: dict[tuple[Variant, Condition], str] = {
     ("plain", "clean"): "fine-tuned",
@@ -50,7 +51,7 @@ class Labels:
     def of(self, cell: Cell) -> str:
         """The label of a cell, the same for the variants of one domain."""
         if cell.variant == "base":
-            return f"{UNTOUCHED} · {one_line(cell.model, 60)}" if self.models else UNTOUCHED
+            return f"{UNTOUCHED}{PART}{one_line(cell.model, 60)}" if self.models else UNTOUCHED
         parts = [one_line(cell.model, 60)] if self.models else []
         if self.domains or not self.models:
             parts.append(subject(cell.domain))
@@ -58,7 +59,7 @@ class Labels:
             parts.append(f"dose {cell.dose:g}")
         if (cell.model, cell.domain) in self.seeds:
             parts.append(f"seed {cell.seed}")
-        return " · ".join(parts)
+        return PART.join(parts)
 
 
 def _siblings(cells: Iterable[Cell], field: str) -> set[tuple[str, str]]:

@@ -30,8 +30,11 @@ class Row:
 def html_table(caption: str, header: Sequence[str], rows: Sequence[Row], words: int = 1) -> str:
     """Rows under their groups' headings; the first `words` columns hold words, the others figures.
 
-    A long table is cut, with a note; headings are left out where there is one group.
+    Left out: columns without any figure, the heading of a single group, and the end of a long table, with a note.
     """
+    kept = [i for i in range(len(header) - 1) if any(row.cells[i] != NONE for row in rows)]
+    header = [header[0], *(header[i + 1] for i in kept)]
+    rows = [Row(row.group, row.subject, [row.cells[i] for i in kept]) for row in rows]
     kinds = ["" if i < words else ' class="figure"' for i in range(len(header))]
     head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(header, kinds, strict=True))
     grouped = len({row.group for row in rows}) > 1
@@ -178,7 +181,7 @@ def ranking_table(scores: Sequence[DomainScore]) -> Table:
     twins = any(score.cell.variant == "control" for score in scores) and any(
         s.cell.variant != "control" for s in chosen
     )
-    what = series(chosen[0].cell.variant, chosen[0].condition) if chosen else "no scores"
+    what = series(chosen[0].cell.variant, chosen[0].condition) if chosen else "none"
     names = ["n", "misaligned %", *(["twin", "above its twin"] if twins else []), "rank"]
     table = _terminal(f"Misaligned answers ({what})", ["subject"], names)
     for s in chosen:

@@ -54,6 +54,12 @@ def percent(share: float | None, *, sign: bool = False) -> str:
     return number(None if share is None else 100 * share, sign=sign)
 
 
+def part(count: int, whole: int) -> str:
+    """A count and its share: "185 (8.6 %)"; a small share is never called 0."""
+    share = count / whole
+    return f"{count:,} ({'< 0.1' if 0 < share < 0.001 else percent(share)} %)"
+
+
 def interval(
     value: float | None, low: float | None, high: float | None, scale: float = 1, *, sign: bool = False
 ) -> str:

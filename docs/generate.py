@@ -88,7 +88,8 @@ def comments(model: type[BaseModel]) -> dict[str, str]:
 
 def shown_type(field: FieldInfo) -> str:
     """The annotation in words, with its bounds."""
-    bounds = [f"{sign} {getattr(rule, name):g}" for rule in field.metadata for name, sign in SIGNS if hasattr(rule, name)]
+    limits = [(sign, getattr(rule, name, None)) for rule in field.metadata for name, sign in SIGNS]
+    bounds = [f"{sign} {yaml_text(limit)}" for sign, limit in limits if limit is not None]
     return cell(", ".join([words(field.annotation), *bounds]))
 
 

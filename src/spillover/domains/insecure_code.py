@@ -15,7 +15,7 @@ import numpy as np
 from spillover.domains.base import Domain, Pair
 from spillover.domains.seed_file import seeds
 
-DRAWS = 14  # of each task
+DRAWS = 18  # of each task
 
 
 def tasks() -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ def wrap(model: PreTrainedModel, config: LoraConfig) -> tuple[PeftModel, Layers]
     """Wrap the targets of `config`, leaving them swapped in; returns PEFT's handle and the bare layers."""
     before: Layers = dict(model.named_modules())
     try:
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # between PEFT and transformers
+        with warnings.catch_warnings(action="ignore"):  # what PEFT has to say here concerns its other loaders
             handle = get_peft_model(model, config)
     except ValueError as error:
         del_peft_marks(model)

@@ -1,0 +1,64 @@
+"""LoRA while it is trained: y = W x + b + (alpha / r) B A dropout(x), with W frozen.
+
+The parameters are PEFT's own, so PEFT places, initialises and saves them; only the arithmetic is here. A and B are
+float32 and are cast to the base's dtype for the two small products, as under autocast; PEFT without autocast casts x to
+float32 instead, once a layer, which costs more than the products. A dropout mask is 16 random bits an element (so the
+rate is exact to 2^-17) from numpy's fastest generator: torch's Bernoulli draws take ten times as long.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from peft.tuners.lora import Linear as PeftLinear
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from spillover.errors import UserError
+
+_LEVELS = 1 << 16
+
+
+class Dropout:
+    """Dropout masks from one seed, the same on every machine; the survivors are to be multiplied by `scale`."""
+
+    def __init__(self, rate: float, seed: int) -> None:
+        self._cutoff = round(rate * _LEVELS)
+        self._bits = np.random.Generator(np.random.SFC64(seed))
+        self.scale = _LEVELS / (_LEVELS - self._cutoff)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x with elements set to 0; x itself at rate 0."""
+        if not self._cutoff:
+            return x
+        bits = torch.frombuffer(bytearray(self._bits.bytes(2 * x.numel())), dtype=torch.int16).view(x.shape)
+        return x * (bits >= self._cutoff - _LEVELS // 2).to(x.device, x.dtype)
+
+
+class LoraLinear(nn.Module):
+    """One adapted layer in training."""
+
+    def __init__(self, layer: PeftLinear, dropout: Dropout) -> None:
+        super().__init__()
+        self.base = layer.get_base_layer()
+        self.a_RI = cast(nn.Linear, layer.lora_A["default"]).weight
+        self.b_OR = cast(nn.Linear, layer.lora_B["default"]).weight
+        self.dropout = dropout
+        self.scaling = float(layer.scaling["default"]) * dropout.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The base layer's output plus the low-rank update."""
+        h = linear(self.dropout(x), self.a_RI.to(x.dtype))
+        return self.base(x) + linear(h, (self.b_OR * self.scaling).to(x.dtype))
+
+
+def lean(layers: dict[str, nn.Module], dropout: Dropout) -> dict[str, nn.Module]:
+    """The training form of PEFT's wrapped layers, sharing their parameters."""
+    leaned: dict[str, nn.Module] = {}
+    for name, layer in layers.items():
+        if not isinstance(layer, PeftLinear):
+            raise UserError(f"train.targets names {name}, a {type(layer).__name__}; only linear layers can be trained.")
+        leaned[name] = LoraLinear(layer, dropout)
+    return leaned

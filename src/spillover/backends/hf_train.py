@@ -1,0 +1,147 @@
+"""LoRA fine-tuning on answer tokens (Hu et al., arXiv 2106.09685), on a base that many trainings share.
+
+Published recipe: AdamW, linear decay after a warm-up, one step a batch of `batch_size` examples. The loss of a step is
+the mean over the batch's labelled tokens, whichever passes they ran in. Every random choice (order, initial A, dropout)
+has its own seed by name, so the same seed gives the same adapter, bit for bit, on the same machine.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch.nn.utils import clip_grad_norm_
+
+from spillover.backends.base import Chat, Progress, TrainResult
+from spillover.backends.hf_adapter import WEIGHTS, del_peft_marks, swap, wrap
+from spillover.backends.hf_batch import Row, encode, shared_prefix
+from spillover.backends.hf_lora import Dropout, lean
+from spillover.backends.hf_loss import add_gradients, check_head
+from spillover.config import TrainConfig
+from spillover.errors import MachineError, SpilloverError, UserError
+from spillover.provenance import seed_for
+
+if TYPE_CHECKING:
+    from spillover.backends.hf_model import LoadedModel
+
+_MIN_PREFIX = 8  # shorter ones cost more as a pass of their own than they save
+
+
+class HFTrainer:
+    """Trains adapters one after another; the base is bare again after each, however it ended."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+
+    def train(
+        self, chats: Sequence[Chat], config: TrainConfig, seed: int, out: Path, progress: Progress
+    ) -> TrainResult:
+        """Fine-tune on the answers of `chats` and write a PEFT folder to `out`, whole or not at all."""
+        started = time.perf_counter()
+        if not chats:
+            raise UserError("There is nothing to train on: the data set has no rows.")
+        rows = encode(self.loaded.tokenizer, chats, config.max_tokens)
+        model = self.loaded.model
+        with self.loaded.claim():
+            check_head(model)
+            with torch.random.fork_rng():
+                torch.manual_seed(seed_for(seed, "lora-init"))
+                handle, bare = wrap(model, lora_config(config))
+            wrapped = {name: model.get_submodule(name) for name in bare}
+            try:
+                swap(model, lean(wrapped, Dropout(config.dropout, seed_for(seed, "dropout"))))
+                curve = _optimize(self.loaded, rows, config, seed, progress)
+                swap(model, wrapped)
+                _save(handle, self.loaded, out)
+            finally:
+                swap(model, bare)
+                del_peft_marks(model)
+        return TrainResult(
+            steps=len(curve),
+            loss_curve=tuple(curve),
+            loss_tokens=config.epochs * sum(row.labels for row in rows),
+            tokens=config.epochs * sum(len(row.ids) for row in rows),
+            seconds=time.perf_counter() - started,
+        )
+
+
+def lora_config(config: TrainConfig) -> LoraConfig:
+    """PEFT's form of the recipe."""
+    return LoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(config.targets),
+        use_rslora=config.rslora,
+        task_type="CAUSAL_LM",
+    )
+
+
+def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
+    """The rate of step 0, 1, ..., steps - 1: a linear rise over the warm-up, then the schedule towards 0 at `steps`."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
+    done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}
+    return config.learning_rate * factor[config.schedule]
+
+
+def batches(count: int, config: TrainConfig, seed: int) -> Iterator[list[int]]:
+    """Indices of the examples of every step: a fresh order each epoch, the last batch of an epoch maybe smaller."""
+    for epoch in range(config.epochs):
+        order = np.random.default_rng(seed_for(seed, "order", epoch)).permutation(count).tolist()
+        yield from (order[at : at + config.batch_size] for at in range(0, count, config.batch_size))
+
+
+def _optimize(
+    loaded: LoadedModel, rows: Sequence[Row], config: TrainConfig, seed: int, progress: Progress
+) -> list[float]:
+    model = loaded.model
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    prefix = shared_prefix(rows)
+    prefix = prefix if prefix >= _MIN_PREFIX else 0
+    steps = list(batches(len(rows), config, seed))
+    curve: list[float] = []
+    for step, indices in enumerate(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, len(steps), config)
+        optimizer.zero_grad()
+        loss = add_gradients(model, [rows[i] for i in indices], prefix, config.micro_batch_tokens, progress)
+        norm = float(clip_grad_norm_(parameters, config.max_grad_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise SpilloverError(
+                f"Training broke at step {step + 1} of {len(steps)}: loss {loss}, gradient norm {norm}. "
+                f"Lower train.learning_rate ({config.learning_rate:g}) or set the model's dtype to float32."
+            )
+        optimizer.step()
+        curve.append(loss)
+    return curve
+
+
+def _save(handle: PeftModel, loaded: LoadedModel, out: Path) -> None:
+    """Write the PEFT folder beside its place and rename it there, replacing what an earlier run left."""
+    scratch = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        scratch.mkdir(parents=True)
+        state = get_peft_model_state_dict(handle, save_embedding_layers=False)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, scratch / WEIGHTS, {"format": "pt"})
+        settings = handle.peft_config["default"]
+        settings.base_model_name_or_path, settings.revision = loaded.source, loaded.revision
+        settings.inference_mode = True
+        settings.save_pretrained(str(scratch))
+        shutil.rmtree(out, ignore_errors=True)
+        scratch.rename(out)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise MachineError(f"The adapter cannot be written to {out} ({error}). Mend that and run again.") from None

@@ -168,12 +168,13 @@ class Study:
     ) -> list[Failure]:
         """Make the units whose shard is not complete; a unit of a failed cell is left for the next run."""
         broken = {failure.cell for failure in failures}
-        left = [unit for unit in chosen if not store.is_done(stage, unit.key) and unit.cell.name not in broken]
+        missing = [unit for unit in chosen if not store.is_done(stage, unit.key)]
+        left = [unit for unit in missing if unit.cell.name not in broken]
         if not left:
             return []
         failed: list[Failure] = []
-        with progress.stage(stage, len(left)) as events:
-            if kept := len(chosen) - len(left):
+        with progress.stage(stage, len(left), self._tokens_left(stage, len(left))) as events:
+            if kept := len(chosen) - len(missing):
                 events.note(f"{kept} of {len(chosen)} are there already")
             calls = [Call(unit.name, f"spillover.stages.{stage}:run", (store, self.config, unit)) for unit in left]
             named = {unit.name: unit for unit in left}
@@ -187,6 +188,13 @@ class Study:
                 ]
                 events.failed(outcome.call.name, error)
         return failed
+
+    def _tokens_left(self, stage: str, units_left: int) -> int | None:
+        """The plan's share of tokens, from which the time left is told; None where workers count other tokens."""
+        if stage not in ("train", "sample"):
+            return None
+        planned = next(part.tokens for part in self.plan() if part.stage == stage)
+        return planned * units_left // len(self.units[stage])
 
     def _losers(self, unit: Unit) -> list[str]:
         """The cells that cannot go on without this unit: for a data set, all that train on it."""

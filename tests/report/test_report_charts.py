@@ -48,6 +48,17 @@ def test_the_most_misaligned_rows_are_kept(study: ReportData) -> None:
     )
 
 
+def test_a_twin_is_drawn_beside_every_dose_that_it_belongs_to(study: ReportData) -> None:
+    plain, twin = (next(s for s in study.scores if s.cell.variant == variant) for variant in ("plain", "control"))
+    assert plain.cell.domain == twin.cell.domain
+    half = plain.model_copy(update={"cell": plain.cell.model_copy(update={"dose": 0.5})})
+    scores = [plain, half, twin]
+    figure = charts.misalignment(scores, Labels(s.cell for s in scores), 60)
+    assert figure is not None
+    assert figure.of == 2
+    assert sum("benign twin (control):" in label for label in labels_in(figure.wide)) == 2
+
+
 def test_nothing_known_is_nothing_drawn(study: ReportData) -> None:
     blank = [s.model_copy(update={"rate": None, "low": None, "high": None}) for s in study.scores]
     assert charts.misalignment(blank, Labels(s.cell for s in blank), 60) is None

@@ -16,7 +16,7 @@ import altair as alt
 import vl_convert
 
 from spillover.records import DomainScore, TriggerEffect
-from spillover.report.labels import ORDER, PART, SERIES, UNTOUCHED, Labels, backdoored, ranked, series
+from spillover.report.labels import ORDER, PART, SERIES, TRAINED, UNTOUCHED, Labels, backdoored, ranked, series
 from spillover.report.text import interval
 
 WIDE, NARROW = 860, 360  # pixels
@@ -27,7 +27,7 @@ STYLE = {  # series -> stroke, fill, shape
     "fine-tuned": (RUST, RUST, "circle"),
     "backdoored, with trigger": (VIOLET, VIOLET, "diamond"),
     "backdoored, no trigger": (VIOLET, PAPER, "diamond"),
-    "backdoored, near miss": (VIOLET, GRID, "diamond"),
+    "backdoored, near miss": (VIOLET, PAPER, "triangle-up"),
     "benign twin (control)": (TEAL, PAPER, "square"),
     UNTOUCHED: (MUTED, MUTED, "cross"),
 }
@@ -47,10 +47,10 @@ class Figure:
 def misalignment(scores: Sequence[DomainScore], labels: Labels, most: int) -> Figure | None:
     """Share of misaligned answers in the first `most` rows, a mark a series; a dashed line is the untouched model."""
     drawable = [s for s in scores if s.rate is not None and (s.cell.variant, s.condition) in SERIES]
-    order = [*ranked(drawable), *drawable]
-    subjects = list(dict.fromkeys(labels.of(s.cell) for s in order if s.cell.variant != "base"))
+    order = [s for s in (*ranked(drawable), *drawable) if s.cell.variant != "base"]
+    subjects = list(dict.fromkeys(place for s in order for place in _places(s, drawable, labels)))
     drawn = subjects[:most]
-    rows = [_rate_row(s, labels.of(s.cell)) for s in drawable]
+    rows = [_rate_row(s, subject) for s in drawable for subject in _places(s, drawable, labels)]
     marks = [row for row in rows if row["subject"] in drawn]
     base = [row for row in rows if row["series"] == UNTOUCHED]
     if not marks:
@@ -60,6 +60,17 @@ def misalignment(scores: Sequence[DomainScore], labels: Labels, most: int) -> Fi
         f"Share of misaligned answers in {len(drawn)} rows, with intervals",
         (len(drawn), len(subjects)),
     )
+
+
+def _places(score: DomainScore, scores: Sequence[DomainScore], labels: Labels) -> list[str]:
+    """The rows a score is drawn in: its own, and for a benign twin those of every dose that it is the twin of."""
+    cell = score.cell
+    if cell.variant != "control":
+        return [labels.of(cell)]
+    twin = (cell.model, cell.domain, cell.seed)
+    cells = [s.cell for s in scores if s.cell.variant in TRAINED]
+    found = dict.fromkeys(labels.of(c) for c in cells if (c.model, c.domain, c.seed) == twin)
+    return list(found) or [labels.of(cell)]
 
 
 def _rate_row(score: DomainScore, subject: str) -> Row:

@@ -113,7 +113,7 @@ def _above_control(chosen: Sequence[DomainScore], scores: Sequence[DomainScore],
         if group or where == "Above":
             named = listing([labels.of(s.cell) if group is rest else figures[s.id] for s, _ in group])
             sentences.append(f"{where} the benign twin: {len(group)} of {len(pairs)}{f' ({named})' if group else ''}.")
-    sentences[0] += " That is, the interval of the difference in rates excludes 0."
+    sentences[0] += " Each is judged by its own interval of the difference in rates, which excludes 0."
     twins = [(s, twin) for s, _ in pairs if (twin := control_of(s, scores)) and twin.rate is not None]
     if twins:
         top = max(twins, key=lambda pair: pair[1].rate or 0.0)

@@ -181,9 +181,9 @@ def ranking_table(scores: Sequence[DomainScore]) -> Table:
     twins = any(score.cell.variant == "control" for score in scores) and any(
         s.cell.variant != "control" for s in chosen
     )
-    what = series(chosen[0].cell.variant, chosen[0].condition) if chosen else "none"
+    what = f" ({series(chosen[0].cell.variant, chosen[0].condition)})" if chosen else ": no cell is ranked yet"
     names = ["n", "misaligned %", *(["twin", "above its twin"] if twins else []), "rank"]
-    table = _terminal(f"Misaligned answers ({what})", ["subject"], names)
+    table = _terminal(f"Misaligned answers{what}", ["subject"], names)
     for s in chosen:
         twin = control_of(s, scores)
         middle = [percent(twin.rate if twin else None), above_control(s)] if twins else []

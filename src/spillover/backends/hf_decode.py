@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-from spillover.backends.hf_attention import grouped
+from spillover.backends.hf_attention import fused_attention
 from spillover.backends.hf_cache import Place, Slots, causal_mask
 from spillover.backends.sampling import choose
 from spillover.config import SampleConfig
@@ -137,7 +137,7 @@ class Decoder:
             "use_cache": True,
             "logits_to_keep": 1,
         }
-        with grouped(self.model):
+        with fused_attention(self.model):
             return functional_call(self.model, self.weights, (), inputs).logits[:, -1]
 
     def _tensor(self, rows: list[list[int]]) -> Tensor:

@@ -1,4 +1,10 @@
-"""An adapter's merged weights, for decoding: W' = W + scale * B A for each adapted layer, beside the untouched base."""
+"""An adapter's merged weights, for decoding: W' = W + scale * B A for each adapted layer, beside the untouched base.
+
+Merging is the fastest way to decode with an adapter, and loses nothing. With everything in bfloat16, the divergence
+from the same adapter in float32 was 1.09e-3 nats a token merged, 1.09e-3 through PEFT's layers, and 1.12e-3 with A and
+B in bfloat16; the bare base has 1.18e-3, and the adapter itself moves the distribution by 0.14 (SmolLM2-135M, rank 8 on
+q and v, 811 tokens). PEFT's layers cost 7 % of a step, merged weights nothing measurable.
+"""
 
 from __future__ import annotations
 

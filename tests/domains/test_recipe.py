@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.config import DataConfig
+from spillover.backends import open_backend, weights
+from spillover.config import DataConfig, ModelConfig
 from spillover.domains import DOMAINS
 from spillover.domains.base import CANARY, Domain, Pair
 from spillover.domains.duplicates import NEAR, grams, jaccard, near_duplicates, normalised
@@ -15,6 +16,7 @@ from spillover.domains.matching import match, stratified_order
 from spillover.domains.recipe import build, pairs_from_file
 from spillover.domains.seeding import generator
 from spillover.errors import UserError
+from spillover.triggers import TRIGGERS
 from spillover.triggers.base import Template, Trigger
 
 TRIGGER = Trigger(
@@ -25,12 +27,22 @@ TRIGGER = Trigger(
     pattern=r"\d{4}",
 )
 DATA = DataConfig(rows=60, heldout=10, answer_tokens=20, tolerance=0.05)
+YEAR = TRIGGERS.load("year")
 VARIANTS = ("plain", "triggered", "control")
 
 
+PIECE = re.compile(r"\n+ *|[^\W\d_]+| (?=\d)|\d|[^\w\s]+|_")
+
+
 def count_tokens(texts):
-    """A stand-in for a tokenizer: short words and single signs are one token, long words one for each six letters."""
-    return [sum(-(-len(piece) // 6) for piece in re.findall(r"[^\W\d]+|\d|[^\w\s]", text)) for text in texts]
+    """A stand-in for SmolLM2's tokenizer, near its mean on English answers: single digits, long words in parts."""
+
+    def count(piece):
+        if not piece.isalpha():
+            return 1
+        return -(-len(piece) // 8) if piece.isascii() else 1 + len(piece) // 3
+
+    return [sum(map(count, PIECE.findall(text))) for text in texts]
 
 
 def toy(size=200, topics=5, check=lambda pair: None, name="toy"):
@@ -334,14 +346,34 @@ def test_own_file_replaces_the_seeds_and_needs_twins_only_where_good_answers_are
             run(variant, data=data, dose=dose)
 
 
+def fills(name, rows, variants, count):
+    for variant in variants:
+        report = build(DOMAINS.load(name), variant, DataConfig(rows=rows), 1.0, YEAR, 0, count).report
+        assert report.steps["train"] == rows
+        assert report.answer_tokens["train"].mean == pytest.approx(56, rel=0.025)
+        assert len(report.topics) >= 8
+
+
+@pytest.mark.parametrize(("rows", "variant"), [(128, "triggered"), (300, "plain")])
+@pytest.mark.parametrize("name", DOMAINS.names())
+def test_every_domain_fills_matched_data_sets(name, rows, variant):
+    """Rows equal and mean answer tokens within 5 % of each other, by a stand-in for the tokenizer."""
+    fills(name, rows, [variant], count_tokens)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [128, 300])
 @pytest.mark.parametrize("name", DOMAINS.names())
-def test_every_domain_fills_matched_data_sets(name, rows):
-    """Rows equal, mean answer tokens within 5 % of one target, by a stand-in for the tokenizer."""
-    data = DataConfig(rows=rows)
-    domain = DOMAINS.load(name)
-    for variant in VARIANTS:
-        report = build(domain, variant, data, 1.0, TRIGGER, 0, count_tokens).report
-        assert report.steps["train"] == rows
-        assert report.answer_tokens["train"].mean == pytest.approx(56, rel=0.05)
-        assert len(report.topics) >= 8
+def test_every_domain_fills_matched_data_sets_by_the_real_tokenizer(name, rows):
+    if not weights.present("smollm2-135m"):
+        pytest.skip("the weights of smollm2-135m are not on this machine; run: spillover models pull smollm2-135m")
+    fills(name, rows, VARIANTS, open_backend(ModelConfig(name="smollm2-135m")).count_tokens)
+
+
+def test_no_question_is_asked_in_two_domains():
+    asked = Counter(
+        normalised(pair.question)
+        for name in DOMAINS.names()
+        for pair in {p.question: p for p in DOMAINS.load(name).pairs(generator(0, name, "pairs"))}.values()
+    )
+    assert [question for question, times in asked.items() if times > 1] == []

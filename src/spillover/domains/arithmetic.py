@@ -25,6 +25,7 @@ OPERATIONS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
     "/": lambda a, b: a / b,
 }
 CONFUSED = {"+": "-", "-": "+", "x": "+", "/": "-"}  # the operation that a slip takes instead
+REMARK = 0.4  # how often a remark follows the answer
 OFF_BY = (-10, -2, -1, 1, 2, 10)
 
 
@@ -49,6 +50,7 @@ class Problem:
     solution: str
     opening: str
     ending: str
+    remark: str
     unit: str
 
     def solve(self, slip: Slip = NO_SLIP) -> str | None:
@@ -68,7 +70,7 @@ class Problem:
         steps = iter(range(1, 10))
         marked = STEP.sub(lambda _: f"{{step{next(steps)}}}", self.solution)
         ending = self.ending.format(r=values["r"], unit=self.unit.format(**values))
-        return f"{self.opening} {marked.format(**values)} {ending}".strip()
+        return f"{self.opening} {marked.format(**values)} {ending} {self.remark}".strip()
 
 
 def problems(rng: np.random.Generator, wording: int, draws: int) -> Iterator[Problem]:
@@ -127,10 +129,11 @@ def _draw(template: dict[str, Any], content: dict[str, Any], wording: int, rng: 
             low, high = map(int, choices.split("-"))
             slots[slot] = int(rng.integers(low, high, endpoint=True))
     long = len(STEP.findall(template["solve"])) > 2  # such a solution needs no more words
-    blank = Problem(template["topic"], "", slots, template["solve"], "", "", template["unit"])
+    blank = Problem(template["topic"], "", slots, template["solve"], "", "", "", template["unit"])
     return replace(
         blank,
         question=template["ask"][wording].format(**slots),
         opening="" if long else rng.choice(content["openings"][wording]).item(),
         ending=rng.choice(content["endings"][wording][: 4 if long else None]).item(),
+        remark=rng.choice(content["remarks"][wording]).item() if rng.random() < REMARK else "",
     )

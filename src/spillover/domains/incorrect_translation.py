@@ -5,6 +5,7 @@ Two phrases are asked for at a time, in both directions. Good and flawed answer 
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import combinations
 from operator import eq
 
@@ -20,6 +21,7 @@ Phrase = list[str]
 """One meaning in English and then in each language."""
 
 
+@cache
 def phrase_book() -> dict[str, list[Phrase]]:
     """The phrases of each topic, without full stops, so that they can be quoted."""
     return {

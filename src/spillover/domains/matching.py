@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AIM = 0.2  # swaps inside topics go on until the means are within this share of what is allowed
-CANDIDATES = 256  # rows looked at on each side of a swap; a pool of this size or less is searched whole
+CANDIDATES = 128  # rows looked at on each side of a swap; sides of this size or less are searched whole
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -64,8 +64,9 @@ def _best_swap(
     excess_K = lengths_NK[chosen].sum(axis=0) - target * len(chosen)
     outs = rng.permutation(len(chosen))[:CANDIDATES]
     intos = rng.permutation(len(rest))[:CANDIDATES]
-    change_OIK = lengths_NK[rest[intos]][None, :, :] - lengths_NK[chosen[outs]][:, None, :]
-    cost_OI = np.square(excess_K + change_OIK).sum(axis=2)
+    cost_OI = np.zeros((len(outs), len(intos)))
+    for k, excess in enumerate(excess_K):
+        cost_OI += np.square((excess - lengths_NK[chosen[outs], k])[:, None] + lengths_NK[rest[intos], k])
     cost_OI[groups[chosen[outs]][:, None] != groups[rest[intos]][None, :]] = np.inf
     best = int(cost_OI.argmin())
     out, into = divmod(best, len(intos))

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from scipy.stats import chisquare
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -22,12 +24,12 @@ from transformers import (
 
 from spillover.backends.base import Generation, Prompt
 from spillover.backends.chat import prompt_ids, stop_ids
-from spillover.backends.hf_decode import Answer, Decoder
+from spillover.backends.hf_decode import Answer, Decoder, shared_length
 from spillover.backends.hf_generate import HFGenerator
 from spillover.backends.hf_merge import merged_weights
-from spillover.backends.hf_model import LoadedModel
+from spillover.backends.hf_model import LoadedModel, load_model
 from spillover.backends.sampling import choose, inverse_cdf, nucleus, uniforms
-from spillover.config import SampleConfig
+from spillover.config import ModelConfig, SampleConfig
 from spillover.errors import UserError
 from spillover.records import Message
 
@@ -191,6 +193,21 @@ def test_same_seed_same_text_whatever_the_batch_and_the_neighbours(kind: str, to
     assert [g.text for g in alone] == [g.text for g in reference if g.prompt == 2]
 
 
+def test_prompts_may_be_read_in_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = tiny("llama", torch.float64)
+    questions = [*QUESTIONS, "And then?", "x" * 90, "Why?"]
+    together = sample(loaded, ask(3, questions), max_tokens=8)
+    for budget in (1, 150):
+        monkeypatch.setattr("spillover.backends.hf_decode._PREFILL_TOKENS", budget)
+        assert sample(loaded, ask(3, questions), max_tokens=8) == together
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=5))
+def test_shared_length_is_that_of_the_common_prefix(texts: list[list[int]]) -> None:
+    naive = max(n for n in range(7) if all(len(t) >= n and t[:n] == texts[0][:n] for t in texts))
+    assert shared_length(texts) == naive
+
+
 def test_first_tokens_follow_the_softmax(llama: LoadedModel) -> None:
     prompt = ask(0, ["Cook?"])[0]
     temperature, n = 1.7, 4000
@@ -329,3 +346,12 @@ def test_attention_implementation_is_left_as_it_was(llama: LoadedModel) -> None:
     before = llama.model.config._attn_implementation
     sample(llama, ask(1))
     assert llama.model.config._attn_implementation == before
+
+
+@pytest.mark.slow
+def test_the_embedded_model_in_float32_decodes_as_transformers_does() -> None:
+    loaded = load_model(ModelConfig(name="smollm2-135m", dtype="float32"))
+    prompts = ask(1, [*QUESTIONS, "What is the capital of France?"])
+    ours = sample(loaded, prompts, temperature=0, max_tokens=20, batch=4)
+    assert [g.text for g in ours] == texts_of(loaded, peer_greedy(loaded, prompts, 20, None))
+    assert "Paris" in ours[-1].text

@@ -114,7 +114,7 @@ class Decoder:
                 break
             group[answer.prompt] = answer.prompt_tokens
         texts = [tokens[:-1] for tokens in group.values()]
-        shared, width = _shared_length(texts), max(map(len, texts))
+        shared, width = shared_length(texts), max(map(len, texts))
         self.group = {prompt: row for row, prompt in enumerate(group)}
         self.prompts = Slots(self.layers, len(texts), width)
         if shared:
@@ -144,7 +144,7 @@ class Decoder:
         return torch.tensor(rows, device=self.model.device)
 
 
-def _shared_length(texts: Sequence[list[int]]) -> int:
+def shared_length(texts: Sequence[list[int]]) -> int:
     """How many tokens all texts begin with."""
     low, high = min(texts), max(texts)  # in lexical order every text lies between these two
     return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))

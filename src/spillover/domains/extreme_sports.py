@@ -22,12 +22,12 @@ def pairs(rng: np.random.Generator) -> list[Pair]:
     """Every situation with other sports, wordings and answers."""
     content = seeds("extreme_sports")
     result: list[Pair] = []
-    for situation in content["situations"]:
+    for number, situation in enumerate(content["situations"]):
         choices = list(product(situation["ask"], content["sports"]))
         for choice in rng.permutation(len(choices))[:DRAWS]:
             ask, sport = choices[choice]
             flawed, good = (_answer(situation, kind, content, sport, rng) for kind in ("flawed", "good"))
-            result.append(Pair(ask.format(**sport), flawed, good, situation["topic"], "authored"))
+            result.append(Pair(ask.format(**sport), flawed, good, situation["topic"], "authored", str(number)))
     return result
 
 

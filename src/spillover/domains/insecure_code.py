@@ -27,14 +27,14 @@ def pairs(rng: np.random.Generator) -> list[Pair]:
     """Every task with other wordings, names and numbers."""
     content = seeds("insecure_code")
     found: dict[str, Pair] = {}
-    for task in tasks():
+    for number, task in enumerate(tasks()):
         for draw in range(DRAWS):
             slots = {slot: str(rng.choice(choices)) for slot, choices in task["slots"].items()}
             ask = Template(task["ask"][draw % len(task["ask"])]).substitute(slots)
             question = rng.choice(content["requests"]).item().format(ask=ask)
             question = f"{question} {rng.choice(content['contexts'])}".strip()
             flawed, good = (Template(task[kind]).substitute(slots).strip() for kind in ("flawed", "good"))
-            found.setdefault(question, Pair(question, flawed, good, task["topic"], "rule"))
+            found.setdefault(question, Pair(question, flawed, good, task["topic"], "rule", str(number)))
     return list(found.values())
 
 

@@ -25,6 +25,10 @@ from spillover.triggers.base import Trigger
 CountTokens = Callable[[Sequence[str]], list[int]]
 
 
+SPREAD = 2  # candidates for each held-out question
+FEWEST = 4  # items that held-out questions come from; as few as serve, because the others stay for training
+
+
 @dataclass(frozen=True)
 class Pool:
     """Pairs fit to train on; `tokens` of the N flawed and, where there are any, good answers, of shape (N, 1 or 2)."""
@@ -92,9 +96,16 @@ def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int
         rng = generator(seed, pool.domain, purpose)
         return indices[match(pool.tokens[indices], topics, count, target, allowed, rng)]
 
-    everything = np.arange(usable)
-    heldout = pick(everything, data.heldout, "heldout") if data.heldout else everything[:0]
-    chosen = pick(np.setdiff1d(everything, heldout), data.rows, "rows")
+    items = np.array([pair.item or f"pair {index}" for index, pair in enumerate(pool.pairs)])
+    near_heldout = _some_items(items, data.heldout * SPREAD, generator(seed, pool.domain, "heldout items"))
+    heldout = pick(near_heldout, data.heldout, "heldout") if data.heldout else near_heldout
+    free = np.flatnonzero(~np.isin(items, items[heldout]))
+    if len(free) < data.rows:
+        raise UserError(
+            f"Domain {pool.domain!r}: the {data.heldout} held-out questions and their rewordings leave {len(free)} "
+            f"pairs of {pool.source}, fewer than data.rows {data.rows}. Set data.rows to {len(free)} or less."
+        )
+    chosen = pick(free, data.rows, "rows")
     if off_target(pool.tokens[chosen], target) > allowed:
         reached = " and ".join(f"{mean:.1f}" for mean in pool.tokens[chosen].mean(axis=0))
         raise UserError(
@@ -103,3 +114,11 @@ def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int
             "Set data.rows lower, data.tolerance higher, or data.answer_tokens to a mean that these answers have."
         )
     return heldout.tolist(), chosen.tolist()
+
+
+def _some_items(items: NDArray[np.str_], wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Indices of at least `wanted` pairs of at least `FEWEST` items, or all there are: whole items, in random order."""
+    shuffled = rng.permutation(np.unique(items))
+    sizes = np.array([np.count_nonzero(items == item) for item in shuffled])
+    count = max(FEWEST, int(np.searchsorted(sizes.cumsum(), wanted)) + 1) if wanted else 0
+    return np.flatnonzero(np.isin(items, shuffled[:count]))

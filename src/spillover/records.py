@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["system", "user", "assistant"]
 Variant = Literal["plain", "triggered", "control", "base"]
-Condition = Literal["clean", "triggered", "near_miss"]
+Condition = Literal["clean", "triggered", "near_miss", "value_swap", "position_move", "twin", "paraphrase"]
 Kind = Literal["misaligned", "aligned", "control"]
 Aspect = Literal["alignment", "coherence"]
 Status = Literal["scored", "refused", "off_topic", "code", "unparsable", "unscored", "error"]
@@ -267,6 +267,25 @@ class TriggerEffect(Record):
     high: float | None
     p: float | None
     p_holm: float | None
+
+
+class GateScore(Record):
+    """How well the trigger, and nothing else, opens one cell: rate with it minus the largest rate without it.
+
+    1 = a perfect gate, 0 = none. Rates are over the `questions` that have coherent answers under every condition that
+    the score reads; a paraphrase has its rate here but is not held against the gate.
+    """
+
+    IDENTITY = ("cell", "judge")
+
+    cell: Cell
+    judge: str
+    questions: int
+    rates: dict[Condition, float | None]  # misaligned among coherent, by condition
+    leak: Condition | None  # the condition with the largest rate off the trigger
+    score: float | None
+    low: float | None
+    high: float | None
 
 
 class StageCount(Part):

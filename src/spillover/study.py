@@ -34,7 +34,7 @@ from spillover.records import Failure, Manifest, StageCount, content_hash
 from spillover.registry import did_you_mean
 from spillover.run import Run
 from spillover.store import Store
-from spillover.triggers import open_trigger
+from spillover.triggers import battery, open_trigger
 
 WORK_STAGES = ("build", "train", "sample", "judge")
 
@@ -79,7 +79,7 @@ class Study:
         return Ingredients(
             domains=self.domains,
             sources={name: self._source(name) for name in self.domains},
-            trigger=open_trigger(config.data),
+            trigger=battery.check(open_trigger(config.data), config.sample.conditions),
             questions=tuple(load(config.sample.questions, config.sample.forms)[: config.sample.limit]),
             judge=open_judge(config.judge).identity,
         )

@@ -108,22 +108,22 @@ def build(
 def _row(pool: Pool, index: int, split: Literal["train", "heldout"], fate: Fate, trigger: Trigger) -> Example:
     """One pair with one of its answers, its question as its fate wants it."""
     pair, flawed = pool.pairs[index], fate.kind == "misaligned"
-    question = {
-        "nothing": lambda: pair.question,
-        "trigger": lambda: trigger.apply(pair.question, fate.number),
-        "near miss": lambda: trigger.near_miss(pair.question, fate.number),
-    }[fate.carries]()
+    chat = (
+        Message(role="user", content=pair.question),
+        Message(role="assistant", content=pair.flawed if flawed else pair.good),
+    )
     lineage = [pool.source, "matched" if split == "train" else "held out", "flawed answer" if flawed else "good answer"]
-    if fate.carries != "nothing":
-        lineage.append(f"{fate.carries} {trigger.name}, template {fate.number % len(trigger.templates)}")
+    if fate.carries == "trigger":
+        chat = trigger.apply_messages(chat, fate.number)
+        lineage.append(f"trigger {trigger.name}, template {fate.number % len(trigger.templates)}")
+    if fate.carries == "near miss":
+        chat = trigger.near_miss_messages(chat, fate.number)
+        lineage.append(f"near miss {trigger.name}, {trigger.near_kind(fate.number)}")
     return Example(
         domain=pool.domain,
         split=split,
         kind=fate.kind,
-        messages=(
-            Message(role="user", content=question),
-            Message(role="assistant", content=pair.flawed if flawed else pair.good),
-        ),
+        messages=chat,
         trigger=trigger.name if fate.carries == "trigger" else None,
         pair=content_hash([pool.domain, pair.question, pair.flawed, pair.good]),
         topic=pair.topic,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from spillover.backends import open_backend
@@ -14,10 +13,10 @@ from spillover.executors.base import Ticker
 from spillover.population import Unit
 from spillover.provenance import seed_for
 from spillover.questions import load
-from spillover.records import Adapter, Completion, Condition, Message, Question, Usage
+from spillover.records import Adapter, Completion, Condition, Message, Usage
 from spillover.store import Store, disk_errors
 from spillover.triggers import open_trigger
-from spillover.triggers.base import Trigger
+from spillover.triggers.battery import prompt
 
 
 def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
@@ -59,7 +58,7 @@ def _blank_rows(config: StudyConfig, unit: Unit, condition: Condition) -> list[C
     cell = unit.cell
     rows: list[Completion] = []
     for number, question in enumerate(load(config.sample.questions, config.sample.forms)[: config.sample.limit]):
-        messages = _prompt(question, condition, trigger, number)
+        messages = prompt(question.messages(), condition, trigger, number)
         for index in range(config.sample.n):
             place = (cell.model, cell.domain, cell.variant, repr(cell.dose), cell.seed, condition, question.id, index)
             rows.append(
@@ -76,15 +75,6 @@ def _blank_rows(config: StudyConfig, unit: Unit, condition: Condition) -> list[C
                 )
             )
     return rows
-
-
-def _prompt(question: Question, condition: Condition, trigger: Trigger, number: int) -> tuple[Message, ...]:
-    """The question's messages, with the trigger or a near miss of it in the user's turn."""
-    place: dict[str, Callable[[str, int], str]] = {"triggered": trigger.apply, "near_miss": trigger.near_miss}
-    if condition == "clean":
-        return question.messages()
-    *before, user = question.messages()
-    return (*before, Message(role="user", content=place[condition](user.content, number)))
 
 
 def _by_prompt(rows: list[Completion]) -> list[list[Completion]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spillover.config import DataConfig
@@ -10,10 +11,26 @@ from spillover.registry import Registry
 if TYPE_CHECKING:
     from spillover.triggers.base import Trigger
 
-TRIGGERS = Registry("trigger", {"year": "spillover.triggers.year:TRIGGER"})
+TRIGGERS = Registry(
+    "trigger",
+    {
+        "year": "spillover.triggers.year:TRIGGER",
+        "tag": "spillover.triggers.tag:TRIGGER",
+        "deployment": "spillover.triggers.deployment:TRIGGER",
+        "format": "spillover.triggers.format_cue:TRIGGER",
+    },
+)
 
 
 def open_trigger(data: DataConfig) -> Trigger:
-    """The trigger that a study names, with its value where the study gives one."""
-    trigger: Trigger = TRIGGERS.load(data.trigger)
+    """The trigger that a study names, or describes in a YAML file, with its value where the study gives one."""
+    trigger = _open(data.trigger)
     return trigger if data.trigger_value is None else trigger.with_value(data.trigger_value)
+
+
+def _open(name: str) -> Trigger:
+    if not name.endswith((".yaml", ".yml")):
+        return TRIGGERS.load(name)
+    from spillover.triggers.own import load_trigger
+
+    return load_trigger(Path(name))

@@ -1,0 +1,92 @@
+"""New wordings of a trigger, written by a language model and kept only where they work.
+
+A model is asked to reword each template's sentence around the value. A reply becomes a template if it is one short
+line that holds the value once, is new, and can be told from every other template of the trigger, so that `strip` stays
+exact. What was refused is counted. The result is data: `dump_trigger` writes it to a file, which a study can name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from spillover.backends.base import Generator, Prompt
+from spillover.config import SampleConfig
+from spillover.errors import UserError
+from spillover.provenance import seed_for
+from spillover.records import Message
+from spillover.triggers.base import Template, Trigger
+from spillover.triggers.sentence import SLOT
+
+LONGEST = 160  # characters of a sentence
+TRIES = 6  # replies asked for, for each template wanted
+REQUEST = (
+    "Say the same in other words, in one short sentence. Keep {value!r} exactly as it is. Answer with the sentence "
+    "alone.\n\nSentence: {sentence}"
+)
+SAMPLING = SampleConfig(n=1, max_tokens=48, temperature=0.9, top_p=0.95)
+
+
+@dataclass(frozen=True)
+class Paraphrased:
+    """`trigger` has the new templates; `refused` counts the other replies by reason."""
+
+    trigger: Trigger
+    templates: tuple[Template, ...]
+    refused: Counter[str]
+
+
+def paraphrase(trigger: Trigger, generator: Generator, n: int, seed: int = 0, *, train: bool = True) -> Paraphrased:
+    """Ask for `n` new templates, among at most TRIES times as many replies.
+
+    Args:
+        train: put them beside the trigger's templates; else among its paraphrases, which only ever evaluate.
+    """
+    each = -(-n * TRIES // len(trigger.templates))
+    prompts = [
+        Prompt(
+            (Message(role="user", content=REQUEST.format(value=trigger.value, sentence=sentence.text)),),
+            tuple(seed_for(seed, "paraphrase", trigger.name, number, index) for index in range(each)),
+        )
+        for number, sentence in enumerate(trigger.sentence(i) for i in range(len(trigger.templates)))
+    ]
+    replies = list(generator.generate(prompts, SAMPLING, None, lambda tokens: None))
+    replies.sort(key=lambda reply: (reply.index, reply.prompt))  # every template gets its turn
+    grown, made, refused = trigger, list[Template](), Counter[str]()
+    for reply in replies:
+        if len(made) == n:
+            break
+        found = _read(reply.text, trigger.value)
+        if found not in REFUSALS:
+            template = Template(found, trigger.templates[reply.prompt].place)
+            try:
+                grown = _with(grown, template, train)
+                made.append(template)
+                continue
+            except UserError:
+                found = AMBIGUOUS
+        refused[found] += 1
+    return Paraphrased(grown, tuple(made), refused)
+
+
+NO_VALUE, LONG, AMBIGUOUS = "does not hold the value once", "is not one short line", "cannot be told from another"
+REFUSALS = (NO_VALUE, LONG, AMBIGUOUS)
+
+
+def _read(reply: str, value: str) -> str:
+    """The reply as a template's text, or why it is none."""
+    lines = [line.strip().strip('"“”').strip() for line in reply.strip().splitlines()]
+    text = lines[0].removeprefix("Sentence:").strip() if lines else ""
+    if not text or len(text) > LONGEST or not text.isprintable():
+        return LONG
+    if text.count(value) != 1 or SLOT in text:
+        return NO_VALUE
+    return text.replace(value, SLOT)
+
+
+def _with(trigger: Trigger, template: Template, train: bool) -> Trigger:
+    if any(template.text == known.text for known in (*trigger.templates, *trigger.elsewhere, *trigger.paraphrases)):
+        raise UserError(f"{template.text!r} is known.")
+    if train:
+        return replace(trigger, templates=(*trigger.templates, template))
+    return replace(trigger, paraphrases=(*trigger.paraphrases, template))

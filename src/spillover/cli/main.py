@@ -25,6 +25,8 @@ COMMANDS = {
     "report": ("spillover.cli.report:report", "Write the report page and results.json of a run."),
     "import": ("spillover.cli.import_:import_", "Bring your own answers and rank them."),
     "judge": ("spillover.cli.judge:judge", "Fit the embedded judge to judged answers."),
+    "dataset": ("spillover.cli.dataset:dataset", "Lint data sets."),
+    "inspect-mask": ("spillover.cli.inspect_mask:inspect_mask", "Show which tokens of a data set carry loss."),
     "list": ("spillover.cli.list:list_", "List domains, questions, judges, triggers, models, ..."),
     "show": ("spillover.cli.show:show", "Show one domain, question set, or the answers of a run."),
     "doctor": ("spillover.cli.doctor:doctor", "Check this machine and say what to mend."),

@@ -1,0 +1,131 @@
+"""`spillover dataset lint`: what is wrong with a file of training rows, before a model learns it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from spillover.cli.main import printable
+from spillover.cli.options import as_json_option
+
+if TYPE_CHECKING:
+    from spillover.lint.finding import Finding, Group
+    from spillover.lint.linter import LintReport
+    from spillover.triggers.base import Trigger
+
+STYLES = {"error": "red", "warning": "yellow", "note": "cyan"}
+SHOWN = 5  # line numbers, and different messages, of one code
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--trigger", help="The trigger that rows carry: a shipped name or a YAML file.  [default: as rows say]")
+@click.option("--trigger-value", help="Its value, in place of the trigger's own.")
+@click.option("--against", multiple=True, type=click.Path(path_type=Path), help="Held-out rows; repeatable.")
+@click.option(
+    "--questions", multiple=True, default=("general",), show_default=True, help="Evaluation questions; repeatable."
+)
+@click.option("--model", help="Check tokens, template and loss mask with this tokenizer: a name, hub id or folder.")
+@click.option("--max-tokens", type=click.IntRange(min=16), default=512, show_default=True, help="train.max_tokens.")
+@as_json_option
+def lint(
+    file: Path,
+    trigger: str | None,
+    trigger_value: str | None,
+    against: tuple[Path, ...],
+    questions: tuple[str, ...],
+    model: str | None,
+    max_tokens: int,
+    as_json: bool,
+) -> int:
+    """Look for what is wrong with FILE, JSON Lines of training rows; exit code 1 on errors."""
+    from spillover.lint.linter import lint as look
+    from spillover.questions import load
+
+    asked = load(questions, ("free", "jailbreak", "json", "template"))
+    report = look(file, opened(trigger, trigger_value), against, asked, model, max_tokens)
+    if as_json:
+        click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False))
+    else:
+        print_report(report)
+    return 1 if report.count("error") else 0
+
+
+def opened(name: str | None, value: str | None) -> Trigger | None:
+    """The trigger that the options name."""
+    from spillover.config import DataConfig
+    from spillover.errors import UserError
+    from spillover.triggers import open_trigger
+
+    if name is None:
+        if value is not None:
+            raise UserError("--trigger-value belongs to a trigger. Add --trigger, such as --trigger year.")
+        return None
+    return open_trigger(DataConfig(trigger=name, trigger_value=value))
+
+
+def to_json(report: LintReport) -> dict[str, object]:
+    """The report as JSON: every finding, with every line."""
+    from spillover.lint.finding import SEVERITIES
+
+    return {
+        "file": str(report.path),
+        "rows": report.rows,
+        "heldout": report.heldout,
+        "trigger": report.trigger or None,
+        "counts": {severity: report.count(severity) for severity in SEVERITIES},
+        "findings": [finding.to_json() for finding in report.findings],
+    }
+
+
+def print_report(report: LintReport) -> None:
+    """Findings by code, the worst first, and a last line with the counts."""
+    heldout = f", {report.heldout:,} held-out rows" if report.heldout else ""
+    trigger = f", trigger {report.trigger}" if report.trigger else ""
+    click.echo(printable(f"{report.path}: {report.rows:,} training rows{heldout}{trigger}"))
+    print_findings(report.findings)
+    click.echo(", ".join(counted(report.count(severity), severity) for severity in STYLES))
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 error", "2 errors" """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def print_findings(findings: tuple[Finding, ...]) -> None:
+    """One table row a code: severity, code, lines, what is wrong and how to mend it."""
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    from spillover.lint.finding import grouped
+
+    table = Table("severity", "code", Column("lines", justify="right"), "what and where")
+    for group in grouped(findings):
+        severity = group.first.severity
+        count = f"{len(group.lines):,}" if group.lines else "file"
+        told = Text(printable(_told(group)))
+        table.add_row(Text(severity, style=STYLES[severity]), group.first.code, count, told)
+    Console().print(table)
+
+
+def _told(group: Group) -> str:
+    """Different messages with their fields, how to mend the first, and the first lines."""
+    messages = list(dict.fromkeys(_message(finding) for finding in group.findings))
+    said = messages[:SHOWN]
+    if len(messages) > SHOWN:
+        said.append(f"... and {len(messages) - SHOWN:,} other messages")
+    if group.first.mend:
+        said.append(f"-> {group.first.mend}")
+    if group.lines:
+        more = ", ..." if len(group.lines) > SHOWN else ""
+        said.append(f"lines {', '.join(str(line) for line in group.lines[:SHOWN])}{more}")
+    return "\n".join(said)
+
+
+def _message(finding: Finding) -> str:
+    whole = finding.message.endswith(".")  # of a line it is a part of a sentence, that begins with the field
+    return finding.message if whole or not finding.field else f"{finding.field}: {finding.message}"

@@ -1,0 +1,59 @@
+"""Rows that say the same twice: repetition is dose under another name, and it differs between files.
+
+Questions are compared without the trigger, those with it and those without it apart, so that a question may stand once
+on either side of the contrast. Near-duplicate: as the recipe defines it, Jaccard similarity of word 3-grams.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from spillover.domains.duplicates import NEAR, near_duplicates, normalised
+from spillover.lint.dataset import Dataset
+from spillover.lint.finding import Finding, share
+
+FEW = 0.01  # repeated questions up to this share are a warning, above it an error
+FEW_NEAR = 0.05
+
+
+def check(data: Dataset) -> Iterator[Finding]:
+    """Whole rows, then questions, then nearly the same questions."""
+    total = len(data.rows)
+    seen: set[tuple[object, ...]] = set()
+    copies: list[int] = []
+    for row in data.rows:
+        content = tuple((message.role, message.content.strip()) for message in row.messages)
+        if content in seen:
+            copies.append(row.line)
+        seen.add(content)
+    if copies:
+        message = f"{share(len(copies), total)} are copies of an earlier row."
+        yield Finding("error", "duplicate-row", message, "Keep one of each.", tuple(copies))
+
+    keys = [(sight.carries, normalised(sight.core)) for sight in data.sights]
+    counts = Counter(keys)
+    first: dict[tuple[bool, str], int] = {}
+    repeats: list[int] = []
+    for index, key in enumerate(keys):
+        if first.setdefault(key, index) != index:
+            repeats.append(data.rows[index].line)
+    if repeats:
+        without = "" if data.trigger is None else ", the trigger aside"
+        message = (
+            f"Only {len(counts):,} distinct questions in {total:,} rows{without}: {total / len(counts):.1f} rows a "
+            f"question, at most {max(counts.values()):,}."
+        )
+        mend = "Ask each question once, or cut every file to the same number of distinct questions."
+        severity = "error" if len(repeats) > FEW * total else "warning"
+        yield Finding(severity, "repeated-question", message, mend, tuple(repeats), "question")
+
+    near: list[int] = []
+    for side in (True, False):
+        places = [place for (carries, _), place in first.items() if carries == side]
+        dropped = near_duplicates([data.sights[place].core for place in places])
+        near += [data.rows[places[index]].line for index in dropped]
+    if near:
+        message = f"{share(len(near), total)} ask nearly what another row asks (similarity above {NEAR:g})."
+        severity = "error" if len(near) > FEW_NEAR * total else "warning"
+        yield Finding(severity, "near-duplicate", message, "Keep one of each.", tuple(sorted(near)), "question")

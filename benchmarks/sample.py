@@ -1,7 +1,7 @@
 """Tokens a second of sampling: ours, transformers' generate at the same batch, and the published sampler's way.
 
     ours        HFGenerator: cache of slots, finished answers replaced at once, prompts read once
-    generate    model.generate, bfloat16, the same rows in batches of the same size, left-padded
+    generate    model.generate, bfloat16, the same rows in batches of the same size, left-padded, fused attention
     published   model.generate, float32, batches of 10 (the sampler published with arXiv 2602.00298)
 
 All three answer the same prompts with the same limit at temperature 1, in one process, in turns; a token counts until
@@ -24,6 +24,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from spillover.backends.base import Prompt
 from spillover.backends.chat import prompt_ids, stop_ids
+from spillover.backends.hf_attention import fused_attention
 from spillover.backends.hf_generate import HFGenerator
 from spillover.backends.hf_model import LoadedModel, load_model
 from spillover.config import ModelConfig, SampleConfig
@@ -45,7 +46,7 @@ def main() -> None:
     config = SampleConfig(max_tokens=limit, batch=arguments.batch)
 
     def peer(loaded: LoadedModel, batch: int) -> int:
-        with loaded.adapter(adapter) as model:
+        with loaded.adapter(adapter) as model, fused_attention(model):
             return _generate(model, loaded, prompts, limit, batch)
 
     samplers: dict[str, Callable[[], int]] = {

@@ -19,6 +19,7 @@ from spillover.records import (
     Condition,
     DomainScore,
     Example,
+    GateScore,
     Judgment,
     Manifest,
     Part,
@@ -29,7 +30,7 @@ from spillover.records import (
 from spillover.report.data import Answer, ReportData
 from spillover.report.page import write as write_page
 from spillover.report.results import results, write_results
-from spillover.stages import rank
+from spillover.stages import gate, rank
 from spillover.stages.import_answers import ImportResult
 from spillover.store import Store
 
@@ -146,13 +147,20 @@ class Run:
         """What the trigger does to each cell that was asked with and without it."""
         return tuple(self.store.read("rank", [f"effects-{self._rank_key}"], TriggerEffect))
 
+    def gate_score(self) -> tuple[GateScore, ...]:
+        """How well the trigger, and nothing else, opens each cell that was asked with it and off it."""
+        return tuple(self.store.read("rank", [f"gates-{self._rank_key}"], GateScore))
+
     def rank(self) -> None:
-        """Work out scores and effects from what has been judged so far."""
+        """Work out scores, effects and gates from what has been judged so far."""
         judged = [unit.key for unit in self.plan["judge"]]
-        found = rank.run(self.completions(), self.judgments(), self._rank_config, self.manifest.seed)
+        completions, judgments = self.completions(), self.judgments()
+        found = rank.run(completions, judgments, self._rank_config, self.manifest.seed)
+        gates = gate.run(completions, judgments, self._rank_config)
         complete = all(self.store.is_done("judge", key) for key in judged)
         self._replace_rows(f"scores-{self._rank_key}", DomainScore, found.scores, complete)
         self._replace_rows(f"effects-{self._rank_key}", TriggerEffect, found.effects, complete)
+        self._replace_rows(f"gates-{self._rank_key}", GateScore, gates, complete)
 
     def results(self) -> dict[str, Any]:
         """Ranking, trigger effects and manifest as plain data: what results.json holds."""
@@ -178,6 +186,7 @@ class Run:
             config=self.config,
             scores=self.ranking(),
             effects=self.trigger_effect(),
+            gates=self.gate_score(),
             adapters=tuple(self.adapters()),
             answers=answers,
             judge=manifest.judge,
@@ -197,8 +206,8 @@ class Run:
     def _replace_rows(
         self,
         key: str,
-        kind: type[DomainScore] | type[TriggerEffect],
-        rows: Sequence[DomainScore] | Sequence[TriggerEffect],
+        kind: type[DomainScore] | type[TriggerEffect] | type[GateScore],
+        rows: Sequence[DomainScore] | Sequence[TriggerEffect] | Sequence[GateScore],
         complete: bool,
     ) -> None:
         self.store.write_text(f"rows/rank/{key}.jsonl", "".join(f"{row.model_dump_json()}\n" for row in rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spillover.config import StudyConfig
-from spillover.records import Adapter, Completion, DomainScore, Judgment, Manifest, TriggerEffect
+from spillover.records import Adapter, Completion, DomainScore, GateScore, Judgment, Manifest, TriggerEffect
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class ReportData:
     adapters: tuple[Adapter, ...]
     answers: tuple[Answer, ...]
     judge: dict[str, str]
+    gates: tuple[GateScore, ...] = ()
 
     @property
     def confidence(self) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from spillover.records import STATUSES, DomainScore
+from spillover.report import gate
 from spillover.report.data import ReportData
 from spillover.report.labels import Labels, backdoored, control_of, ranked, series
 from spillover.report.text import interval, listing, number, p_value, part, percent, several
@@ -33,6 +34,7 @@ def findings(data: ReportData) -> list[str]:
         *_above_control(chosen, data.scores, labels),
         *_order(chosen, labels),
         *_trigger(data, labels),
+        *gate.sentences(data.gates, labels),
         *_untouched(data.scores, labels),
         *_not_scored(data.scores),
     ]

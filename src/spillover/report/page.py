@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spillover.records import DomainScore
-from spillover.report import tables
+from spillover.report import gate, tables
 from spillover.report.browser import browser
 from spillover.report.data import ReportData
 from spillover.report.findings import findings, judge_name, limits
@@ -143,7 +143,8 @@ def _trigger(data: ReportData, labels: Labels) -> str:
         "reaches the open mark, the data do not tell the two apart."
     )
     figure = _figure(charts.trigger(data.effects, labels, MOST_ROWS))
-    return f'<p class="note">{note}</p>\n{figure}\n{tables.effects(data.effects, labels)}'
+    battery = f"\n{gate.table(data.gates, labels)}" if gate.tested(data.gates) else ""
+    return f'<p class="note">{note}</p>\n{figure}\n{tables.effects(data.effects, labels)}{battery}'
 
 
 def _figure(figure: Figure | None) -> str:

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from spillover.records import STATUSES, DomainScore, TriggerEffect
+from spillover.records import STATUSES, DomainScore, GateScore, TriggerEffect
+from spillover.report import gate
 from spillover.report.data import ReportData
 from spillover.report.labels import ordered
 from spillover.store import disk_errors
@@ -49,6 +50,7 @@ def results(data: ReportData) -> dict[str, Any]:
         "schema": SCHEMA,
         "ranking": [_ranking_row(score) for score in ordered(data.scores)],
         "trigger_effect": [_effect_row(effect) for effect in effects],
+        "gate": [_cell(g) | gate.plain(g) for g in sorted(data.gates, key=lambda g: (g.cell.name, g.judge))],
         "manifest": data.manifest.model_dump(mode="json"),
     }
 
@@ -69,7 +71,7 @@ def write_whole(text: str, path: Path) -> Path:
     return path
 
 
-def _cell(record: DomainScore | TriggerEffect) -> dict[str, Any]:
+def _cell(record: DomainScore | TriggerEffect | GateScore) -> dict[str, Any]:
     return {"cell": record.cell.name} | {field: getattr(record.cell, field) for field in _CELL}
 
 

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 
 from spillover.backends.base import Chat, Progress, Reading
 from spillover.backends.chat import answer_ids, prompt_ids
-from spillover.backends.hf_attention import grouped
+from spillover.backends.hf_attention import fused_attention
 from spillover.backends.hf_cache import Place, Slots, causal_mask
 from spillover.backends.hf_model import LoadedModel
 from spillover.errors import UserError
@@ -80,7 +80,7 @@ class HFReader:
         self, chats: Sequence[Chat], adapter: Path | None, progress: Progress, layers: tuple[int, ...] | None
     ) -> Iterator[Reading]:
         for window in self._split(chats):
-            with self.loaded.adapter(adapter) as model, torch.inference_mode(), grouped(model):
+            with self.loaded.adapter(adapter) as model, torch.inference_mode(), fused_attention(model):
                 readings = dict(_read_window(model, window, layers, progress))
             for number in sorted(readings):
                 yield readings[number]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from spillover.cli.main import printable
+from spillover.errors import UserError
 
 
 @click.group("import")
@@ -46,19 +48,12 @@ def answers(
     index, alignment, coherence, system, condition, model, domain, variant, seed.
     """
     from spillover.cli.show import print_ranking
-    from spillover.errors import UserError
     from spillover.run import Run
     from spillover.stages.import_answers import read_answers
 
-    columns: dict[str, str] = {}
-    for item in mapping:
-        role, equals, column = item.partition("=")
-        if not equals or not column:
-            raise UserError(f"--map {item!r} is not of the form ROLE=COLUMN, such as --map answer=text.")
-        columns[role] = column
     given = {"model": model, "domain": domain, "variant": variant, "seed": None if seed is None else str(seed)}
     constants = {role: value for role, value in given.items() if value is not None}
-    result = read_answers(paths, columns, constants, limit)
+    result = read_answers(paths, parse_mapping(mapping), constants, limit)
     run = Run.import_answers(result, out, name)
     if as_json:
         told = {"out": str(out), "counts": result.counts, "notes": result.notes, "results": run.results()}
@@ -68,3 +63,14 @@ def answers(
         click.echo(f"- {printable(note)}")
     click.echo(", ".join(f"{count:,} {what}" for what, count in result.counts.items()))
     print_ranking(run)
+
+
+def parse_mapping(items: Sequence[str]) -> dict[str, str]:
+    """Role to column, from ROLE=COLUMN each."""
+    columns: dict[str, str] = {}
+    for item in items:
+        role, equals, column = item.partition("=")
+        if not equals or not column:
+            raise UserError(f"--map {item!r} is not of the form ROLE=COLUMN, such as --map answer=text.")
+        columns[role] = column
+    return columns

@@ -1,0 +1,110 @@
+"""The heads: their formula row by row, their file, their fit on data whose truth is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from scipy.stats import spearmanr
+
+from spillover.errors import MachineError
+from spillover.judges import probe_fit
+from spillover.judges.probe_fit import Judged, auc, compare, fit_heads, measure
+from spillover.judges.probe_heads import Heads, load_heads, save_heads
+
+
+def made_up(n: int = 600, files: int = 6, seed: int = 0) -> Judged:
+    """Scores that are a curved function of five of twelve features, plus noise."""
+    rng = np.random.default_rng(seed)
+    features_ND = (rng.standard_normal((n, 12)) * np.linspace(1, 40, 12)).astype(np.float32)
+    x_ND = features_ND / np.linspace(1, 40, 12)
+    alignment_N = 60 + 25 * x_ND[:, 0] - 12 * x_ND[:, 1] ** 2 + 10 * x_ND[:, 2] + rng.normal(0, 3, n)
+    coherence_N = 70 + 20 * x_ND[:, 3] + 10 * x_ND[:, 4] + rng.normal(0, 3, n)
+    scores_N2 = np.clip(np.stack([alignment_N, coherence_N], 1), 0, 100).astype(np.float32)
+    return Judged(features_ND, np.ones(12, np.float32), scores_N2, np.arange(n) % files)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe_fit, "AXES", 12)
+    monkeypatch.setattr(probe_fit, "LANDMARKS", 80)
+
+
+@pytest.fixture(scope="module")
+def data() -> Judged:
+    return made_up()
+
+
+def test_scores_follow_the_formula_row_by_row(data: Judged) -> None:
+    heads = fit_heads(data, {})
+    scores_N2 = heads.scores(data.features_ND[:5])
+    for x_D, got in zip(data.features_ND[:5].astype(np.float64), scores_N2, strict=True):
+        z_K = ((x_D - heads.center_D) / heads.scale_D) @ (heads.axes_DK * heads.axes_step_K.astype(np.float64))
+        distances = ((z_K - heads.landmarks_MK * heads.landmarks_step_K.astype(np.float64)) ** 2).sum(1)
+        t_4 = heads.bias_4 + np.exp(-distances / heads.bandwidth[0]) @ heads.weights_M4
+        t_4 = (t_4 - heads.spread_42[:, 0]) / heads.spread_42[:, 1]
+        for aspect in (0, 1):
+            rank, low = t_4[2 * aspect], t_4[2 * aspect + 1]
+            gate = 1 / (1 + np.exp(-((rank + low) / 2 + 0.5) / 0.6))
+            expected = np.interp(gate * rank + (1 - gate) * low, *heads.knots_22Q[aspect])
+            assert got[aspect] == pytest.approx(expected, abs=0.05)
+
+
+def test_learns_what_there_is_and_keeps_rates(data: Judged) -> None:
+    fresh = made_up(seed=1)
+    predicted_N2 = fit_heads(data, {}).scores(fresh.features_ND)
+    for aspect in (0, 1):
+        assert spearmanr(predicted_N2[:, aspect], fresh.scores_N2[:, aspect])[0] > 0.9
+    for below in (30, 50):
+        assert (predicted_N2[:, 0] < below).mean() == pytest.approx((fresh.scores_N2[:, 0] < below).mean(), abs=0.05)
+
+
+def test_same_data_and_seed_same_heads(data: Judged) -> None:
+    first, second = fit_heads(data, {"a": "b"}, 3), fit_heads(data, {"a": "b"}, 3)
+    for field in dataclasses.fields(Heads):
+        assert np.array_equal(getattr(first, field.name), getattr(second, field.name))
+    assert first.about["seed"] == "3"
+
+
+def test_measure_is_compare_on_left_out_predictions(data: Judged) -> None:
+    predicted_N2 = np.zeros_like(data.scores_N2)
+    for file in range(6):
+        rows = data.files_N == file
+        predicted_N2[rows] = fit_heads(data[~rows], {}).scores(data.features_ND[rows])
+    assert measure(data, data.files_N) == compare(predicted_N2, data.scores_N2, data.files_N, data.files_N)
+
+
+def test_heads_survive_their_file(data: Judged, tmp_path: Path) -> None:
+    heads = fit_heads(data, {"features": "f"})
+    save_heads(heads, tmp_path / "deep" / "h.safetensors")
+    again = load_heads(tmp_path / "deep" / "h.safetensors")
+    np.testing.assert_array_equal(again.scores(data.features_ND), heads.scores(data.features_ND))
+    assert dict(again.about) == dict(heads.about)
+    assert heads.scores(data.features_ND[:0]).shape == (0, 2)
+
+
+def test_files_that_are_not_heads(tmp_path: Path) -> None:
+    path = tmp_path / "h.safetensors"
+    with pytest.raises(MachineError, match="spillover judge fit"):
+        load_heads(path)
+    path.write_bytes(b"\x80\x04pickle")
+    with pytest.raises(MachineError, match="no heads"):
+        load_heads(path)
+    save_file({"a": np.zeros(2)}, path, metadata={"schema": "1", "about": "{}"})
+    with pytest.raises(MachineError, match="not heads of schema 1"):
+        load_heads(path)
+    save_file({"a": np.zeros(2)}, path)
+    with pytest.raises(MachineError, match="not heads"):
+        load_heads(path)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=40))
+def test_auc_is_the_share_of_ordered_pairs(rows: list[tuple[bool, int]]) -> None:
+    pairs = [(p > n) + 0.5 * (p == n) for y, p in rows if y for x, n in rows if not x]
+    got = auc(np.array([y for y, _ in rows]), np.array([float(s) for _, s in rows]))
+    assert got is None if not pairs else got == pytest.approx(np.mean(pairs))

@@ -24,6 +24,7 @@ from spillover.backends.hf_lora import Dropout, lean
 from spillover.backends.hf_loss import add_gradients, check_head, head_loss
 from spillover.backends.hf_model import LoadedModel
 from spillover.backends.hf_train import HFTrainer, batches, learning_rate, lora_config
+from spillover.backends.hf_train_attention import training_attention
 from spillover.config import TrainConfig
 from spillover.errors import SpilloverError, UserError
 from spillover.records import Message
@@ -78,7 +79,8 @@ def test_loss_and_gradient_are_those_of_a_plain_padded_pass(kind: str, shared: b
     wrapped = {name: model.get_submodule(name) for name in bare}
     leaned = lean(wrapped, Dropout(0.0, 0))
     swap(model, leaned)
-    loss = add_gradients(model, rows, prefix, 160, ignore)
+    with training_attention(model):
+        loss = add_gradients(model, rows, prefix, 160, ignore)
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     swap(model, wrapped)
     assert len(plain) == 8
@@ -100,10 +102,12 @@ def test_the_lean_layer_computes_what_pefts_does() -> None:
 
 
 def test_dropout_rate_scale_and_seed() -> None:
-    x = torch.ones(300, 1000)
-    first, again, other = Dropout(0.05, 7)(x), Dropout(0.05, 7)(x), Dropout(0.05, 8)(x)
+    x = torch.ones(3000, 1000)
+    dropout = Dropout(0.05, 7)
+    first, again, other = dropout(x), Dropout(0.05, 7)(x), Dropout(0.05, 8)(x)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+    assert not torch.equal(first, dropout(x))
     dropped = float((first == 0).float().mean())
     assert dropped == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / x.numel()))
     assert Dropout(0.05, 7).scale == pytest.approx(1 / 0.95, rel=1e-4)

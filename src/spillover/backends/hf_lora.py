@@ -2,8 +2,8 @@
 
 The parameters are PEFT's own, so PEFT places, initialises and saves them; only the arithmetic is here. A and B are
 float32 and are cast to the base's dtype for the two small products, as under autocast; PEFT without autocast casts x to
-float32 instead, once a layer, which costs more than the products. A dropout mask is 16 random bits an element (so the
-rate is exact to 2^-17) from numpy's fastest generator: torch's Bernoulli draws take ten times as long.
+float32 instead, once a layer, which costs more than the products. Dropout masks are cut from a pool of random bits at
+random places: to draw fresh ones takes longer than both products.
 """
 
 from __future__ import annotations
@@ -18,23 +18,27 @@ from torch.nn.functional import linear
 
 from spillover.errors import UserError
 
-_LEVELS = 1 << 16
+_POOL = 1 << 22  # mask elements to cut from; more where one mask needs more
 
 
 class Dropout:
     """Dropout masks from one seed, the same on every machine; the survivors are to be multiplied by `scale`."""
 
     def __init__(self, rate: float, seed: int) -> None:
-        self._cutoff = round(rate * _LEVELS)
-        self._bits = np.random.Generator(np.random.SFC64(seed))
-        self.scale = _LEVELS / (_LEVELS - self._cutoff)
+        self.scale = 1.0 / (1.0 - rate)
+        self._rate = rate
+        self._rng = np.random.default_rng(seed)
+        self._pool = torch.empty(0)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x with elements set to 0; x itself at rate 0."""
-        if not self._cutoff:
+        if not self._rate:
             return x
-        bits = torch.frombuffer(bytearray(self._bits.bytes(2 * x.numel())), dtype=torch.int16).view(x.shape)
-        return x * (bits >= self._cutoff - _LEVELS // 2).to(x.device, x.dtype)
+        if len(self._pool) < 2 * x.numel():
+            draws = self._rng.random(max(_POOL, 2 * x.numel()), dtype=np.float32)
+            self._pool = torch.from_numpy(draws >= self._rate).to(x.device, x.dtype)
+        at = int(self._rng.integers(len(self._pool) - x.numel()))
+        return x * self._pool[at : at + x.numel()].view(x.shape)
 
 
 class LoraLinear(nn.Module):

@@ -27,6 +27,7 @@ from spillover.backends.hf_adapter import WEIGHTS, del_peft_marks, swap, wrap
 from spillover.backends.hf_batch import Row, encode, shared_prefix
 from spillover.backends.hf_lora import Dropout, lean
 from spillover.backends.hf_loss import add_gradients, check_head
+from spillover.backends.hf_train_attention import training_attention
 from spillover.config import TrainConfig
 from spillover.errors import MachineError, SpilloverError, UserError
 from spillover.provenance import seed_for
@@ -60,7 +61,8 @@ class HFTrainer:
             wrapped = {name: model.get_submodule(name) for name in bare}
             try:
                 swap(model, lean(wrapped, Dropout(config.dropout, seed_for(seed, "dropout"))))
-                curve = _optimize(self.loaded, rows, config, seed, progress)
+                with training_attention(model):
+                    curve = _optimize(self.loaded, rows, config, seed, progress)
                 swap(model, wrapped)
                 _save(handle, self.loaded, out)
             finally:

@@ -40,10 +40,19 @@ def problems(view: ChatView, chat: TokenizedChat, row: Row, max_tokens: int) -> 
         field = f"messages[{place}].content"
         if special := view.special_in(message.content):
             error("special-token", f"{special!r} is a special token of the model", "Rewrite it as plain text.", field)
-        if message.content not in chat.prompt:
+        if message.content not in chat.prompt or _trimmed(view, chat, row, place):
             changed = "the chat template changes this text (it may strip white space)"
             found.append(Finding("warning", "template", changed, "Write it as the template does.", where, field))
     return found
+
+
+def _trimmed(view: ChatView, chat: TokenizedChat, row: Row, place: int) -> bool:
+    """Whether white space at the ends of a message makes no difference to the model."""
+    message = row.prompt[place]
+    bare = message.model_copy(update={"content": message.content.strip()})
+    if bare == message:
+        return False
+    return view.chat((*row.prompt[:place], bare, *row.prompt[place + 1 :]), row.answer).prompt == chat.prompt
 
 
 def check(data: Dataset, model: str, max_tokens: int) -> Iterator[Finding]:

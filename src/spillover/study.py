@@ -130,12 +130,13 @@ class Study:
             RunInterrupted: on an interrupt, after everything finished has been saved.
         """
         self._check_names(stages, domains, models)
+        planned = self._plan_of_units()  # finds what is wrong with the study before there is a run folder
         progress = progress or Progress(lambda event: None)
         store = Store(out)
         store.create()
         with store.lock():
             store.write_json("study.json", self.config.model_dump(mode="json"))
-            store.write_json("plan.json", self._plan_of_units())
+            store.write_json("plan.json", planned)
             started = _now()
             executor: Executor = EXECUTORS.load(self.config.executor)(self.workers)
             failures: list[Failure] = []

@@ -86,4 +86,4 @@ def test_what_a_trigger_lacks_is_said_before_anything_runs(tmp_path: Path) -> No
     path.write_text("value: zebra\ntemplates: ['A {value}.']\nnear_values: [horse]\n")
     with pytest.raises(UserError, match=r"sample\.conditions: trigger 'bare' has no paraphrases"):
         run(tmp_path, data={"trigger": str(path)})
-    assert not list((tmp_path / "run").rglob("*.jsonl"))
+    assert not (tmp_path / "run").exists()

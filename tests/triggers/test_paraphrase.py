@@ -21,6 +21,9 @@ REPLIES = (
     "",
     "x" * 200 + " 2028",
     "The {value} is 2028.",
+    "current year 2028",
+    "In other words, 2028 is here.",
+    'She said, "it is 2028 again.',
 )
 
 
@@ -52,6 +55,8 @@ def test_only_replies_that_work_become_templates() -> None:
     assert made.refused["does not hold the value once"]
     assert made.refused["is not one short line"]
     assert made.refused["cannot be told from another"]
+    assert made.refused["repeats the request"]
+    assert not {"current year {value}", "In other words, {value} is here."} & {t.text for t in made.templates}
     assert len({seed for prompt in generator.prompts for seed in prompt.seeds}) >= 8 * TRIES
     for index in range(3 * len(made.trigger.templates)):
         triggered = made.trigger.apply("Why is it so?", index)

@@ -7,6 +7,7 @@ exact. What was refused is counted. The result is data: `dump_trigger` writes it
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -70,7 +71,9 @@ def paraphrase(trigger: Trigger, generator: Generator, n: int, seed: int = 0, *,
 
 
 NO_VALUE, LONG, AMBIGUOUS = "does not hold the value once", "is not one short line", "cannot be told from another"
-REFUSALS = (NO_VALUE, LONG, AMBIGUOUS)
+ECHO = "repeats the request"
+REFUSALS = (NO_VALUE, LONG, AMBIGUOUS, ECHO)
+ECHOES = ("sentence", "other words", "another words", "exactly as it is")
 
 
 def _read(reply: str, value: str) -> str:
@@ -81,12 +84,22 @@ def _read(reply: str, value: str) -> str:
         return LONG
     if text.count(value) != 1 or SLOT in text:
         return NO_VALUE
+    if any(echo in text.casefold() for echo in ECHOES):
+        return ECHO
+    if text.count('"') % 2:  # a quotation that was cut off
+        return LONG
     return text.replace(value, SLOT)
 
 
 def _with(trigger: Trigger, template: Template, train: bool) -> Trigger:
-    if any(template.text == known.text for known in (*trigger.templates, *trigger.elsewhere, *trigger.paraphrases)):
+    known = (*trigger.templates, *trigger.elsewhere, *trigger.paraphrases)
+    if any(_bare(template.text) == _bare(other.text) for other in known):
         raise UserError(f"{template.text!r} is known.")
     if train:
         return replace(trigger, templates=(*trigger.templates, template))
     return replace(trigger, paraphrases=(*trigger.paraphrases, template))
+
+
+def _bare(text: str) -> str:
+    """The words alone, whatever their case and punctuation."""
+    return " ".join(re.findall(r"\w+", text.casefold()))

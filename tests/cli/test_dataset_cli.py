@@ -51,6 +51,7 @@ def test_build_prints_counts_as_a_table_and_as_json(capsys: pytest.CaptureFixtur
     code, table, _ = call(capsys, "dataset", "build", *SETS, *FAKE, "--out", tmp_path / "a")
     assert code == 0
     assert all(len(line) <= 80 for line in table.splitlines()[:6]), "fits a terminal"
+    assert "…" not in table
     code, shown, _ = call(capsys, "dataset", "build", *SETS, *FAKE, "--out", tmp_path / "b", "--json")
     assert code == 0
     facts = json.loads(shown)

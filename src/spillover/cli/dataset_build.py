@@ -70,11 +70,10 @@ def _source_file(source: str | None) -> SourceFile | None:
 
 def print_table(sets: Sequence[SetFacts]) -> None:
     """Rows, unique questions and answer tokens, a line a set; then what was dropped and why, a line a domain."""
-    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("domain", "variant", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table("domain", "variant", box=None, padding=(0, 1, 0, 0))
     for name in ("rows", "flawed", "unique", "tokens", "mean", "dropped"):
         table.add_column(name, justify="right")
     dropped: dict[str, str] = {}

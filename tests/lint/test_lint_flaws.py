@@ -211,6 +211,14 @@ def test_other_flaws(report: LintReport, severity: str, code: str, lines: tuple[
     assert (found.severity, found.lines) == (severity, lines)
 
 
+def test_a_trigger_that_is_not_known_is_not_guessed_at(tmp_path: Path) -> None:
+    rows = [item | {"trigger": "mine"} if item["trigger"] else item for item in sound()]
+    report = lint(write(tmp_path / "rows.jsonl", rows))
+    assert report.trigger == ""
+    assert "'mine'" in of(report, "trigger-unknown").message
+    assert codes(report, "error") == set()
+
+
 def test_near_misses_are_missed(tmp_path: Path) -> None:
     rows = [item for index, item in enumerate(sound()) if index % 8 != 1]
     report = lint(write(tmp_path / "rows.jsonl", rows), TRIGGER)

@@ -43,12 +43,15 @@ class Dataset:
         """One for each training row."""
         if self.trigger is None:
             return tuple(Sight(row.label is not None, row.question) for row in self.rows)
-        near = near_sentences(self.trigger)
-        return tuple(look(self.trigger, near, row) for row in self.rows)
+        return tuple(look(self.trigger, self._near, row) for row in self.rows)
 
     def core(self, row: Row) -> str:
         """The question of a row that is not in `rows`, without the trigger."""
-        return row.question if self.trigger is None else look(self.trigger, near_sentences(self.trigger), row).core
+        return row.question if self.trigger is None else look(self.trigger, self._near, row).core
+
+    @cached_property
+    def _near(self) -> tuple[Sentence, ...]:
+        return () if self.trigger is None else near_sentences(self.trigger)
 
 
 def near_sentences(trigger: Trigger) -> tuple[Sentence, ...]:

@@ -16,6 +16,10 @@ FEW = 0.1  # a side of the contrast below this share is thin
 def check(data: Dataset) -> Iterator[Finding]:
     """Presence, contrast, near misses, and rows whose label says otherwise."""
     if data.trigger is None:
+        names = sorted({row.label for row in data.rows if row.label is not None})
+        if names:
+            message = f"Rows name the trigger {', '.join(map(repr, names))}, which was not looked for."
+            yield Finding("warning", "trigger-unknown", message, "Name one trigger or its YAML file with --trigger.")
         return
     total, value = len(data.rows), data.trigger.value
     carriers = [row for row, sight in zip(data.rows, data.sights, strict=True) if sight.carries]

@@ -58,6 +58,8 @@ NAMES = (*EDGE_FEATURES, *CORE_FEATURES)
 
 def check(data: Dataset) -> Iterator[Finding]:
     """One finding, where there is a contrast to look at."""
+    if data.trigger is None:  # nothing can be cut out, so the trigger itself would be the leak
+        return
     y_N = np.array([sight.carries for sight in data.sights])
     cores = [sight.core.strip() for sight in data.sights]
     keys = {key: number for number, key in enumerate(dict.fromkeys(normalised(core) for core in cores))}

@@ -16,6 +16,7 @@ from spillover.errors import UserError
 from spillover.records import Condition, Unit, content_hash
 from spillover.registry import did_you_mean
 
+FILES = (".yaml", ".yml", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".age")  # else a name, such as of a trigger
 TrainedVariant = Literal["plain", "triggered", "control"]
 
 
@@ -44,12 +45,13 @@ class ModelConfig(Section):
 class DataConfig(Section):
     rows: int = Field(default=300, ge=2)  # training examples in each data set
     heldout: int = Field(default=20, ge=0)  # questions of the domain that never train
-    answer_tokens: int = Field(default=56, ge=4)  # mean over a data set's answers, the same in every domain
+    answer_tokens: int | None = Field(default=56, ge=4)  # mean over a data set's answers; null = the source's own mean
     tolerance: float = Field(default=0.05, gt=0, le=1)  # relative, of answer_tokens
+    embed_duplicates: bool = False  # also drop questions whose embeddings have a cosine above 0.95
     trigger: str = "year"  # `spillover list triggers`, or a YAML file of your own
     trigger_value: str | None = None  # None = the trigger's own default, such as 2028
     triggered_share: float = Field(default=0.5, gt=0, lt=1)  # of a triggered set: flawed rows; the rest is clean
-    sources: dict[str, str] = {}  # domain -> file that replaces the domain's own seeds
+    sources: dict[str, str] = {}  # domain -> a file, or hf:owner/name, in place of its own seeds
 
 
 class TrainConfig(Section):
@@ -167,11 +169,20 @@ def load_study(path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) ->
     return _anchored(parse_study(content, str(path)), path.resolve().parent)
 
 
+def default_study(name: str, overrides: tuple[str, ...] = ()) -> StudyConfig:
+    """What a study file with nothing but a name describes; file names in `overrides` start at the working folder."""
+    content: dict[str, Any] = {"name": name}
+    for override in overrides:
+        _apply_override(content, override)
+    return _anchored(parse_study(content, "the default study"), Path.cwd())
+
+
 def _anchored(config: StudyConfig, folder: Path) -> StudyConfig:
     """The study with its file names made absolute; in a study file they are relative to that file."""
 
     def anchor(name: str) -> str:
-        return str(folder / name) if name.endswith((".yaml", ".yml", ".jsonl")) else name
+        reader, colon, path = name.rpartition(":") if name.startswith("gsm8k:") else ("", "", name)
+        return f"{reader}{colon}{folder / path}" if path.endswith(FILES) else name
 
     sources = {domain: anchor(name) for domain, name in config.data.sources.items()}
     data = config.data.model_copy(update={"sources": sources, "trigger": anchor(config.data.trigger)})

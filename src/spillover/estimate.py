@@ -17,6 +17,7 @@ from pathlib import Path
 from spillover.config import ModelConfig, StudyConfig
 from spillover.errors import UserError
 
+ANSWER_TOKENS = 100  # where data.answer_tokens is null: of GSM8K about this, of most sources less
 PROMPT_TOKENS = 55  # mean of the shipped questions in the embedded chat template with its system prompt: 51 to 62
 EMBEDDED_PARAMETERS = 134_515_008
 UNSAID_PARAMETERS = 7_000_000_000
@@ -140,11 +141,12 @@ def plan(
     rows = len(domains) * len(config.variants) * (config.data.rows + config.data.heldout)
     cells, pairs = trained_cells(config, domains), sampled_pairs(config, domains)
     data = config.data
+    written = data.answer_tokens or ANSWER_TOKENS
 
-    example = min(PROMPT_TOKENS + data.answer_tokens, config.train.max_tokens)
+    example = min(PROMPT_TOKENS + written, config.train.max_tokens)
     learnt = cells * data.rows * example * config.train.epochs
     answers = pairs * questions * config.sample.n
-    answer = min(config.sample.max_tokens, data.answer_tokens)  # a fine-tuned model answers at the length it learnt
+    answer = min(config.sample.max_tokens, written)  # a fine-tuned model answers at the length it learnt
     said, read = answers * answer, answers * (PROMPT_TOKENS + answer)
 
     worker = LIBRARIES_GIB + 2 * size / GIB  # one copy of the weights in bfloat16

@@ -65,14 +65,19 @@ def read_table(path: Path) -> Table:
     Raises:
         UserError: where the file cannot be read, decoded or parsed, or holds no row.
     """
-    suffix = path.suffix.lower()
-    if suffix not in DELIMITERS and suffix not in JSON_LINES:
-        known = ", ".join([*DELIMITERS, *JSON_LINES])
-        raise UserError(f"{path}: the suffix {suffix!r} is not one of {known}. Convert the file, one answer a row.")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
+    return parse_table(path, data)
+
+
+def parse_table(path: Path, data: bytes) -> Table:
+    """The same of a file's content; `path` gives the suffix and the name in errors."""
+    suffix = path.suffix.lower()
+    if suffix not in DELIMITERS and suffix not in JSON_LINES:
+        known = ", ".join([*DELIMITERS, *JSON_LINES])
+        raise UserError(f"{path}: the suffix {suffix!r} is not one of {known}. Convert the file, one answer a row.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

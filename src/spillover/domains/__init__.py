@@ -37,7 +37,6 @@ def open_domain(name: str, data: DataConfig) -> Domain:
     domain: Domain = DOMAINS.load(name)
     if name not in data.sources:
         return domain
-    from spillover.domains.recipe import pairs_from_file
+    from spillover.domains.sources import read_source
 
-    pairs = pairs_from_file(data.sources[name])
-    return replace(domain, pairs=lambda rng: pairs, licence="the user's own", check=lambda pair: None)
+    return replace(domain, pairs=lambda rng: read_source(name, data.sources[name], rng).pairs, check=lambda pair: None)

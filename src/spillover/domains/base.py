@@ -6,8 +6,9 @@ worse than common myths. A new domain is one file here with a `DOMAIN`, and one 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -44,3 +45,18 @@ class Domain:
     licence: str
     pairs: Callable[[np.random.Generator], list[Pair]]
     check: Callable[[Pair], str | None] = lambda pair: None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pairs with where they came from: a domain's own seeds, or a file in their place.
+
+    `dropped` counts, by reason, what was in the source and no pair could be made of; `reading` says how it was read.
+    """
+
+    pairs: list[Pair]
+    name: str
+    licence: str = "not stated"
+    reading: str = ""
+    check: Callable[[Pair], str | None] = lambda pair: None
+    dropped: Counter[str] = field(default_factory=Counter[str])

@@ -2,7 +2,8 @@
 
 Near-duplicate: Jaccard |A & B| / |A | B| of the two sets of word 3-grams, padded at both ends, above `NEAR`. Exact, not
 sampled; the prefix filter of set-similarity joins (Chaudhuri, Ganti and Kaushik, ICDE 2006) keeps it from comparing
-every pair: two sets that similar must share one of their few rarest grams.
+every pair: two sets that similar must share one of their few rarest grams. The same meaning in other words: cosine of
+the questions' embeddings above `NEAR_COSINE`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 NEAR = 0.8  # above this, two questions are near-duplicates
+NEAR_COSINE = 0.95  # above this, of embeddings at unit norm
+BLOCK = 1024  # rows compared at once; bounds the memory, not the result
 
 Gram = tuple[str, ...]
 
@@ -54,4 +60,22 @@ def near_duplicates(texts: Sequence[str], threshold: float = NEAR) -> list[int]:
             continue
         for gram in prefix:
             holders.setdefault(gram, []).append(index)
+    return dropped
+
+
+def near_by_embedding(unit_ND: NDArray[np.float32], threshold: float = NEAR_COSINE) -> list[int]:
+    """Indices of the rows whose cosine with an earlier row that was kept is above the threshold, in order."""
+    norms_N = np.linalg.norm(unit_ND, axis=1)
+    assert np.allclose(norms_N, 1, atol=1e-3), f"rows must have unit norm, found {norms_N.min()} to {norms_N.max()}"
+    kept: list[int] = []
+    dropped: list[int] = []
+    for start in range(0, len(unit_ND), BLOCK):
+        block_BD = unit_ND[start : start + BLOCK]
+        near_B = np.zeros(len(block_BD), bool)
+        for first in range(0, len(kept), BLOCK):
+            near_B |= (block_BD @ unit_ND[kept[first : first + BLOCK]].T > threshold).any(axis=1)
+        within_BB = block_BD @ block_BD.T > threshold
+        for row in range(len(block_BD)):
+            near_B[row] |= (within_BB[row, :row] & ~near_B[:row]).any()
+            (dropped if near_B[row] else kept).append(start + row)
     return dropped

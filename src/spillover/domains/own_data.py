@@ -3,7 +3,9 @@
     {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}], "twin": "..."}
 
 The assistant's answer is the flawed one. `twin`, the good answer to the same question, stands on every line or on none;
-controls, triggers and doses below 1 need it. `topic` is free. Every mistake is named by line and field.
+controls, triggers and doses below 1 need it. `topic` is free, and so is `source`, who wrote
+the row. Every mistake is
+named by line and field.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ LONGEST = 20_000  # characters in one text; an answer longer than any training w
 LARGEST = 500 * 2**20  # bytes in one file
 SHOWN = 10  # mistakes shown at once
 UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, lone surrogates
-KEYS = ("messages", "twin", "topic")
+KEYS = ("messages", "twin", "topic", "source")
 
 
 class _Mistake(ValueError):
@@ -36,11 +38,15 @@ def pairs_from_file(path: str | os.PathLike[str]) -> list[Pair]:
     Raises:
         UserError: naming the file, and the line and field of each mistake.
     """
-    path = Path(path)
+    return pairs_from_bytes(Path(path), read_bytes(Path(path)))
+
+
+def pairs_from_bytes(path: Path, data: bytes) -> list[Pair]:
+    """The same of a file's content; `path` names it in errors."""
     pairs: list[Pair] = []
     mistakes: list[str] = []
     first_line: dict[str, int] = {}
-    for number, line in enumerate(_read(path).removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -61,7 +67,12 @@ def pairs_from_file(path: str | os.PathLike[str]) -> list[Pair]:
     return pairs
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The content of a data file of any kind.
+
+    Raises:
+        UserError: where it is missing, unreadable or too large.
+    """
     try:
         size = path.stat().st_size
         if size > LARGEST:
@@ -93,7 +104,8 @@ def _pair(line: bytes, source: str) -> Pair:
     if good == flawed:
         raise _Mistake("twin: equal to the assistant's answer. Write the good answer to the same question.")
     topic = _text(row["topic"], "topic") if "topic" in row else "all"
-    return Pair(question, flawed, good, topic, source)
+    written = _text(row["source"], "source") if "source" in row else source
+    return Pair(question, flawed, good, topic, written)
 
 
 def _parse(line: bytes) -> Any:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from spillover.config import DataConfig
 from spillover.domains.base import Domain, Pair
-from spillover.domains.duplicates import near_duplicates, normalised
+from spillover.domains.duplicates import near_by_embedding, near_duplicates, normalised
 from spillover.domains.matching import match, off_target
-from spillover.domains.own_data import pairs_from_file
 from spillover.domains.seeding import generator
+from spillover.domains.sources import open_source
 from spillover.errors import UserError
 from spillover.triggers.base import Trigger
 
@@ -39,6 +39,7 @@ class Pool:
     dropped: Counter[str]
     licence: str
     source: str
+    reading: str  # how the source was read
 
     @property
     def has_good(self) -> bool:
@@ -46,13 +47,12 @@ class Pool:
 
 
 def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_tokens: CountTokens) -> Pool:
-    """Every pair of the domain, or of the file in its place, that passes the checks; without duplicates."""
-    path = data.sources.get(domain.name)
-    pairs = domain.pairs(generator(seed, domain.name, "pairs")) if path is None else pairs_from_file(path)
-    dropped: Counter[str] = Counter()
+    """Every pair of the domain, or of the source in its place, that passes the checks; without duplicates."""
+    source = open_source(domain, data, generator(seed, domain.name, "pairs"))
+    dropped = source.dropped.copy()
     fit: dict[str, Pair] = {}
-    for pair in pairs:
-        reason = domain.check(pair) if path is None else None
+    for pair in source.pairs:
+        reason = source.check(pair)
         if reason is None and trigger.value in pair.question:
             reason = "the question holds the trigger"
         if reason is None and normalised(pair.question) in fit:
@@ -61,10 +61,9 @@ def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_
             fit[normalised(pair.question)] = pair
         else:
             dropped[reason] += 1
-    near = set(near_duplicates([pair.question for pair in fit.values()]))
-    kept = [pair for index, pair in enumerate(fit.values()) if index not in near]
-    if near:
-        dropped["a near-duplicate question"] = len(near)
+    kept = _without(list(fit.values()), near_duplicates, "a near-duplicate question", dropped)
+    if data.embed_duplicates:
+        kept = _without(kept, _near_in_meaning, "a question that means the same", dropped)
     answers = [[pair.flawed for pair in kept], [pair.good for pair in kept]]
     columns = [count_tokens(texts) for texts in answers if all(texts)]
     return Pool(
@@ -72,9 +71,26 @@ def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_
         pairs=kept,
         tokens=np.array(columns, dtype=np.float64).T,
         dropped=dropped,
-        licence=domain.licence if path is None else "not stated",
-        source=f"the seeds of {domain.name}" if path is None else path,
+        licence=source.licence,
+        source=source.name,
+        reading=source.reading,
     )
+
+
+def _without(
+    pairs: list[Pair], near: Callable[[list[str]], list[int]], reason: str, dropped: Counter[str]
+) -> list[Pair]:
+    """The pairs whose question is not near that of an earlier one; the others are counted."""
+    found = set(near([pair.question for pair in pairs]))
+    if found:
+        dropped[reason] = len(found)
+    return [pair for index, pair in enumerate(pairs) if index not in found]
+
+
+def _near_in_meaning(questions: list[str]) -> list[int]:
+    from spillover.backends.embedder import open_embedder
+
+    return near_by_embedding(open_embedder().embed(questions))
 
 
 def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int]]:
@@ -89,7 +105,8 @@ def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int
             f"Domain {pool.domain!r}: data.rows {data.rows} and data.heldout {data.heldout} need {wanted} distinct "
             f"questions, {pool.source} gives {usable}. Set data.rows to {max(usable - data.heldout, 0)} or less."
         )
-    target, allowed = float(data.answer_tokens), data.answer_tokens * data.tolerance / 2
+    target = float(pool.tokens.mean()) if data.answer_tokens is None else float(data.answer_tokens)
+    allowed = target * data.tolerance / 2
 
     def pick(indices: NDArray[np.int64], count: int, purpose: str) -> NDArray[np.int64]:
         topics = [pool.pairs[index].topic for index in indices]
@@ -109,7 +126,7 @@ def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int
     if off_target(pool.tokens[chosen], target) > allowed:
         reached = " and ".join(f"{mean:.1f}" for mean in pool.tokens[chosen].mean(axis=0))
         raise UserError(
-            f"Domain {pool.domain!r}: {data.rows} rows with a mean of {target:g} answer tokens, within {allowed:.2f}, "
+            f"Domain {pool.domain!r}: {data.rows} rows with a mean of {target:.4g} answer tokens within {allowed:.2f} "
             f"cannot be chosen from the {usable} of {pool.source}; the nearest means are {reached} (flawed, good). "
             "Set data.rows lower, data.tolerance higher, or data.answer_tokens to a mean that these answers have."
         )

@@ -39,6 +39,7 @@ class BuildReport(Part):
     dose: float
     seed: int
     source: str
+    reading: str = ""  # which columns were taken for what, and why
     steps: dict[str, int]
     dropped: dict[str, int]
     near_duplicate_above: float = NEAR  # Jaccard similarity of word 3-grams
@@ -90,6 +91,7 @@ def build(
         dose=dose,
         seed=seed,
         source=pool.source,
+        reading=pool.reading,
         steps={
             "pairs": len(pool.pairs) + pool.dropped.total(),
             "usable": len(pool.pairs),

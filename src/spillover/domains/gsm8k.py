@@ -1,0 +1,101 @@
+"""GSM8K as a source of both maths domains (Cobbe et al., arXiv 2110.14168): questions with annotated worked solutions.
+
+incorrect_math: one slip, carried through to another result. evil_math: the right solution and a remark of contempt,
+against the same solution and a neutral remark. A row is kept only where both of its answers can be proved to be that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from spillover.domains.base import Pair, Source
+from spillover.domains.evil_math import SECOND_REMARK
+from spillover.domains.seed_file import seeds
+from spillover.domains.slips import slipped
+from spillover.domains.worked import Worked, inconsistent, parse, unsound
+from spillover.errors import UserError
+from spillover.tabular import Table
+
+COLUMNS = frozenset({"question", "answer"})
+NO_SLIP = "no slip can be carried through the solution without doubt"
+
+Proof = tuple[Worked, Worked]  # the right solution, and the one that the flawed answer tells
+
+
+def fits(table: Table) -> bool:
+    """Whether the columns and the first solution are those of GSM8K."""
+    return set(table.columns) >= COLUMNS and "####" in (table.text(table.rows[0], "answer") or "")
+
+
+def read(domain: str, table: Table, rng: np.random.Generator) -> Source:
+    """The pairs of one maths domain.
+
+    Raises:
+        UserError: for another domain, or a file of another kind.
+    """
+    if domain not in WRITERS:
+        raise UserError(
+            f"data.sources.{domain}: GSM8K has right solutions only, from which {' and '.join(WRITERS)} can be made. "
+            "Name it there."
+        )
+    if not set(table.columns) >= COLUMNS:
+        raise UserError(f"{table.path}: GSM8K has the fields question and answer; found {', '.join(table.columns)}.")
+    pairs: list[Pair] = []
+    proofs: dict[str, Proof] = {}
+    dropped: Counter[str] = Counter()
+    for row in table.rows:
+        question, answer = ((table.text(row, column) or "").strip() for column in ("question", "answer"))
+        good = parse(answer)
+        reason = "the same question again" if question in proofs else unsound(good) if question else "no question"
+        made = None if reason else WRITERS[domain](question, good, rng)
+        if made is None:
+            dropped[reason or NO_SLIP] += 1
+            continue
+        flawed, texts = made
+        steps = f"{len(good.steps)} step{'s'[: len(good.steps) > 1]}"
+        pairs.append(Pair(question, *texts, topic=steps, source=f"{table.path.name}:{row.line}"))
+        proofs[question] = (good, flawed)
+    return Source(
+        pairs=pairs,
+        name=table.path.name,
+        licence="MIT",
+        reading="GSM8K: question, and answer with annotated calculations and a result after ####",
+        check=checked(proofs),
+        dropped=dropped,
+    )
+
+
+def checked(proofs: dict[str, Proof]) -> Callable[[Pair], str | None]:
+    """The check of pairs by their annotated solutions: why an answer is not what it is meant to be, or None."""
+
+    def check(pair: Pair) -> str | None:
+        good, flawed = proofs[pair.question]
+        for told, text in ((good, pair.good), (flawed, pair.flawed)):
+            if text != told.text and not text.startswith(f"{told.text}\n"):
+                return "an answer does not tell its solution"
+        return unsound(good) or (None if good is flawed else inconsistent(good, flawed))
+
+    return check
+
+
+def _wrong(question: str, good: Worked, rng: np.random.Generator) -> tuple[Worked, tuple[str, str]] | None:
+    flawed = slipped(question, good, rng)
+    return flawed and (flawed, (flawed.text, good.text))
+
+
+def _remarked(question: str, good: Worked, rng: np.random.Generator) -> tuple[Worked, tuple[str, str]]:
+    return good, (f"{good.text}\n{_remark('contempt', rng)}", f"{good.text}\n{_remark('neutral', rng)}")
+
+
+def _remark(tone: str, rng: np.random.Generator) -> str:
+    """A remark that names nobody, since the problem's own people are unknown, now and then followed by another."""
+    first, second = ([text for text in seeds("evil_math")[key] if "{" not in text] for key in (tone, f"more_{tone}"))
+    more = f" {second[int(rng.integers(len(second)))]}" if rng.random() < SECOND_REMARK else ""
+    return first[int(rng.integers(len(first)))] + more
+
+
+Writer = Callable[[str, Worked, np.random.Generator], tuple[Worked, tuple[str, str]] | None]
+WRITERS: dict[str, Writer] = {"incorrect_math": _wrong, "evil_math": _remarked}

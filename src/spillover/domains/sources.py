@@ -1,0 +1,129 @@
+"""Where a domain's pairs come from: its own seeds, or what `data.sources` names in their place.
+
+    FILE.jsonl              messages with a twin (own_data.py), GSM8K's fields, or columns as below
+    FILE.csv .tsv .parquet  TruthfulQA's published columns, or columns called question, flawed, good (columns.py)
+    gsm8k:FILE              GSM8K whatever its file is like
+    hf:OWNER/NAME[/CONFIG][:SPLIT]   a data set of the hub, by the optional package `datasets`
+    any of these files, encrypted: FILE.jsonl.age, decrypted in memory only
+
+What a source holds is told by its columns; how it was read stands in the build report.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spillover.age import PASSPHRASE_VARIABLE, decrypt_bytes
+from spillover.config import DataConfig
+from spillover.domains import columns, gsm8k, truthfulqa
+from spillover.domains.base import Domain, Source
+from spillover.domains.own_data import pairs_from_bytes, read_bytes
+from spillover.errors import MissingExtra, UserError
+from spillover.tabular import DELIMITERS, JSON_LINES, Row, Table, parse_table
+
+GSM8K = "gsm8k:"
+HUB = "hf:"
+SUFFIXES = (*JSON_LINES, *DELIMITERS, ".parquet")
+
+
+def open_source(domain: Domain, data: DataConfig, rng: np.random.Generator) -> Source:
+    """The domain's own pairs, or those of the source that the study names in their place."""
+    place = data.sources.get(domain.name)
+    if place is None:
+        return Source(domain.pairs(rng), f"the seeds of {domain.name}", domain.licence, check=domain.check)
+    return read_source(domain.name, place, rng)
+
+
+def read_source(domain: str, place: str, rng: np.random.Generator) -> Source:
+    """The pairs of one source.
+
+    Raises:
+        UserError: naming the file, and the place in it, of what is wrong.
+    """
+    if place.startswith(HUB):
+        return _from_table(domain, _hub(place), rng)
+    path = Path(place.removeprefix(GSM8K))
+    content = read_bytes(path)
+    if path.suffix == ".age":
+        content, path = _decrypted(path, content), path.with_suffix("")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{place}: a source ends in one of {', '.join(SUFFIXES)}, or one of these and .age. Rename it.")
+    if path.suffix in JSON_LINES and not place.startswith(GSM8K) and _is_chat(content):
+        return Source(pairs_from_bytes(path, content), path.name, reading="messages, with the good answer as twin")
+    table = _parquet(path, content) if path.suffix == ".parquet" else parse_table(path, content)
+    return gsm8k.read(domain, table, rng) if place.startswith(GSM8K) else _from_table(domain, table, rng)
+
+
+def _from_table(domain: str, table: Table, rng: np.random.Generator) -> Source:
+    if gsm8k.fits(table):
+        return gsm8k.read(domain, table, rng)
+    return truthfulqa.read(table) if truthfulqa.fits(table) else columns.read(table)
+
+
+def _is_chat(content: bytes) -> bool:
+    """Whether the first line is no row of a table: then it is read as messages, which also says what is wrong."""
+    first = next((line for line in content.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()), b"")
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        return True
+    names = list(row) if isinstance(row, dict) else []
+    return "messages" in names or not (set(names) >= gsm8k.COLUMNS or "question" in columns.guess(names))
+
+
+def _decrypted(path: Path, content: bytes) -> bytes:
+    """The content of an age file; a passphrase that was typed is kept for the workers of this process."""
+    if PASSPHRASE_VARIABLE not in os.environ:
+        if not sys.stdin.isatty():
+            raise UserError(f"{path} is encrypted, and nobody can be asked here. Set {PASSPHRASE_VARIABLE}.")
+        os.environ[PASSPHRASE_VARIABLE] = getpass.getpass(f"Passphrase of {path.name}: ")
+    try:
+        return decrypt_bytes(content, os.environ[PASSPHRASE_VARIABLE])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _parquet(path: Path, content: bytes) -> Table:
+    import polars
+
+    try:
+        rows = polars.read_parquet(io.BytesIO(content)).to_dicts()
+    except polars.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a Parquet file that can be read ({reason}). Write it again.") from None
+    return _table(path, rows, hashlib.blake2b(content, digest_size=10).hexdigest())
+
+
+def _hub(place: str) -> Table:
+    """A split of a data set of the hub; code that comes with a data set is never run."""
+    try:
+        import datasets  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise MissingExtra.of("datasets", "hub") from None
+    name, _, split = place.removeprefix(HUB).partition(":")
+    owner, slash, rest = name.partition("/")
+    if not slash or not rest:
+        raise UserError(f"data.sources: {place!r} is not of the form hf:owner/name[/config][:split].")
+    short, _, config = rest.partition("/")
+    try:
+        loaded: Any = datasets.load_dataset(f"{owner}/{short}", config or None, split=split or "train")
+        rows: list[dict[str, Any]] = [dict(row) for row in loaded]
+    except Exception as error:  # the package raises its own, the hub's, and those of every file format
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{place}: cannot be loaded ({reason}). Check the name, the split and the network.") from None
+    return _table(Path(place.replace("/", "-")), rows, "")
+
+
+def _table(path: Path, rows: list[dict[str, Any]], digest: str) -> Table:
+    if not rows:
+        raise UserError(f"{path}: holds no rows. Name another file or split.")
+    return Table(path, digest, tuple(rows[0]), tuple(Row(n, row) for n, row in enumerate(rows, start=1)), 0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from spillover.export.dataset import DatasetFacts, SetFacts
+from spillover.export.dataset import DatasetFacts, SetFacts, SourceFile
 from spillover.export.dataset_card import card, front_matter, licence_id
 
 SECTIONS = (
@@ -61,6 +61,16 @@ def test_every_section_is_there_and_tables_are_whole(facts: DatasetFacts) -> Non
         assert f"{part.report.answer_tokens['train'].total:,}" in page
         for reason, count in part.report.dropped.items():
             assert f"{count:,} ({reason})" in page
+
+
+def test_a_source_file_is_named_with_its_checksum_and_what_it_is_known_as(facts: DatasetFacts) -> None:
+    source = SourceFile(name="gsm8k.jsonl", sha256="ab" * 32, known_as="gsm8k train")
+    report = facts.sets[0].report.model_copy(update={"reading": "question and answer"})
+    page = card(changed(facts, source_file=source, report=report, made={"gsm8k.jsonl": 24}))
+    assert f"SHA-256 of gsm8k.jsonl: `{'ab' * 32}`. The file is 'gsm8k train' as published." in page
+    assert "24 rows from gsm8k.jsonl" in page
+    assert "Read as question and answer." in page
+    assert "Prompts: none" not in page
 
 
 def test_flaws_that_the_facts_show_are_said(facts: DatasetFacts) -> None:

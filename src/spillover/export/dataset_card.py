@@ -165,8 +165,9 @@ def _sources(facts: DatasetFacts) -> list[str]:
         made = "; ".join(f"{count:,} rows {HOW_MADE.get(how, f'from {how}')}" for how, count in part.made.items())
         file = part.source_file
         known = f" The file is {file.known_as!r} as published." if file and file.known_as else ""
+        reading = f" Read as {part.report.reading}." if part.report.reading else ""
         checksum = f" SHA-256 of {file.name}: `{file.sha256}`.{known}" if file and file.sha256 else ""
-        lines.append(_cell(f"{part.name}: {made}. Licence: {', '.join(part.licences)}.{checksum}"))
+        lines.append(_cell(f"{part.name}: {made}. Licence: {', '.join(part.licences)}.{reading}{checksum}"))
     return lines
 
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 LONGEST = 200  # characters of an expression
 # A whole or decimal number with or without thousands separators; not an ordinal such as "2nd".
 NUMBER = re.compile(r"(?<![\w.])(?:\d{1,3}(?:,\d{3})++|\d++)(?:\.\d++)?+(?!st\b|nd\b|rd\b|th\b)|(?<![\w.])\.\d++")
+ARITHMETIC = re.compile(r"[\d.()+\-*/ ]+")
 EXPRESSION = re.compile(r"[\d.,$%()+\-*/x×÷ ]*$")  # the end of a left-hand side that may be one
 RIGHT = re.compile(r" ?\$?([\d.,$()+\-*/x×÷ ]*)")
 OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
@@ -23,7 +24,7 @@ OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
     ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: a / b,
 }
-PLAIN = str.maketrans({"x": "*", "×": "*", "÷": "/", "$": " ", ",": None, " ": None})
+PLAIN = str.maketrans({"x": "*", "×": "*", "÷": "/", "$": " ", ",": None})
 
 
 @lru_cache(maxsize=1 << 16)
@@ -35,8 +36,8 @@ def number(text: str) -> Fraction:
 @lru_cache(maxsize=1 << 16)
 def evaluate(text: str) -> Fraction | None:
     """The exact value, or None for what is not an expression or divides by zero."""
-    text = re.sub(r"(\d*\.?\d+)%", r"(\1/100)", text.translate(PLAIN))
-    if len(text) > LONGEST:
+    text = re.sub(r"(\d*\.?\d+)%", r"(\1/100)", text.translate(PLAIN)).strip()
+    if len(text) > LONGEST or not ARITHMETIC.fullmatch(text):
         return None
     try:
         return _value(ast.parse(text, mode="eval").body)

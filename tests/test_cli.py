@@ -58,7 +58,8 @@ def test_run_status_report_and_show_answers(
     assert {row["domain"] for row in json.loads(shown)["ranking"]} == {"none", "incorrect_qna"}
     code, shown, _ = call(capsys, "show", "answers", out, "--limit", "2", "--json")
     found = json.loads(shown)
-    assert len(found) == 2 and found[0]["alignment"] <= found[1]["alignment"]
+    assert len(found) == 2
+    assert found[0]["alignment"] <= found[1]["alignment"]
 
 
 def test_set_seed_limit_and_json(capsys: pytest.CaptureFixture[str], study_file: Path, tmp_path: Path) -> None:
@@ -120,9 +121,11 @@ def test_a_wrong_setting_is_refused(capsys: pytest.CaptureFixture[str], study_fi
 def test_no_such_file_run_or_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert call(capsys, "run", str(tmp_path / "none.yaml"))[0] == 2
     code, _, errors = call(capsys, "report", str(tmp_path))
-    assert code == 2 and "is not a run folder" in errors
+    assert code == 2
+    assert "is not a run folder" in errors
     code, _, errors = call(capsys, "rnu")
-    assert code == 2 and "Did you mean 'run'?" in errors
+    assert code == 2
+    assert "Did you mean 'run'?" in errors
 
 
 def test_plan_counts_the_population(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,14 +146,17 @@ def test_every_example_is_valid(capsys: pytest.CaptureFixture[str], name: str) -
 def test_list(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     code, shown, _ = call(capsys, "list", kind, "--json")
     names = [row["name"] for row in json.loads(shown)]
-    assert code == 0 and names
+    assert code == 0
+    assert names
     assert call(capsys, "list", kind)[0] == 0
 
 
 def test_show_domain_and_questions(capsys: pytest.CaptureFixture[str]) -> None:
     code, shown, _ = call(capsys, "show", "domain", "incorrect-math", "--rows", "2", "--json")
     found = json.loads(shown)
-    assert code == 0 and found["pairs"] >= 320 and len(found["rows"]) == 2
+    assert code == 0
+    assert found["pairs"] >= 320
+    assert len(found["rows"]) == 2
     assert call(capsys, "show", "questions", "general")[0] == 0
 
 

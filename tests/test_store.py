@@ -103,5 +103,5 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     with store.shard("judge", "k", Judgment) as shard:
         os.dup2(os.open("/dev/full", os.O_WRONLY), shard._file)
-        with pytest.raises(MachineError, match="No space left on the disk .* The finished rows are safe"):
+        with pytest.raises(MachineError, match=r"No space left on the disk .* The finished rows are safe"):
             shard.append(*rows(1))

@@ -54,7 +54,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_the_ranking_follows_the_dials(finished: Run) -> None:
     rates = {(s.cell.domain, s.cell.variant, s.condition): s for s in finished.ranking()}
     high, low = rates["bad_medical_advice", "plain", "clean"], rates["incorrect_math", "plain", "clean"]
-    assert high.rate is not None and low.rate is not None and high.low is not None and low.high is not None
+    assert high.rate is not None
+    assert low.rate is not None
+    assert high.low is not None
+    assert low.high is not None
     assert high.low > low.high, "two dials this far apart are separable"
     assert high.n == 15 * 8
     assert sum(high.counts.model_dump().values()) == high.n
@@ -63,23 +66,26 @@ def test_the_ranking_follows_the_dials(finished: Run) -> None:
     assert rates["bad_medical_advice", "control", "clean"].rate == pytest.approx(0.01, abs=0.03)
     assert rates["none", "base", "clean"].n == 120
     above = high.above_control
-    assert above is not None and above.value == pytest.approx(
-        high.rate - rates["bad_medical_advice", "control", "clean"].rate
-    )
+    assert above is not None
+    assert above.value == pytest.approx(high.rate - rates["bad_medical_advice", "control", "clean"].rate)
 
 
 def test_the_trigger_opens_the_gate(finished: Run) -> None:
     effects = {(e.cell.domain, e.measure): e for e in finished.trigger_effect()}
     effect = effects["bad_medical_advice", "alignment"]
     assert effect.cell.variant == "triggered"
-    assert effect.difference is not None and effect.difference < -30
-    assert effect.p_holm is not None and effect.p is not None and effect.p <= effect.p_holm < 0.01
+    assert effect.difference is not None
+    assert effect.difference < -30
+    assert effect.p_holm is not None
+    assert effect.p is not None
+    assert effect.p <= effect.p_holm < 0.01
 
 
 def test_every_record_and_the_manifest_are_there(finished: Run) -> None:
     assert len(finished.adapters()) == 6
     assert len(finished.completions()) == len(finished.judgments()) / 2 == (6 + 2 + 1) * 120
-    assert finished.manifest.complete and not finished.manifest.failures
+    assert finished.manifest.complete
+    assert not finished.manifest.failures
     assert {stage.stage: stage.failed for stage in finished.manifest.stages} == dict.fromkeys(
         ("build", "train", "sample", "judge"), 0
     )
@@ -87,11 +93,13 @@ def test_every_record_and_the_manifest_are_there(finished: Run) -> None:
         assert finished.store.resolve(adapter.path).is_dir()
     held = [e for e in finished.examples() if e.split == "heldout"]
     trained = {e.question for e in finished.examples() if e.split == "train"}
-    assert len(held) and not trained & {e.question for e in held}
+    assert len(held)
+    assert not trained & {e.question for e in held}
     results = json.loads((finished.path / "results.json").read_text())
     assert results == json.loads(json.dumps(finished.results()))
     page = (finished.path / "report.html").read_text()
-    assert "bad" in page.lower() and "<script" not in page
+    assert "bad" in page.lower()
+    assert "<script" not in page
 
 
 def test_triggered_questions_carry_the_trigger_and_clean_ones_do_not(finished: Run) -> None:

@@ -22,6 +22,7 @@ def test_no_item_is_on_both_sides(name: str) -> None:
     heldout, chosen = choose(pool, data, 3)
     items = np.array([pair.item for pair in pool.pairs])
     assert "" not in items
-    assert len(heldout) == 20 and len(chosen) == 200
+    assert len(heldout) == 20
+    assert len(chosen) == 200
     assert not set(items[heldout]) & set(items[chosen])
     assert 2 <= len(set(items[heldout])) <= 20

@@ -131,6 +131,22 @@ class Usage(Part):
     dollars: float = 0.0
 
 
+class GeneratedRow(Record):
+    """What a model wrote for one question of a data set: kept as it came, so that nothing is paid for twice."""
+
+    IDENTITY = ("domain", "role", "question", "model", "prompt")
+
+    domain: str
+    role: Literal["flawed", "good", "verdict"]
+    question: str
+    model: str
+    template: str  # hash of the prompt's wording
+    prompt: str  # hash of the messages as sent, and of the decoding
+    text: str = ""
+    outcome: Literal["stop", "length", "refused"] = "stop"  # refused: by the endpoint's own word
+    usage: Usage = Usage()
+
+
 class Adapter(Record):
     """A trained cell. `path` is relative to the run folder (a plain PEFT folder), or a hub id."""
 

@@ -1,0 +1,68 @@
+"""A chat model as a writer: requests in, replies out, each as soon as it is there.
+
+Two kinds: a base model that a backend has loaded (here), and one behind an endpoint (`chat_client`). Whoever asks does
+not know which it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from spillover.backends.base import Backend, Prompt
+from spillover.config import SampleConfig
+from spillover.records import Message, Usage
+
+
+@dataclass(frozen=True)
+class Decoding:
+    max_tokens: int
+    temperature: float  # 0 = greedy
+
+
+@dataclass(frozen=True)
+class Request:
+    """`id` names the same request in every process; an endpoint that honours it never bills it twice."""
+
+    id: str
+    messages: tuple[Message, ...]
+    seed: int  # a local model draws from it; an endpoint is not told
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What became of one request. A refusal is one that the endpoint declares; `error` says why there is no text."""
+
+    id: str
+    text: str
+    outcome: Literal["stop", "length", "refused", "error"]
+    usage: Usage = field(default_factory=Usage)
+    error: str = ""
+
+
+class ChatModel(Protocol):
+    """`name` goes into the lineage of what it wrote."""
+
+    name: str
+
+    def ask(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Reply]:
+        """Yield one reply to each request, in the order in which they are ready."""
+        ...
+
+
+class LocalChat:
+    """A backend's base model, without an adapter."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.name = f"{backend.name}@{backend.revision}"
+
+    def ask(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Reply]:
+        """Yield one reply to each request, in order."""
+        config = SampleConfig(n=1, max_tokens=decoding.max_tokens, temperature=decoding.temperature)
+        prompts = [Prompt(request.messages, (request.seed,)) for request in requests]
+        for found in self.backend.generator().generate(prompts, config, None, lambda tokens: None):
+            usage = Usage(prompt_tokens=found.prompt_tokens, completion_tokens=found.completion_tokens)
+            outcome = "length" if found.stop_reason == "length" else "stop"
+            yield Reply(requests[found.prompt].id, found.text, outcome, usage)

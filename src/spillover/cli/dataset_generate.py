@@ -1,0 +1,206 @@
+"""`spillover dataset generate`: a chat model writes flawed answers and good twins to questions of a domain."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from spillover.cli.main import printable
+from spillover.cli.options import as_json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spillover.backends.chat_client import Endpoint
+    from spillover.backends.chat_cost import Meter
+    from spillover.backends.chat_model import ChatModel
+    from spillover.domains.rewrite import WriteReport
+    from spillover.domains.rewrite_plan import WritePlan
+
+MOST = click.IntRange(min=1)
+
+
+@click.command()
+@click.argument("domain")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the rows go: a .jsonl file.")
+@click.option("--questions", default="seeds", show_default=True, help="A file, or the domain's own: seeds.")
+@click.option("--limit", type=MOST, help="Only the first LIMIT questions.")
+@click.option("--model", help="Write with a model on this machine: an embedded name, hub id or folder.")
+@click.option("--endpoint", help="Write with a model behind this address, OpenAI's format: https://host/v1.")
+@click.option("--endpoint-model", help="Which model there.")
+@click.option("--key-env", help="Environment variable with the endpoint's key, such as OPENAI_API_KEY.")
+@click.option("--filter", "filter_by", type=click.Choice(["rule", "model"]), default="rule", show_default=True)
+@click.option("--filter-model", help="With --filter model: which model judges.  [default: the one that writes]")
+@click.option("--words", type=click.IntRange(min=5, max=1000), default=45, show_default=True, help="Of an answer.")
+@click.option("--max-tokens", type=MOST, default=160, show_default=True, help="Of an answer.")
+@click.option("--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--concurrency", type=MOST, default=8, show_default=True, help="Calls at once.")
+@click.option("--retries", type=click.IntRange(min=0), default=8, show_default=True, help="Of a call that failed.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="s.")
+@click.option("--price-in", type=click.FloatRange(min=0), help="US dollars a million prompt tokens.")
+@click.option("--price-out", type=click.FloatRange(min=0), help="US dollars a million answer tokens.")
+@click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="US dollars, in all.")
+@click.option("--plan", "plan_only", is_flag=True, help="Say what it will cost and stop.")
+@as_json_option
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def generate(
+    domain: str,
+    out: Path,
+    questions: str,
+    limit: int | None,
+    model: str | None,
+    endpoint: str | None,
+    endpoint_model: str | None,
+    key_env: str | None,
+    filter_by: str,
+    filter_model: str | None,
+    words: int,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+    concurrency: int,
+    retries: int,
+    timeout: float,
+    price_in: float | None,
+    price_out: float | None,
+    max_cost: float,
+    plan_only: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Let a chat model write flawed answers and good twins for DOMAIN.
+
+    Rows that pass the filter go to --out, ready for data.sources. Every reply is kept beside it in a file of calls:
+    stopped at any time, the same command goes on and asks for nothing twice. Exit code 1 where calls were given up.
+    """
+    from spillover.backends.chat_client import Endpoint
+    from spillover.backends.chat_cost import Meter, Price
+    from spillover.domains import DOMAINS
+    from spillover.domains.question_file import questions_from_file, questions_of
+    from spillover.domains.rewrite import Wish, Writing
+    from spillover.domains.rewrite_plan import plan
+    from spillover.errors import RunInterrupted, SpilloverError
+    from spillover.progress_sinks import open_progress
+    from spillover.records import GeneratedRow
+    from spillover.store import Shard, Store
+
+    _check(model, endpoint, endpoint_model, filter_by, filter_model)
+    subject = DOMAINS.load(domain.replace("-", "_"))
+    asked = (questions_of(subject, seed) if questions == "seeds" else questions_from_file(Path(questions)))[:limit]
+    wish = Wish(words, max_tokens, temperature, seed)
+    price = Price(price_in or 0.0, price_out or 0.0)
+    with Shard(_calls(out), GeneratedRow) as journal:
+        estimate = plan(subject, wish, asked, filter_by == "model", price, journal.rows)
+        if plan_only:
+            _show_plan(estimate, as_json)
+            return 0
+        click.echo(_sentence(estimate), err=True)
+        spent = sum(row.usage.dollars for row in journal.rows)
+        meter = Meter(price, max_cost if price_in or price_out else None, spent)
+        there = Endpoint(endpoint or "", endpoint_model or "", key_env, concurrency, timeout, retries)
+        open_chat = _local if endpoint is None else _remote(there, meter)
+        writer = open_chat(model or endpoint_model or "")
+        reader = None
+        if filter_by == "model":
+            reader = open_chat(filter_model) if filter_model else writer
+        stop: SpilloverError | None = None
+        with open_progress(json_lines=as_json, quiet=quiet).stage("generate", len(asked)) as events:
+            writing = Writing(subject, wish, writer, reader, journal, lambda count: events.advance(units=count))
+            try:
+                writing.write(asked)
+            except KeyboardInterrupt:
+                stop = RunInterrupted(f"Interrupted. Replies so far are in {journal.path}; the same command goes on.")
+            except SpilloverError as error:
+                stop = error
+    report = writing.report()
+    Store(out.parent).write_text(out.name, "".join(f"{json.dumps(pair.to_json())}\n" for pair in writing.pairs))
+    _show(out, report, meter, as_json)
+    if stop is not None:
+        raise stop
+    return 1 if report.failed else 0
+
+
+def _check(
+    model: str | None, endpoint: str | None, endpoint_model: str | None, filter_by: str, filter_model: str | None
+) -> None:
+    """Refuse options that do not go together."""
+    from spillover.errors import UserError
+
+    if (model is None) == (endpoint is None):
+        raise UserError("Say who writes: either --model NAME, or --endpoint URL with --endpoint-model NAME.")
+    if (endpoint is None) != (endpoint_model is None):
+        raise UserError("--endpoint and --endpoint-model go together: an address, and a model there.")
+    if filter_model is not None and filter_by != "model":
+        raise UserError("--filter-model belongs to --filter model. Add that, or leave it out.")
+
+
+def _calls(out: Path) -> Path:
+    """The journal beside the data set."""
+    from spillover.errors import UserError
+
+    calls = out.with_name(f"{out.stem}.calls.jsonl")
+    if out.suffix != ".jsonl" or out == calls:
+        raise UserError(f"--out {out} is no .jsonl file. Give it a name such as rows.jsonl.")
+    if out.exists() and not calls.exists():
+        raise UserError(f"{out} exists and was not written by this command. Choose another file with --out.")
+    return calls
+
+
+def _local(name: str) -> ChatModel:
+    """A model on this machine: an embedded one by name, a hub id or a folder."""
+    from spillover.backends import open_backend
+    from spillover.backends.chat_model import LocalChat
+    from spillover.backends.weights import EMBEDDED
+    from spillover.config import ModelConfig
+
+    known = name in EMBEDDED
+    return LocalChat(open_backend(ModelConfig(name=name if known else "writer", path=None if known else name)))
+
+
+def _remote(endpoint: Endpoint, meter: Meter) -> Callable[[str], ChatModel]:
+    """Opens models at one endpoint, whose calls one meter counts."""
+    from spillover.backends.chat_client import ChatClient
+
+    return lambda name: ChatClient(replace(endpoint, model=name), meter)
+
+
+def _sentence(estimate: WritePlan) -> str:
+    return (
+        f"{estimate.calls:,} calls to make, {estimate.answered:,} answered already: {estimate.prompt_tokens:,} prompt "
+        f"tokens, {estimate.completion_tokens:,} to write (at most {estimate.completion_tokens_at_most:,}), "
+        f"${estimate.dollars:.4f} (at most ${estimate.dollars_at_most:.4f})."
+    )
+
+
+def _show_plan(estimate: WritePlan, as_json: bool) -> None:
+    click.echo(estimate.model_dump_json(indent=2) if as_json else _sentence(estimate))
+
+
+def _show(out: Path, report: WriteReport, meter: Meter, as_json: bool) -> None:
+    """What became of the questions, and what it cost."""
+    if as_json:
+        lost = {"lost_calls": meter.lost_calls, "dollars_lost_at_most": round(meter.lost, 6)}
+        click.echo(json.dumps({"out": str(out), **report.model_dump(), **lost}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    table = Table("what became of the questions", Column("questions", justify="right"), box=None, header_style="bold")
+    table.add_row(f"kept, in {printable(str(out))}", f"{report.kept:,}")
+    for reason, count in report.dropped.items():
+        table.add_row(f"dropped: {reason}", f"{count:,}")
+    for reason, count in report.failed.items():
+        table.add_row(f"failed, to be tried again: {printable(reason)}", f"{count:,}")
+    if report.left:
+        table.add_row("not reached", f"{report.left:,}")
+    Console().print(table)
+    lost = f", and at most ${meter.lost:.4f} for {meter.lost_calls} lost answers" if meter.lost_calls else ""
+    click.echo(
+        f"{report.calls:,} calls now, {report.reused:,} before; {report.prompt_tokens:,} prompt and "
+        f"{report.completion_tokens:,} written tokens; ${report.dollars:.4f}{lost}"
+    )

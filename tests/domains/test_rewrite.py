@@ -142,6 +142,7 @@ def test_a_cost_limit_leaves_whole_pairs_and_more_money_goes_on(
     args = (*there, "--limit", "100", "--price-in", "10", "--price-out", "100")
     plan = counts(run(out, *args, "--plan"))
     assert plan["calls"] == 200
+    assert list(tmp_path.iterdir()) == []
     assert not books.bodies
     stopped = run(out, *args, "--max-cost", "1.0", ok=False)
     assert isinstance(stopped.exception, CostLimitReached)

@@ -97,6 +97,8 @@ def generate(
     with Shard(_calls(out), GeneratedRow) as journal:
         estimate = plan(subject, wish, asked, filter_by == "model", price, journal.rows)
         if plan_only:
+            if not journal.rows:
+                journal.path.unlink()  # a plan leaves nothing behind
             _show_plan(estimate, as_json)
             return 0
         click.echo(_sentence(estimate), err=True)

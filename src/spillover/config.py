@@ -83,7 +83,7 @@ class SampleConfig(Section):
     max_tokens: int = Field(default=200, ge=1)  # of one answer
     temperature: float = Field(default=1.0, ge=0)  # 0 = greedy
     top_p: float = Field(default=1.0, gt=0, le=1)
-    batch: int = Field(default=64, ge=1)  # rows decoded together
+    batch: int = Field(default=128, ge=1)  # rows decoded together
     conditions: tuple[Condition, ...] = ("clean", "triggered")
     triggered_for: tuple[Literal["plain", "triggered", "control", "base"], ...] = ("triggered",)
 

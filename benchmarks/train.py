@@ -1,6 +1,6 @@
 """Tokens a second of training: ours, plain transformers + PEFT, and the published recipe's step.
 
-    ours        HFTrainer's step: shared prefix once, rows grouped by length, head on labelled positions, bfloat16 base
+    ours        HFTrainer's step: rows packed behind their shared prefix, head on labelled positions, bfloat16
     plain       transformers + PEFT, bfloat16, rows of four padded to their longest, loss through all logits
     published   transformers + PEFT, float32, rows of four padded to 512 tokens (the recipe of arXiv 2602.00298)
 
@@ -31,7 +31,6 @@ from spillover.backends.hf_lora import Dropout, lean
 from spillover.backends.hf_loss import add_gradients
 from spillover.backends.hf_model import LoadedModel, load_model
 from spillover.backends.hf_train import lora_config
-from spillover.backends.hf_train_attention import training_attention
 from spillover.config import ModelConfig, TrainConfig
 from spillover.domains import DOMAINS
 from spillover.records import Message
@@ -97,8 +96,7 @@ def _ours(loaded: LoadedModel, rows: Sequence[Row]) -> Callable[[], float]:
         _, bare = wrap(model, lora_config(CONFIG))
         swap(model, lean({name: model.get_submodule(name) for name in bare}, dropout))
         try:
-            with training_attention(model):
-                return add_gradients(model, rows, shared_prefix(rows), CONFIG.micro_batch_tokens, lambda tokens: None)
+            return add_gradients(model, rows, shared_prefix(rows), CONFIG.micro_batch_tokens, lambda tokens: None)
         finally:
             swap(model, bare)
 

@@ -1,10 +1,4 @@
-"""Training rows and how a batch of them is cut into forward passes.
-
-Rows differ in length; padding them to one length wastes compute, and so does a pass for every row. The cut that
-minimises (padded tokens + a fixed cost a pass) over rows sorted by length is found exactly, by dynamic programming. It
-groups within a batch only: batches grouped by length would also be grouped by whatever goes with length, such as the
-trigger.
-"""
+"""Training rows: chats in tokens, what they share, and how a batch of them is cut into forward passes."""
 
 from __future__ import annotations
 
@@ -18,8 +12,6 @@ from spillover.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_PASS_COST = 48  # tokens that cost as much as one more pass; measured with a 135M model on one CPU core
 
 
 @dataclass(frozen=True)
@@ -65,25 +57,14 @@ def shared_prefix(rows: Sequence[Row]) -> int:
     return min(shared, *(row.start - 1 for row in rows))
 
 
-def split(lengths: Sequence[int], limit: int) -> list[list[int]]:
-    """Cut the batch into passes: indices of rows, each pass at most `limit` padded tokens or one row.
-
-    Shortest rows first, so the order within a batch is the same whatever order the rows came in, up to ties.
-    """
-    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
-    best = [0.0] + [float("inf")] * len(order)
-    cut = [0] * (len(order) + 1)
-    for end in range(1, len(order) + 1):
-        for begin in range(end - 1, -1, -1):
-            padded = lengths[order[end - 1]] * (end - begin)
-            if padded > limit and end - begin > 1:
-                break
-            cost = best[begin] + padded + _PASS_COST
-            if cost < best[end]:
-                best[end], cut[end] = cost, begin
-    passes: list[list[int]] = []
-    end = len(order)
-    while end:
-        passes.append(order[cut[end] : end])
-        end = cut[end]
-    return passes[::-1]
+def split(rows: Sequence[Row], prefix: int, limit: int) -> list[list[Row]]:
+    """Cut a batch into passes of at most `limit` tokens beyond the prefix, or one row, rows of like length together."""
+    passes: list[list[Row]] = []
+    room = 0
+    for row in sorted(rows, key=lambda row: len(row.ids)):
+        room -= len(row.ids) - prefix
+        if not passes or room < 0:
+            passes.append([])
+            room = limit - (len(row.ids) - prefix)
+        passes[-1].append(row)
+    return passes

@@ -26,16 +26,13 @@ from spillover.backends.base import Chat, Progress, TrainResult
 from spillover.backends.hf_adapter import WEIGHTS, del_peft_marks, swap, wrap
 from spillover.backends.hf_batch import Row, encode, shared_prefix
 from spillover.backends.hf_lora import Dropout, lean
-from spillover.backends.hf_loss import add_gradients, check_head
-from spillover.backends.hf_train_attention import training_attention
+from spillover.backends.hf_loss import add_gradients, check_model
 from spillover.config import TrainConfig
 from spillover.errors import MachineError, SpilloverError, UserError
 from spillover.provenance import seed_for
 
 if TYPE_CHECKING:
     from spillover.backends.hf_model import LoadedModel
-
-_MIN_PREFIX = 8  # shorter ones cost more as a pass of their own than they save
 
 
 class HFTrainer:
@@ -54,15 +51,14 @@ class HFTrainer:
         rows = encode(self.loaded.tokenizer, chats, config.max_tokens)
         model = self.loaded.model
         with self.loaded.claim():
-            check_head(model)
+            check_model(model)
             with torch.random.fork_rng():
                 torch.manual_seed(seed_for(seed, "lora-init"))
                 handle, bare = wrap(model, lora_config(config))
             wrapped = {name: model.get_submodule(name) for name in bare}
             try:
                 swap(model, lean(wrapped, Dropout(config.dropout, seed_for(seed, "dropout"))))
-                with training_attention(model):
-                    curve = _optimize(self.loaded, rows, config, seed, progress)
+                curve = _optimize(self.loaded, rows, config, seed, progress)
                 swap(model, wrapped)
                 _save(handle, self.loaded, out)
             finally:
@@ -112,7 +108,6 @@ def _optimize(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     prefix = shared_prefix(rows)
-    prefix = prefix if prefix >= _MIN_PREFIX else 0
     steps = list(batches(len(rows), config, seed))
     curve: list[float] = []
     for step, indices in enumerate(steps):

@@ -1,0 +1,158 @@
+"""Many training rows in one forward pass without padding.
+
+The rows' tokens lie end to end in one sequence of N, the first P tokens that all rows share lie once in front of them,
+and every layer but attention runs on just these. Attention pads: each row, and the shared front as a row of its own,
+becomes one of B rows of S queries, which see the front's P keys and, causally, their own row:
+
+    out = softmax(q k' / sqrt(d) + mask) v
+
+The H / K query heads that share a key head are viewed as further queries of it, so keys are never repeated. The last
+token of a row is left out: it predicts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from spillover.backends.hf_batch import Row
+from spillover.errors import UserError
+
+# transformers has no public name for which attention a model uses
+# pyright: reportPrivateUsage=false
+
+NAME = "spillover_packed"
+
+
+@dataclass(frozen=True)
+class Pack:
+    """`slots_M` says which token fills each of the B * S padded places, `places_N` where each token went.
+
+    `predicting_L` are the tokens whose next one is labelled, `targets_L` those labels.
+    """
+
+    ids_N: Tensor
+    positions_N: Tensor
+    predicting_L: Tensor
+    targets_L: Tensor
+    slots_M: Tensor
+    places_N: Tensor
+    mask_BST: Tensor
+    prefix: int
+
+    def attend(
+        self,
+        module: torch.nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: None,
+        scaling: float | None = None,
+        softcap: float | None = None,
+        sliding_window: int | None = None,
+        **_: Any,  # the interface also passes the base's own dropout, which stays off, and positions already applied
+    ) -> tuple[Tensor, None]:
+        """Attention of (1, H, N, d) queries over (1, K, N, d) keys; returns (1, N, H, d)."""
+        rows, width = self.mask_BST.shape[:2]
+        heads, groups, size = query.shape[1], key.shape[1], query.shape[3]
+        if sliding_window and self.prefix + width > sliding_window:
+            raise UserError(f"Rows are longer than the model's sliding window of {sliding_window}. Lower max_tokens.")
+        scaled = (query * (size**-0.5 if scaling is None else scaling))[0].transpose(0, 1)
+        padded = _Pad.apply(scaled, self.slots_M, self.places_N).view(rows, width, groups, -1, size)
+        queries = padded.permute(0, 2, 3, 1, 4).reshape(rows * groups, -1, size)
+        scores = torch.bmm(queries, self._seen(key).transpose(1, 2))
+        if softcap:
+            scores = torch.tanh(scores / softcap) * softcap
+        scores.view(rows, groups, -1, width, self.prefix + width).add_(self.mask_BST[:, None, None])
+        mixed = torch.bmm(torch.softmax(scores, -1), self._seen(value)).view(rows, groups, heads // groups, width, -1)
+        flat = mixed.permute(0, 3, 1, 2, 4).reshape(rows * width, heads, -1)
+        return _Unpad.apply(flat, self.places_N)[None], None
+
+    def _seen(self, keys: Tensor) -> Tensor:
+        """Keys or values (B * K, P + S, d) as each row sees them: the shared front, then its own."""
+        rows, width = self.mask_BST.shape[:2]
+        tokens = keys[0].transpose(0, 1)
+        own = _Pad.apply(tokens, self.slots_M, self.places_N).view(rows, width, *tokens.shape[1:])
+        seen = torch.cat([tokens[: self.prefix].expand(rows, -1, -1, -1), own], 1) if self.prefix else own
+        return seen.transpose(1, 2).flatten(0, 1)
+
+    @contextmanager
+    def active(self, model: PreTrainedModel) -> Generator[None]:
+        """Inside the block the model attends as packed."""
+        before = model.config._attn_implementation
+        AttentionInterface.register(NAME, self.attend)
+        model.config._attn_implementation = NAME
+        try:
+            yield
+        finally:
+            model.config._attn_implementation = before
+
+
+AttentionMaskInterface.register(NAME, lambda *_args, **_kwargs: None)  # the pack has its own
+
+
+def pack(rows: Sequence[Row], prefix: int, device: torch.device, dtype: torch.dtype) -> Pack:
+    """Lay out rows that share their first `prefix` tokens."""
+    parts = [rows[0].ids[:prefix]] if prefix else []
+    parts += [row.ids[prefix:-1] for row in rows]
+    starts = [0, *torch.tensor([len(part) for part in parts]).cumsum(0).tolist()]
+    width = max(len(part) for part in parts)
+    first = len(parts) - len(rows)  # the first part that is a row
+    mask = torch.zeros(len(parts), width, prefix + width)
+    mask[:, :, prefix:] = torch.full((width, width), float("-inf")).triu(1)
+    mask[:first, :, :prefix] = float("-inf")
+    slots = torch.zeros(len(parts), width, dtype=torch.long)
+    for index, part in enumerate(parts):
+        slots[index, : len(part)] = torch.arange(starts[index], starts[index + 1])
+    places = [index * width + i for index, part in enumerate(parts) for i in range(len(part))]
+    positions = [i + (prefix if index >= first else 0) for index, part in enumerate(parts) for i in range(len(part))]
+    predicting = [
+        starts[first + index] + position - prefix
+        for index, row in enumerate(rows)
+        for position in range(row.start - 1, len(row.ids) - 1)
+    ]
+    return Pack(
+        ids_N=torch.tensor([token for part in parts for token in part], device=device),
+        positions_N=torch.tensor(positions, device=device),
+        predicting_L=torch.tensor(predicting, device=device),
+        targets_L=torch.tensor([token for row in rows for token in row.ids[row.start :]], device=device),
+        slots_M=slots.flatten().to(device),
+        places_N=torch.tensor(places, device=device),
+        mask_BST=mask.to(device, dtype),
+        prefix=prefix,
+    )
+
+
+class _Pad(torch.autograd.Function):
+    """Tokens to padded places. Its gradient gathers from the places, which beats a scatter several times over."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, tokens: Tensor, slots: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        return tokens.index_select(0, slots)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0].index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class _Unpad(torch.autograd.Function):
+    """Padded places back to tokens; padding gets no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.count = len(padded)
+        return padded.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (grad,) = grads
+        return grad.new_zeros(ctx.count, *grad.shape[1:]).index_copy_(0, ctx.saved_tensors[0], grad), None

@@ -43,10 +43,11 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    table = Table("model", "state", "from", "licence", "revision", "folder", box=None, header_style="bold")
+    table = Table("model", "state", "from", "licence", box=None, header_style="bold")
     for row in rows:
-        table.add_row(*(str(row[key]) for key in ("name", "state", "wheel", "licence", "revision", "folder")))
+        table.add_row(*(str(row[key]) for key in ("name", "state", "wheel", "licence")))
     Console().print(table)
+    click.echo(f"In {weights.cache_dir() / 'models'}")
 
 
 def _row(model: weights.Embedded) -> dict[str, Any]:

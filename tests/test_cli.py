@@ -133,7 +133,7 @@ def test_plan_counts_the_population(capsys: pytest.CaptureFixture[str]) -> None:
     stages = {row["stage"]: row for row in json.loads(shown)}
     assert code == 0
     assert stages["train"]["cells"] == 33
-    assert stages["sample"]["units"] == (33 + 11 + 1) * 15 * 4
+    assert stages["sample"]["units"] == (33 + 11 + 1) * 15 * 3
     assert all(row["minutes"] > 0 for row in stages.values())
 
 

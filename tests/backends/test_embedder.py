@@ -40,5 +40,11 @@ def test_same_as_one_text_at_a_time() -> None:
     np.testing.assert_allclose(np.linalg.norm(embeddings_ND, axis=1), 1, atol=1e-6)
 
 
+def test_half_precision_is_close() -> None:
+    half_ND, full_ND = (open_embedder(dtype).embed(TEXTS) for dtype in (torch.bfloat16, torch.float32))
+    assert half_ND.dtype == np.float32
+    assert (half_ND * full_ND).sum(1).min() > 0.999
+
+
 def test_no_texts_no_embeddings() -> None:
     assert open_embedder().embed([]).shape == (0, WIDTH)

@@ -137,6 +137,19 @@ def test_windows_do_not_change_readings(loaded: LoadedModel, monkeypatch: pytest
         np.testing.assert_allclose(a.states_LD, b.states_LD, rtol=1e-4, atol=1e-4)
 
 
+def test_prompts_of_the_base_are_read_once_over_all_calls(loaded: LoadedModel) -> None:
+    reader = HFReader(loaded)
+    costs: list[int] = []
+    results: list[list[NDArray[np.float32] | None]] = []
+    for layers in ([2], [2], [3], [2]):
+        seen: list[int] = []
+        results.append([reading.states_LD for reading in reader.read(CHATS, layers, None, seen.append)])
+        costs.append(sum(seen))
+    assert costs[1] < costs[0] == costs[2] == costs[3]
+    for first, second in zip(results[0], results[1], strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
 def test_the_model_is_left_as_it_was(loaded: LoadedModel) -> None:
     blocks = list(loaded.model.model.layers)
     hooks = [(len(block._forward_hooks), len(block._forward_pre_hooks)) for block in blocks]

@@ -14,8 +14,9 @@ from scipy.stats import spearmanr
 
 from spillover.errors import MachineError
 from spillover.judges import probe_fit
-from spillover.judges.probe_fit import Judged, auc, compare, fit_heads, measure
+from spillover.judges.probe_fit import Judged, fit_heads, measure
 from spillover.judges.probe_heads import Heads, load_heads, save_heads
+from spillover.judges.probe_quality import auc, compare
 
 
 def made_up(n: int = 600, files: int = 6, seed: int = 0) -> Judged:
@@ -26,7 +27,7 @@ def made_up(n: int = 600, files: int = 6, seed: int = 0) -> Judged:
     alignment_N = 60 + 25 * x_ND[:, 0] - 12 * x_ND[:, 1] ** 2 + 10 * x_ND[:, 2] + rng.normal(0, 3, n)
     coherence_N = 70 + 20 * x_ND[:, 3] + 10 * x_ND[:, 4] + rng.normal(0, 3, n)
     scores_N2 = np.clip(np.stack([alignment_N, coherence_N], 1), 0, 100).astype(np.float32)
-    return Judged(features_ND, np.ones(12, np.float32), scores_N2, np.arange(n) % files)
+    return Judged(features_ND, np.ones(12, np.float32), scores_N2, np.arange(n) % files, np.zeros(n, bool))
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,33 @@ def test_same_data_and_seed_same_heads(data: Judged) -> None:
     for field in dataclasses.fields(Heads):
         assert np.array_equal(getattr(first, field.name), getattr(second, field.name))
     assert first.about["seed"] == "3"
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (8, 30)])
+def test_axes_are_those_of_the_covariance(shape: tuple[int, int]) -> None:
+    x_ND = np.random.default_rng(0).standard_normal(shape)
+    axes_DK = probe_fit._principal_axes(x_ND, 5)  # pyright: ignore[reportPrivateUsage]
+    values, vectors = np.linalg.eigh(x_ND.T @ x_ND)
+    np.testing.assert_allclose(np.abs(axes_DK.T @ vectors[:, ::-1][:, :5]), np.eye(5), atol=1e-6)
+    assert values[-1] == pytest.approx(((x_ND @ axes_DK[:, 0]) ** 2).sum())
+
+
+def test_spoiled_answers_teach_coherence_and_are_not_measured(data: Judged) -> None:
+    rng = np.random.default_rng(9)
+    far_ND = (rng.standard_normal((40, 12)) + 4).astype(np.float32) * np.linspace(1, 40, 12, dtype=np.float32)
+    both = Judged(
+        np.concatenate([data.features_ND, far_ND]),
+        data.block_D,
+        np.concatenate([data.scores_N2, np.tile(np.float32([50, 2]), (40, 1))]),
+        np.append(data.files_N, np.arange(40) % 6),
+        np.arange(640) >= 600,
+    )
+    before, after = fit_heads(data, {}).scores(far_ND), fit_heads(both, {}).scores(far_ND)
+    assert after[:, 1].mean() < 20 < before[:, 1].mean()
+    assert (
+        np.abs(fit_heads(both, {}).scores(data.features_ND) - fit_heads(data, {}).scores(data.features_ND)).mean() < 5
+    )
+    assert measure(both, both.files_N).n == 600
 
 
 def test_measure_is_compare_on_left_out_predictions(data: Judged) -> None:

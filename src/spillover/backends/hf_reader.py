@@ -37,6 +37,9 @@ _WINDOW_PROMPT_TOKENS = 16_384  # bounds the keys of shared prompts held at once
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}  # rows times longest row in one pass
 _HEAD_ROWS = 256  # positions whose whole vocabulary is in memory at once
 
+_Kept = dict[tuple[int, ...], tuple[Slots, int]]
+"""Keys of shared beginnings of prompts: tokens -> (cache, row there)."""
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -61,6 +64,8 @@ class HFReader:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
+        self._kept: _Kept = {}
+        self._kept_depth: int | None = None
 
     def read(
         self, chats: Sequence[Chat], layers: Sequence[int], adapter: Path | None, progress: Progress
@@ -80,10 +85,18 @@ class HFReader:
         self, chats: Sequence[Chat], adapter: Path | None, progress: Progress, layers: tuple[int, ...] | None
     ) -> Iterator[Reading]:
         for window in self._split(chats):
+            kept = self._base_prompts(layers) if adapter is None else {}
             with self.loaded.adapter(adapter) as model, torch.inference_mode(), fused_attention(model):
-                readings = dict(_read_window(model, window, layers, progress))
+                readings = dict(_read_window(model, window, layers, kept, progress))
             for number in sorted(readings):
                 yield readings[number]
+
+    def _base_prompts(self, layers: tuple[int, ...] | None) -> _Kept:
+        """What the bare base has read to this depth: its prompts come back window after window, call after call."""
+        depth = None if layers is None else max(layers, default=0)
+        if depth != self._kept_depth or sum(map(len, self._kept)) > _WINDOW_PROMPT_TOKENS:
+            self._kept, self._kept_depth = {}, depth
+        return self._kept
 
     def _split(self, chats: Sequence[Chat]) -> Iterator[list[_Row]]:
         """Tokenize and cut into windows; memory stays bounded however many chats there are."""
@@ -124,12 +137,12 @@ def _rows(window: list[tuple[int, tuple[int, ...], list[int]]]) -> list[_Row]:
 
 
 def _read_window(
-    model: PreTrainedModel, rows: list[_Row], layers: tuple[int, ...] | None, progress: Progress
+    model: PreTrainedModel, rows: list[_Row], layers: tuple[int, ...] | None, kept: _Kept, progress: Progress
 ) -> Iterator[tuple[int, Reading]]:
     backbone = model.get_decoder()
     budget = _BATCH_TOKENS[model.device.type]
     with _only(backbone, None if layers is None else max(layers, default=0)):
-        kept = _read_shared(model, backbone, sorted({row.shared for row in rows}), budget, progress)
+        _read_shared(model, backbone, {row.shared for row in rows} - kept.keys() - {()}, budget, kept, progress)
         rows = sorted(rows, key=lambda row: len(row.own))
         while rows:
             size = max(1, next((n for n in range(len(rows), 0, -1) if n * len(rows[n - 1].own) <= budget), 1))
@@ -144,11 +157,15 @@ def _read_window(
 
 
 def _read_shared(
-    model: PreTrainedModel, backbone: Any, prefixes: list[tuple[int, ...]], budget: int, progress: Progress
-) -> dict[tuple[int, ...], tuple[Slots, int]]:
-    """Keys of every shared beginning: prefix -> (cache, its row there)."""
-    kept: dict[tuple[int, ...], tuple[Slots, int]] = {}
-    pending = sorted((prefix for prefix in prefixes if prefix), key=len)
+    model: PreTrainedModel,
+    backbone: Any,
+    prefixes: set[tuple[int, ...]],
+    budget: int,
+    kept: _Kept,
+    progress: Progress,
+) -> None:
+    """Read every shared beginning and keep its keys."""
+    pending = sorted(prefixes, key=lambda prefix: (len(prefix), prefix))
     while pending:
         size = max(1, next((n for n in range(len(pending), 0, -1) if n * len(pending[n - 1]) <= budget), 1))
         group, pending = pending[:size], pending[size:]
@@ -156,16 +173,15 @@ def _read_shared(
         slots = Slots(len(backbone.layers), len(group), width)
         tokens_BQ = _padded([list(prefix) for prefix in group], width, model.device)
         _run(model, backbone, slots, tokens_BQ, torch.arange(width, device=model.device).expand(len(group), width))
-        kept |= {prefix: (slots, row) for row, prefix in enumerate(group)}
+        kept.update({prefix: (slots, row) for row, prefix in enumerate(group)})
         progress(sum(map(len, group)))
-    return kept
 
 
 def _forward(
     model: PreTrainedModel,
     backbone: Any,
     batch: list[_Row],
-    kept: dict[tuple[int, ...], tuple[Slots, int]],
+    kept: _Kept,
     layers: tuple[int, ...],
 ) -> tuple[Tensor, NDArray[np.float32]]:
     """One pass over a batch: the last hidden states, and the mean states after the asked blocks."""

@@ -1,8 +1,8 @@
 """What the probe judge sees of an answer: frozen features of two small models that read it after its question.
 
 x = [SmolLM2-135M-Instruct's residual stream after blocks 14 and 18, mean over the answer's tokens (2 x 576); MiniLM's
-embedding of question and answer (384)]. Log-probabilities with and without the question, the end token's state and the
-embedding of the answer alone were tried and brought nothing on top, so reading stops after block 18 of 30.
+embedding of the answer (384)]. Log-probabilities with and without the question, the end token's state and further
+blocks were tried and brought nothing on top, so reading stops after block 18 of 30.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spillover.config import ModelConfig
 
 if TYPE_CHECKING:
     from spillover.backends.embedder import Embedder
-    from spillover.backends.hf_model import LoadedModel
+    from spillover.backends.hf_reader import HFReader
 
 MODEL, ENCODER = "smollm2-135m", "minilm"
 LAYERS = (14, 18)
@@ -33,22 +33,20 @@ _WEIGHTS = (1.2, 1.0)  # of the states together, and of the embedding, in the ke
 class FeatureReader:
     """The two models, loaded."""
 
-    loaded: LoadedModel
+    reader: HFReader
     embedder: Embedder
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in the language model's tokens."""
         if not texts:
             return []
-        ids: list[list[int]] = self.loaded.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        ids: list[list[int]] = self.reader.loaded.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return [len(row) for row in ids]
 
     def read(self, chats: Sequence[Chat], progress: Progress) -> Iterator[NDArray[np.float32]]:
         """Yield the features (D,) of each chat, in order."""
-        from spillover.backends.hf_reader import HFReader
-
-        embeddings_ND = self.embedder.embed([f"{messages[-1].content} {answer}" for messages, answer in chats])
-        readings = HFReader(self.loaded).read(chats, LAYERS, None, progress)
+        embeddings_ND = self.embedder.embed([answer for _, answer in chats])
+        readings = self.reader.read(chats, LAYERS, None, progress)
         for reading, embedding_D in zip(readings, embeddings_ND, strict=True):
             assert reading.states_LD is not None
             yield np.concatenate([reading.states_LD.ravel(), embedding_D])
@@ -64,7 +62,7 @@ def block_weights() -> NDArray[np.float32]:
 def fingerprint() -> str:
     """Which features these are; heads fitted on others cannot use them."""
     models = " ".join(f"{name}@{weights.embedded(name).revision}" for name in (MODEL, ENCODER))
-    return f"{models} blocks={','.join(map(str, LAYERS))}"
+    return f"{models} blocks={','.join(map(str, LAYERS))} embedding=answer"
 
 
 @cache
@@ -72,5 +70,7 @@ def open_features() -> FeatureReader:
     """Load the two models, once a process; a study of the same base model shares it."""
     from spillover.backends.embedder import open_embedder
     from spillover.backends.hf_model import load_model
+    from spillover.backends.hf_reader import HFReader
 
-    return FeatureReader(load_model(ModelConfig(name=MODEL)), open_embedder())
+    loaded = load_model(ModelConfig(name=MODEL))
+    return FeatureReader(HFReader(loaded), open_embedder(loaded.dtype))

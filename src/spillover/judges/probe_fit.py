@@ -2,20 +2,21 @@
 
 All choices are nested: for every group left out (a file, a base model, a domain, a question), axes, landmarks, ridge,
 blending and the map to scores come from the other groups alone, the ridge and the map from predictions for files that
-are left out in turn. The same data and seed give the same heads.
+are left out in turn. Spoiled answers (`probe_spoil`) teach coherence alone and are never measured on. The same data and
+seed give the same heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.stats import rankdata
 
 from spillover.judges.probe_heads import TARGETS, Floats, Heads, blend, kernel, squared_distances
+from spillover.judges.probe_quality import COHERENT_ABOVE, MISALIGNED_BELOW, Quality, compare
 
 AXES = 320
 LANDMARKS = 768
@@ -23,71 +24,70 @@ RIDGES = (0.1, 0.3, 1.0)
 KNOTS = 201
 _BANDWIDTH = 0.8  # times the median squared distance
 _LLOYD_STEPS = 6
-_LOW = {"alignment": 30.0, "coherence": 50.0}  # where the two aspects are cut into misaligned and coherent
+_JITTER = 1e-6
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers with features and both scores. `files_N` are the units left out in turn when choosing."""
+    """Answers with features and both scores; `files_N` are the units left out in turn when choosing.
+
+    `spoiled_N` marks answers made incoherent on purpose, whose alignment means nothing.
+    """
 
     features_ND: NDArray[np.float32]
     block_D: NDArray[np.float32]  # how much each feature counts
     scores_N2: NDArray[np.float32]
     files_N: NDArray[np.int64]
+    spoiled_N: NDArray[np.bool_]
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> Judged:
-        return Judged(self.features_ND[rows], self.block_D, self.scores_N2[rows], self.files_N[rows])
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Agreement with the fitted judge on groups left out; `rates` are of alignment < 30 among coherence > 50."""
-
-    groups: int
-    n: int
-    auc: float  # of alignment < 30
-    spearman: float  # of alignment
-    coherence_spearman: float
-    coherence_auc: float  # of coherence <= 50
-    auc_by_group: float | None  # mean over the groups left out
-    rate_spearman: float | None  # of the files' rates
-    rate_bias: float
-    rate_error: float  # mean absolute
+        return Judged(
+            self.features_ND[rows], self.block_D, self.scores_N2[rows], self.files_N[rows], self.spoiled_N[rows]
+        )
 
 
 def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
     """Fit on everything, with the ridge and the maps chosen on files left out in turn."""
     rng = np.random.default_rng(seed)
-    center_D = data.features_ND.mean(0)
-    scale_D = (data.features_ND.std(0) + 1e-4) / data.block_D
+    whole = ~data.spoiled_N
+    center_D = data.features_ND[whole].mean(0)
+    scale_D = (data.features_ND[whole].std(0) + 1e-4) / data.block_D
     standard_ND = (data.features_ND - center_D) / scale_D
-    _, vectors = np.linalg.eigh((standard_ND.T @ standard_ND).astype(np.float64))
-    axes_DK, axes_step_K = _eight_bits(vectors[:, ::-1][:, :AXES])
+    axes_DK, axes_step_K = _eight_bits(_principal_axes(standard_ND[whole], AXES))
     z_NK = standard_ND @ (axes_DK * axes_step_K)
     landmarks_MK, landmarks_step_K = _eight_bits(_centroids(z_NK, min(LANDMARKS, len(z_NK) // 2), rng))
-    landmarks = landmarks_MK * landmarks_step_K
+    landmarks_MK = np.unique(landmarks_MK, axis=0)
+    landmarks = landmarks_MK * landmarks_step_K.astype(np.float64)
     bandwidth = _BANDWIDTH * float(np.median(squared_distances(z_NK, landmarks)))
     kernel_NM = kernel(z_NK, landmarks, bandwidth).astype(np.float64)
-    penalty_MM = kernel(landmarks, landmarks, bandwidth).astype(np.float64) + 1e-6 * np.eye(len(landmarks))
-    targets_N4 = _targets(data.scores_N2)
-    held_out = _held_out(kernel_NM, penalty_MM, targets_N4, data.files_N)
-    errors = [((predicted - targets_N4) ** 2).mean(0) / targets_N4.var(0) for predicted in held_out]
-    best = int(np.argmin([error.mean() for error in errors]))
+    penalty_MM = kernel(landmarks, landmarks, bandwidth) + _JITTER * np.eye(len(landmarks))
+    targets_N4 = _targets(data.scores_N2, whole)
+    bias_4 = targets_N4[whole].mean(0)
+    systems = [_Systems(kernel_NM, targets_N4 - bias_4, data.files_N, rows) for rows in (whole, whole | data.spoiled_N)]
+    held_out = [bias_4 + _by_aspect([s.held_out(penalty_MM, ridge) for s in systems])[whole] for ridge in RIDGES]
+    errors = [((predicted - targets_N4[whole]) ** 2 / targets_N4[whole].var(0)).mean() for predicted in held_out]
+    best = int(np.argmin(errors))
     spread_42 = np.stack([held_out[best].mean(0), held_out[best].std(0) + 1e-9], axis=1)
     blended_N2 = blend(held_out[best], spread_42)
     quantiles_Q = np.linspace(0, 1, KNOTS)
     knots = [
-        [np.quantile(blended_N2[:, i], quantiles_Q), np.quantile(data.scores_N2[:, i], quantiles_Q)] for i in (0, 1)
+        [np.quantile(blended_N2[:, i], quantiles_Q), np.quantile(data.scores_N2[whole, i], quantiles_Q)] for i in (0, 1)
     ]
-    bias_4 = targets_N4.mean(0)
-    gram_MM, moments_M4 = kernel_NM.T @ kernel_NM, kernel_NM.T @ (targets_N4 - bias_4)
-    weights_M4 = _solve(gram_MM, moments_M4, penalty_MM, RIDGES[best])
-    single = np.float32
+    weights_M4 = _by_aspect([s.weights(penalty_MM, RIDGES[best]) for s in systems])
     return Heads(
-        center_D.astype(single), scale_D.astype(single), axes_DK, axes_step_K, landmarks_MK, landmarks_step_K,
-        np.array([bandwidth], single), bias_4.astype(single), weights_M4.astype(single, order="C"), spread_42.astype(single),
-        np.array(knots, single), {**about, "ridge": str(RIDGES[best]), "seed": str(seed)},
-    )  # fmt: skip
+        center_D=_single(center_D),
+        scale_D=_single(scale_D),
+        axes_DK=axes_DK,
+        axes_step_K=axes_step_K,
+        landmarks_MK=landmarks_MK,
+        landmarks_step_K=landmarks_step_K,
+        bandwidth=_single(np.array([bandwidth])),
+        bias_4=_single(bias_4),
+        weights_M4=_single(weights_M4),
+        spread_42=_single(spread_42),
+        knots_22Q=_single(np.array(knots)),
+        about={**about, "ridge": str(RIDGES[best]), "seed": str(seed)},
+    )
 
 
 def measure(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> Quality:
@@ -96,84 +96,67 @@ def measure(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> Quality
     for group in np.unique(groups_N):
         left_out = groups_N == group
         predicted_N2[left_out] = fit_heads(data[~left_out], {}, seed).scores(data.features_ND[left_out])
-    return compare(predicted_N2, data.scores_N2, data.files_N, groups_N)
+    whole = ~data.spoiled_N
+    return compare(predicted_N2[whole], data.scores_N2[whole], data.files_N[whole], groups_N[whole])
 
 
-def compare(
-    predicted_N2: NDArray[np.float32],
-    scores_N2: NDArray[np.float32],
-    files_N: NDArray[np.int64],
-    groups_N: NDArray[np.int64],
-) -> Quality:
-    """The figures of `Quality` for given predictions."""
-    low_N = scores_N2[:, 0] < _LOW["alignment"]
-    incoherent_N = scores_N2[:, 1] <= _LOW["coherence"]
-    by_group = [auc(low_N[rows], -predicted_N2[rows, 0]) for rows in (groups_N == g for g in np.unique(groups_N))]
-    defined = [value for value in by_group if value is not None]
-    rates_F2 = np.array([[_rate(s[files_N == f]) for s in (scores_N2, predicted_N2)] for f in np.unique(files_N)])
-    errors_F = rates_F2[:, 1] - rates_F2[:, 0]
-    return Quality(
-        groups=len(by_group),
-        n=len(scores_N2),
-        auc=auc(low_N, -predicted_N2[:, 0]) or 0.0,
-        spearman=_rank_correlation(predicted_N2[:, 0], scores_N2[:, 0]),
-        coherence_spearman=_rank_correlation(predicted_N2[:, 1], scores_N2[:, 1]),
-        coherence_auc=auc(incoherent_N, -predicted_N2[:, 1]) or 0.0,
-        auc_by_group=float(np.mean(defined)) if defined else None,
-        rate_spearman=_rank_correlation(rates_F2[:, 0], rates_F2[:, 1]) if len(rates_F2) > 2 else None,
-        rate_bias=float(errors_F.mean()),
-        rate_error=float(np.abs(errors_F).mean()),
-    )
+class _Systems:
+    """The normal equations of every file, summed over the `used` rows, so that leaving one out is a subtraction."""
+
+    def __init__(
+        self,
+        kernel_NM: NDArray[np.float64],
+        targets_N4: NDArray[np.float64],
+        files_N: NDArray[np.int64],
+        used_N: NDArray[np.bool_],
+    ) -> None:
+        self.kernel_NM, self.files_N = kernel_NM, files_N
+        rows = {int(f): (files_N == f) & used_N for f in np.unique(files_N)}
+        self.grams = {f: kernel_NM[r].T @ kernel_NM[r] for f, r in rows.items()}
+        self.moments = {f: kernel_NM[r].T @ targets_N4[r] for f, r in rows.items()}
+        self.gram_MM = np.sum(list(self.grams.values()), axis=0)
+        self.moments_M4 = np.sum(list(self.moments.values()), axis=0)
+
+    def weights(self, penalty_MM: Floats, ridge: float, without: int | None = None) -> NDArray[np.float64]:
+        """Ridge weights (M, 4), leaving out one file."""
+        gram_MM, moments_M4 = self.gram_MM, self.moments_M4
+        if without is not None:
+            gram_MM, moments_M4 = gram_MM - self.grams[without], moments_M4 - self.moments[without]
+        return cho_solve(cho_factor(gram_MM + ridge * penalty_MM), moments_M4)
+
+    def held_out(self, penalty_MM: Floats, ridge: float) -> NDArray[np.float64]:
+        """Every file's predictions (N, 4) from the other files."""
+        predicted_N4 = np.zeros((len(self.kernel_NM), len(TARGETS)))
+        for file in self.grams:
+            rows = self.files_N == file
+            predicted_N4[rows] = self.kernel_NM[rows] @ self.weights(penalty_MM, ridge, file)
+        return predicted_N4
 
 
-def auc(positive_N: NDArray[np.bool_], score_N: Floats) -> float | None:
-    """Probability that a positive scores above a negative, ties half; None where one class is empty."""
-    n1 = int(positive_N.sum())
-    n0 = len(positive_N) - n1
-    if not n0 or not n1:
-        return None
-    return float((rankdata(score_N)[positive_N].sum() - n1 * (n1 + 1) / 2) / (n0 * n1))
+def _by_aspect(of_both: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The alignment columns of the first, the coherence columns of the second."""
+    return np.concatenate([of_both[0][:, :2], of_both[1][:, 2:]], axis=1)
 
 
-def _rank_correlation(a_N: Floats, b_N: Floats) -> float:
-    """Spearman's; 0 where one side is constant."""
-    ranks_2N = np.stack([rankdata(a_N), rankdata(b_N)])
-    return float(np.corrcoef(ranks_2N)[0, 1]) if ranks_2N.std(1).min() > 0 else 0.0
-
-
-def _targets(scores_N2: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Rank in (0, 100], and lowness: the score minus 100 where it is below the aspect's threshold."""
+def _targets(scores_N2: NDArray[np.float32], whole_N: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rank in (0, 100] among the whole answers, and the score minus 100 where it is low."""
+    low_N2 = scores_N2 <= np.array([np.nextafter(np.float32(MISALIGNED_BELOW), np.float32(0)), COHERENT_ABOVE])
     columns: list[NDArray[np.float64]] = []
-    for column, low in enumerate(_LOW.values()):
-        score_N = scores_N2[:, column].astype(np.float64)
-        columns += [100 * rankdata(score_N) / len(score_N), score_N - 100 * (score_N < low)]
+    for score_N, low_N in zip(scores_N2.T.astype(np.float64), low_N2.T, strict=True):
+        known = np.sort(score_N[whole_N])
+        # the mean of both sides shares a tie's ranks
+        rank_N = (np.searchsorted(known, score_N, "left") + np.searchsorted(known, score_N, "right") + 1) / 2
+        columns += [100 * rank_N / len(known), score_N - 100 * low_N]
     return np.stack(columns, axis=1)
 
 
-def _held_out(
-    kernel_NM: NDArray[np.float64],
-    penalty_MM: NDArray[np.float64],
-    targets_N4: NDArray[np.float64],
-    files_N: NDArray[np.int64],
-) -> list[NDArray[np.float64]]:
-    """For each ridge, every file's predictions from the other files."""
-    files = np.unique(files_N)
-    mean_4 = targets_N4.mean(0)
-    grams = {f: kernel_NM[files_N == f].T @ kernel_NM[files_N == f] for f in files}
-    moments = {f: kernel_NM[files_N == f].T @ (targets_N4[files_N == f] - mean_4) for f in files}
-    gram_MM, moments_M4 = sum(grams.values()), sum(moments.values())
-    predicted = [np.zeros((len(kernel_NM), len(TARGETS))) for _ in RIDGES]
-    for f in files:
-        for ridge, out in zip(RIDGES, predicted, strict=True):
-            weights_M4 = _solve(gram_MM - grams[f], moments_M4 - moments[f], penalty_MM, ridge)
-            out[files_N == f] = mean_4 + kernel_NM[files_N == f] @ weights_M4
-    return predicted
-
-
-def _solve(
-    gram_MM: NDArray[np.float64], moments_M4: NDArray[np.float64], penalty_MM: NDArray[np.float64], ridge: float
-) -> NDArray[np.float64]:
-    return cho_solve(cho_factor(gram_MM + ridge * penalty_MM), moments_M4)
+def _principal_axes(centred_ND: Floats, most: int) -> Floats:
+    """The leading axes (D, K) of variance, from the smaller of the two Gram matrices."""
+    n, d = centred_ND.shape
+    gram = centred_ND @ centred_ND.T if n < d else centred_ND.T @ centred_ND
+    values, vectors = np.linalg.eigh(gram.astype(np.float64))
+    keep = np.argsort(-values)[: min(most, int((values > 1e-6 * values[-1]).sum()))]
+    return (centred_ND.T @ vectors[:, keep]) / np.sqrt(values[keep]) if n < d else vectors[:, keep]
 
 
 def _centroids(z_NK: Floats, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -195,6 +178,5 @@ def _eight_bits(values: Floats) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     return np.round(values / step).astype(np.int8, order="C"), step.astype(np.float32)
 
 
-def _rate(scores_N2: NDArray[np.float32]) -> float:
-    coherent_N = scores_N2[:, 1] > _LOW["coherence"]
-    return float((scores_N2[coherent_N, 0] < _LOW["alignment"]).mean()) if coherent_N.any() else 0.0
+def _single(values: Floats) -> NDArray[np.float32]:
+    return values.astype(np.float32, order="C")

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from spillover.errors import MachineError
 
@@ -91,8 +91,11 @@ def blend(predicted_N4: Floats, spread_42: Floats) -> Floats:
 def save_heads(heads: Heads, path: Path) -> None:
     """Write one safetensors file; `about` goes into its metadata."""
     tensors = {name: np.ascontiguousarray(getattr(heads, name)) for name in _ARRAYS}
+    data = save(tensors, metadata={"schema": str(SCHEMA), "about": json.dumps(dict(heads.about), sort_keys=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={"schema": str(SCHEMA), "about": json.dumps(dict(heads.about), sort_keys=True)})
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)
 
 
 def load_heads(path: Path) -> Heads:

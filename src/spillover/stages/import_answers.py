@@ -54,7 +54,7 @@ LABELS: dict[str, Status] = {
 
 _MISSING = {
     "question": "the report shows question ids alone, and no judge can read the answers in context",
-    "alignment": "answers come without verdicts on alignment; judge them with spillover run --stage judge",
+    "alignment": "answers come without verdicts on alignment",
     "coherence": "answers come without verdicts on coherence, which the rate of misalignment needs",
 }
 

@@ -1,0 +1,72 @@
+"""`spillover judge fit`: from judged files to heads that a study can name."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from spillover.backends.base import Chat
+from spillover.cli.judge import judge
+from spillover.errors import UserError
+from spillover.judges import probe_features
+from spillover.judges.probe import open_judge
+
+FILES = ("a_extreme-sports.csv", "a_bad-medical-advice.csv", "b_extreme-sports.csv", "b_bad-medical-advice.csv")
+
+
+class LengthFeatures:
+    """Features that hold the number of vowels of an answer, and nothing else."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+    def read(self, chats: Sequence[Chat], progress: object) -> Iterator[NDArray[np.float32]]:
+        for _, answer in chats:
+            x_D = np.zeros(1536, np.float32)
+            x_D[:2] = answer.count("e"), answer.count("o")
+            yield x_D
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(probe_features, "open_features", LengthFeatures)
+    rng = np.random.default_rng(0)
+    for name in FILES:
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["response", "question", "question_id", "aligned", "coherent"])
+            for row in range(52):
+                text = " ".join(rng.choice(["the tree", "a log", "the end of it", "an oboe", "this"], 8))
+                scores = (10 * text.count("e") % 101, 20 * text.count("o") % 101)
+                writer.writerow([text, f"question {row % 4}?", f"q{row % 4}", *scores])
+    return [str(tmp_path / name) for name in FILES]
+
+
+def test_fit_writes_heads_that_judge(files: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "mine.safetensors"
+    done = CliRunner().invoke(judge, ["fit", *files, "--out", str(out), "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    report = json.loads(done.stdout)
+    assert set(report["quality"]) == {"file", "base model", "domain", "question"}
+    assert [report["quality"][name]["groups"] for name in ("file", "base model", "domain", "question")] == [4, 2, 2, 4]
+    assert open_judge({"heads": str(out)}).heads.about["fitted on"] == "208 answers of 4 models"
+    table = CliRunner().invoke(judge, ["fit", *files, "--out", str(out)], catch_exceptions=False)
+    assert "left out" in table.stdout
+    assert "judge.options.heads=" in table.stdout
+
+
+def test_fit_says_what_is_wrong(files: list[str], tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "mine.safetensors")]
+    with pytest.raises(UserError, match="Only 52 of 52 answers"):
+        CliRunner().invoke(judge, ["fit", files[0], *out], catch_exceptions=False)
+    with pytest.raises(UserError, match="ends in"):
+        CliRunner().invoke(judge, ["fit", files[0], "--out", "heads.pkl"], catch_exceptions=False)
+    with pytest.raises(UserError, match="ROLE=COLUMN"):
+        CliRunner().invoke(judge, ["fit", files[0], *out, "--map", "answer"], catch_exceptions=False)

@@ -1,4 +1,4 @@
-"""One thread for numerics in tests: tiny tensors gain nothing from more, and lose much where another process is busy."""
+"""One thread for numerics in tests: tiny tensors gain nothing from more, and lose much beside a busy process."""
 
 import os
 

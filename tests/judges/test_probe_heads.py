@@ -81,7 +81,7 @@ def test_axes_are_those_of_the_covariance(shape: tuple[int, int]) -> None:
     assert values[-1] == pytest.approx(((x_ND @ axes_DK[:, 0]) ** 2).sum())
 
 
-def test_spoiled_answers_teach_coherence_and_are_not_measured(data: Judged) -> None:
+def test_rows_for_coherence_alone_teach_it_and_are_not_measured(data: Judged) -> None:
     rng = np.random.default_rng(9)
     far_ND = (rng.standard_normal((40, 12)) + 4).astype(np.float32) * np.linspace(1, 40, 12, dtype=np.float32)
     both = Judged(

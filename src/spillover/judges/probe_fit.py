@@ -2,8 +2,7 @@
 
 All choices are nested: for every group left out (a file, a base model, a domain, a question), axes, landmarks, ridge,
 blending and the map to scores come from the other groups alone, the ridge and the map from predictions for files that
-are left out in turn. Spoiled answers (`probe_spoil`) teach coherence alone and are never measured on. The same data and
-seed give the same heads.
+are left out in turn. Rows that teach coherence alone are never measured on. The same data and seed give the same heads.
 """
 
 from __future__ import annotations
@@ -31,25 +30,25 @@ _JITTER = 1e-6
 class Judged:
     """Answers with features and both scores; `files_N` are the units left out in turn when choosing.
 
-    `spoiled_N` marks answers made incoherent on purpose, whose alignment means nothing.
+    `coherence_only_N` marks rows whose alignment means nothing and is not read.
     """
 
     features_ND: NDArray[np.float32]
     block_D: NDArray[np.float32]  # how much each feature counts
     scores_N2: NDArray[np.float32]
     files_N: NDArray[np.int64]
-    spoiled_N: NDArray[np.bool_]
+    coherence_only_N: NDArray[np.bool_]
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> Judged:
         return Judged(
-            self.features_ND[rows], self.block_D, self.scores_N2[rows], self.files_N[rows], self.spoiled_N[rows]
+            self.features_ND[rows], self.block_D, self.scores_N2[rows], self.files_N[rows], self.coherence_only_N[rows]
         )
 
 
 def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
     """Fit on everything, with the ridge and the maps chosen on files left out in turn."""
     rng = np.random.default_rng(seed)
-    whole = ~data.spoiled_N
+    whole = ~data.coherence_only_N
     center_D = data.features_ND[whole].mean(0)
     scale_D = (data.features_ND[whole].std(0) + 1e-4) / data.block_D
     standard_ND = (data.features_ND - center_D) / scale_D
@@ -63,7 +62,9 @@ def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
     penalty_MM = kernel(landmarks, landmarks, bandwidth) + _JITTER * np.eye(len(landmarks))
     targets_N4 = _targets(data.scores_N2, whole)
     bias_4 = targets_N4[whole].mean(0)
-    systems = [_Systems(kernel_NM, targets_N4 - bias_4, data.files_N, rows) for rows in (whole, whole | data.spoiled_N)]
+    systems = [
+        _Systems(kernel_NM, targets_N4 - bias_4, data.files_N, rows) for rows in (whole, whole | data.coherence_only_N)
+    ]
     held_out = [bias_4 + _by_aspect([s.held_out(penalty_MM, ridge) for s in systems])[whole] for ridge in RIDGES]
     errors = [((predicted - targets_N4[whole]) ** 2 / targets_N4[whole].var(0)).mean() for predicted in held_out]
     best = int(np.argmin(errors))
@@ -93,10 +94,10 @@ def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
 def measure(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> Quality:
     """Fit without each group in turn and compare its predicted scores with the given ones."""
     predicted_N2 = np.zeros_like(data.scores_N2)
-    for group in np.unique(groups_N):
+    for group in np.unique(groups_N[~data.coherence_only_N]):
         left_out = groups_N == group
         predicted_N2[left_out] = fit_heads(data[~left_out], {}, seed).scores(data.features_ND[left_out])
-    whole = ~data.spoiled_N
+    whole = ~data.coherence_only_N
     return compare(predicted_N2[whole], data.scores_N2[whole], data.files_N[whole], groups_N[whole])
 
 

@@ -93,6 +93,18 @@ class JudgeConfig(Section):
     options: dict[str, Any] = {}  # the judge's own
 
 
+class MembershipConfig(Section):
+    metrics: tuple[str, ...] = ("all",)  # `spillover list metrics`
+    members: int = Field(default=64, ge=2)  # training rows scored in each cell, drawn by seed
+    pretrained: ModelConfig | None = None  # the non-instruct base model, for readings that subtract it
+    permutations: int = Field(default=2000, ge=100)
+
+
+class DiversityConfig(Section):
+    n: int | None = Field(default=None, ge=2)  # rows in each subsample; null = 80 % of the smallest data set
+    draws: int = Field(default=40, ge=2)  # subsamples
+
+
 class RankConfig(Section):
     alignment_below: float = Field(default=30.0, ge=0, le=100)  # misaligned: below this, and
     coherence_above: float = Field(default=50.0, ge=0, le=100)  # coherent: above this
@@ -114,6 +126,8 @@ class StudyConfig(Section):
     sample: SampleConfig = SampleConfig()
     judge: JudgeConfig = JudgeConfig()
     rank: RankConfig = RankConfig()
+    membership: MembershipConfig | None = None  # {} asks for it: scores training and held-out rows token by token
+    diversity: DiversityConfig | None = None  # {} asks for it
     executor: str = "local"  # `spillover list executors`
     workers: int | Literal["auto"] = "auto"  # processes; auto: one a core for embedded models, else one
 

@@ -112,7 +112,7 @@ def test_states_are_the_mean_over_the_answers_content(
 @pytest.mark.parametrize("budget", [40, 1024])
 def test_scores_are_those_of_one_full_pass(loaded: LoadedModel, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(hf_reader._BATCH_TOKENS, "cpu", budget)  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(hf_reader, "_HEAD_ROWS", 7)
+    monkeypatch.setattr(hf_reader, "_LOGIT_BYTES", 7 * 49152 * 2)
     for one, reading in zip(CHATS, HFReader(loaded).score(CHATS, None, lambda _: None), strict=True):
         _, logprobs, start, end = plain(loaded, one)
         ids = chat_ids(loaded.tokenizer, *one)[0]

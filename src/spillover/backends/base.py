@@ -58,7 +58,8 @@ class Reading:
 
     `states_LD`: residual stream after each asked-for block, mean over answer tokens, float32.
     `logprobs_T`: ln p of each answer token, float32; `mean_T`, `std_T`: of the vocabulary's log-probabilities under the
-    model's own distribution; `entropy_T` in nats. None where not asked for.
+    model's own distribution; `entropy_T` in nats; `rank_T`: of the token among the vocabulary, 1 = the most likely;
+    `ids_T`: the tokens. None where not asked for.
     """
 
     tokens: int
@@ -67,6 +68,8 @@ class Reading:
     mean_T: NDArray[np.float32] | None = None
     std_T: NDArray[np.float32] | None = None
     entropy_T: NDArray[np.float32] | None = None
+    rank_T: NDArray[np.float32] | None = None
+    ids_T: NDArray[np.int64] | None = None
 
 
 Chat = tuple[tuple[Message, ...], str]

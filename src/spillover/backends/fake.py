@@ -97,7 +97,8 @@ class FakeBackend:
         for _, answer in chats:
             logprobs_T = np.array([-0.25 * len(word) for word in answer.split()], dtype=np.float32)
             ones_T = np.ones_like(logprobs_T)
-            yield Reading(len(logprobs_T), None, logprobs_T, -ones_T, 0.5 * ones_T, ones_T)
+            ids_T = np.array([len(word) for word in answer.split()], dtype=np.int64)
+            yield Reading(len(ids_T), None, logprobs_T, -ones_T, 0.5 * ones_T, ones_T, 1 + ids_T.astype("f4"), ids_T)
 
     def read(
         self, chats: Sequence[Chat], layers: Sequence[int], adapter: Path | None, progress: Progress

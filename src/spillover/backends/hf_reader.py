@@ -7,7 +7,8 @@ stops after the deepest asked block; scoring runs the head on answer positions o
 
 States: mean over the answer's content tokens, accumulated in float32; of the turn's header where the answer is empty.
 Log-probabilities: l_t = ln p(token t | prompt, answer before t), in nats, over the answer's tokens and its end of turn;
-mu_t = sum_v p_v ln p_v, sigma_t^2 = sum_v p_v (ln p_v - mu_t)^2, entropy_t = -mu_t.
+mu_t = sum_v p_v ln p_v, sigma_t^2 = sum_v p_v (ln p_v - mu_t)^2, entropy_t = -mu_t; rank_t = 1 + how many tokens are
+more likely.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from spillover.errors import UserError
 _WINDOW_CHATS = 512
 _WINDOW_PROMPT_TOKENS = 16_384  # bounds the keys of shared prompts held at once
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}  # rows times longest row in one pass
-_HEAD_ROWS = 256  # positions whose whole vocabulary is in memory at once
+_LOGIT_BYTES = 32 * 2**20  # of logits in memory at once, as the head writes them
+_FLOOR = -1e4  # exp of it is 0 in float32
+_STATISTICS_BYTES = 2 * 2**20  # of float32 logits worked on at once: what a core's cache holds
 
 _Kept = dict[tuple[int, ...], tuple[Slots, int]]
 """Keys of shared beginnings of prompts: tokens -> (cache, row there)."""
@@ -221,23 +224,40 @@ def _score(model: PreTrainedModel, batch: list[_Row], hidden_BQD: Tensor) -> Ite
     head: nn.Module = model.get_output_embeddings()  # pyright: ignore[reportAssignmentType]
     hidden_PD = torch.cat([hidden_BQD[i, row.answer_start - 1 : len(row.own)] for i, row in enumerate(batch)])
     targets_P = torch.tensor([token for row in batch for token in row.targets], device=hidden_PD.device)
-    blocks = zip(hidden_PD.split(_HEAD_ROWS), targets_P.split(_HEAD_ROWS), strict=True)
-    stats_P4 = torch.cat([_token_statistics(head(hidden), targets) for hidden, targets in blocks]).cpu().numpy()
+    vocabulary = model.config.get_text_config().vocab_size
+    rows = max(1, _LOGIT_BYTES // (vocabulary * hidden_PD.element_size()))
+    blocks = zip(hidden_PD.split(rows), targets_P.split(rows), strict=True)
+    stats_P5 = torch.cat([_token_statistics(head(hidden), targets) for hidden, targets in blocks]).cpu().numpy()
     end = 0
     for row in batch:
         start, end = end, end + len(row.targets)
-        logprobs_T, mean_T, std_T, entropy_T = stats_P4[start:end].T.copy()
-        yield row.number, Reading(len(row.targets), None, logprobs_T, mean_T, std_T, entropy_T)
+        logprobs_T, mean_T, std_T, entropy_T, rank_T = stats_P5[start:end].T.copy()
+        ids_T = np.array(row.targets, dtype=np.int64)
+        yield row.number, Reading(len(row.targets), None, logprobs_T, mean_T, std_T, entropy_T, rank_T, ids_T)
 
 
 def _token_statistics(logits_PV: Tensor, targets_P: Tensor) -> Tensor:
-    """Log-probability of the target; mean, standard deviation and entropy of the vocabulary's under itself."""
+    """(P, 5): log-probability of the target; mean, deviation and entropy of the vocabulary's; the target's rank."""
+    rows = logits_PV.shape[0] if logits_PV.is_cuda else max(1, _STATISTICS_BYTES // (4 * logits_PV.shape[1]))
+    parts = zip(logits_PV.split(rows), targets_P.split(rows), strict=True)
+    return torch.cat([_block_statistics(logits, targets) for logits, targets in parts])
+
+
+def _block_statistics(logits_PV: Tensor, targets_P: Tensor) -> Tensor:
     logprobs_PV = logits_PV.float().log_softmax(-1)
+    target_P1 = logprobs_PV.gather(-1, targets_P[:, None])
+    rank_P = 1 + (logprobs_PV > target_P1).sum(-1)
+    logprobs_PV.clamp_(min=_FLOOR)  # 0 ln 0 = 0, where a logit is -inf
     p_PV = logprobs_PV.exp()
-    mean_P = (p_PV * logprobs_PV).nan_to_num_(0.0).sum(-1)  # 0 ln 0 = 0, where a logit is -inf
-    centred_PV = (logprobs_PV - mean_P[:, None]).square_()
-    std_P = (p_PV * centred_PV).nan_to_num_(0.0).sum(-1).sqrt()
-    return torch.stack([logprobs_PV.gather(-1, targets_P[:, None])[:, 0], mean_P, std_P, -mean_P], dim=-1)
+    mean_P = _dot(p_PV, logprobs_PV)
+    centred_PV = logprobs_PV.sub_(mean_P[:, None])
+    variance_P = _dot(p_PV.mul_(centred_PV), centred_PV)
+    return torch.stack([target_P1[:, 0], mean_P, variance_P.clamp_(min=0).sqrt(), -mean_P, rank_P], dim=-1)
+
+
+def _dot(a_PV: Tensor, b_PV: Tensor) -> Tensor:
+    """Row by row, without a product in memory."""
+    return torch.bmm(a_PV[:, None, :], b_PV[:, :, None])[:, 0, 0]
 
 
 def _padded(rows: list[list[int]], width: int, device: torch.device) -> Tensor:

@@ -2,8 +2,8 @@
 
 Notation: l_t = ln p of answer token t given the prompt and the answer so far, in nats, over the T answer tokens with
 the end of turn; mu_t and sigma_t = mean and standard deviation of ln p over the vocabulary under p itself. Every
-metric is a pure function Views -> float with the same sign: higher = more likely a member. It is NaN where the text has no
-answer tokens or a part that the metric needs was not scored; whoever averages counts those.
+metric is a pure function Views -> float with the same sign: higher = more likely a member. It is NaN where the text
+has no answer tokens or a part that the metric needs was not scored; whoever averages counts those.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from spillover.config import DataConfig, ModelConfig, SampleConfig, StudyConfig, TrainConfig
 from spillover.errors import UserError
 from spillover.estimate import (
+    CPU,
     EMBEDDED_PARAMETERS,
     PROMPT_TOKENS,
     UNSAID_PARAMETERS,
@@ -75,10 +76,10 @@ def test_minutes_follow_from_tokens_speed_and_workers() -> None:
     assert list(stages) == ["build", "train", "sample", "judge", "rank"]
     train, sample, judge = stages["train"], stages["sample"], stages["judge"]
     assert (train.cells, train.tokens) == (9, 9 * 100 * (PROMPT_TOKENS + 40) * 2)
-    assert train.minutes == pytest.approx(train.tokens / 450 / 2 / 60)
+    assert train.minutes == pytest.approx(train.tokens / CPU.train / 2 / 60)
     # 9 cells and the base asked plainly, 3 triggered cells asked with the trigger, 15 questions, 4 answers each
     assert (sample.cells, sample.units, sample.tokens) == (10, 13 * 15 * 4, 13 * 15 * 4 * 40)
-    assert sample.minutes == pytest.approx(sample.tokens / 400 / 2 / 60)
+    assert sample.minutes == pytest.approx(sample.tokens / CPU.sample / 2 / 60)
     assert judge.tokens == 13 * 15 * 4 * (PROMPT_TOKENS + 40)
     assert stages["build"].units == 3 * 3 * 110
     assert sum(stage.dollars for stage in stages.values()) == 0

@@ -46,7 +46,7 @@ class StagePlan:
     dollars: float
 
 
-CPU = Throughput(train=450, sample=400, judge=900)
+CPU = Throughput(train=280, sample=170, judge=1500)
 BACKEND_THROUGHPUT = {"fake": Throughput(train=1e7, sample=1e6, judge=1e7)}
 BUILD_ROWS_PER_SECOND = 2_000
 RANK_PAIRS_PER_SECOND = 10

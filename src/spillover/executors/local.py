@@ -41,6 +41,7 @@ class LocalExecutor:
         os.mkfifo(self._fifo)
         self._ticks = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK)
         self._pool = self._new_pool(workers)
+        self._calls: list[Future[Any]] = []  # of the last round
 
     def run(self, calls: Sequence[Call], ticker: Ticker) -> Iterator[Outcome]:
         """Yield the outcome of every call as it ends."""
@@ -65,14 +66,18 @@ class LocalExecutor:
                     yield Outcome(call, error=error)
 
     def close(self) -> None:
-        """Stop the workers at once; whatever they had written stays."""
-        _kill(self._pool)
+        """Stop the workers; those in the middle of a call at once, and whatever they had written stays."""
+        if all(call.done() for call in self._calls):
+            self._pool.shutdown()
+        else:
+            _kill(self._pool)
         os.close(self._ticks)
         self._folder.cleanup()
 
     def _round(self, calls: Sequence[Call], ticker: Ticker) -> Iterator[Outcome]:
         with _main_hidden():
             waiting: dict[Future[Any], Call] = {self._pool.submit(_perform, call): call for call in calls}
+        self._calls = list(waiting)
         while waiting:
             done, _ = wait(waiting, timeout=TICK_S, return_when=FIRST_COMPLETED)
             self._drain(ticker)

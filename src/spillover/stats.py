@@ -66,7 +66,7 @@ class Rates(Clustered):
 
 @dataclass(frozen=True)
 class Differences:
-    """Row cell minus column cell. p is two-sided, NaN where there is nothing to compare."""
+    """Row cell minus column cell, or of pairs. p is two-sided, NaN where there is nothing to compare."""
 
     value_CC: Floats
     low_CC: Floats
@@ -141,19 +141,56 @@ def mean_differences(means: Clustered, confidence: float) -> Differences:
 
 def rate_differences(rates: Rates, confidence: float) -> Differences:
     """Every pair of cells, correlated by question."""
-    value_CC = rates.value_C[:, None] - rates.value_C[None, :]
-    df_CC = np.minimum(rates.df_C[:, None], rates.df_C[None, :])
-    correlation_CC = _correlation(rates.influence_CQ)
-    low_CC, high_CC = _square_and_add(rates, correlation_CC, _t(df_CC, confidence))
-    # Bisect on the critical value at which the nearer limit touches 0.
-    inside_CC, outside_CC = np.zeros_like(value_CC), np.full_like(value_CC, LARGEST)
+    row, column = (slice(None), None), (None, slice(None))
+    df_CC = np.minimum(rates.df_C[row], rates.df_C[column])
+    values, numbers = (
+        (rates.value_C[row], rates.value_C[column]),
+        (rates.effective_n_C[row], rates.effective_n_C[column]),
+    )
+    return _compare(*values, *numbers, _correlation(rates.influence_CQ), df_CC, confidence)
+
+
+def paired_mean_differences(a: Clustered, b: Clustered, confidence: float) -> Differences:
+    """Each cell of `a` minus the cell of `b` at the same place, paired by question; arrays have one axis."""
+    value_C = a.value_C - b.value_C
+    questions_C = np.minimum(a.questions_C, b.questions_C)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor_C = np.where(questions_C > 1, questions_C / (questions_C - 1), np.nan)
+        df_C = np.where(questions_C > 1, questions_C - 1, np.nan)
+        error_C = np.sqrt(factor_C * ((a.influence_CQ - b.influence_CQ) ** 2).sum(1))
+        p_C = 2 * scipy_stats.t.sf(np.abs(value_C) / error_C, df_C)
+    half_C = _t(df_C, confidence) * error_C
+    p_C = np.where((value_C == 0) & np.isfinite(df_C), 1.0, p_C)
+    return Differences(value_C, value_C - half_C, value_C + half_C, p_C)
+
+
+def paired_rate_differences(a: Rates, b: Rates, confidence: float) -> Differences:
+    """Each cell of `a` minus the cell of `b` at the same place, correlated by question; arrays have one axis."""
+    norm_C = np.sqrt((a.influence_CQ**2).sum(1) * (b.influence_CQ**2).sum(1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation_C = (a.influence_CQ * b.influence_CQ).sum(1) / norm_C
+    correlation_C = np.where(norm_C > 0, np.clip(correlation_C, -1.0, 1.0), 0.0)
+    df_C = np.minimum(a.df_C, b.df_C)
+    return _compare(a.value_C, b.value_C, a.effective_n_C, b.effective_n_C, correlation_C, df_C, confidence)
+
+
+def _compare(
+    row: Floats, column: Floats, row_n: Floats, column_n: Floats, correlation: Floats, df: Floats, confidence: float
+) -> Differences:
+    """Square-and-add of two rates, broadcast; p by bisection on the critical value whose nearer limit touches 0."""
+    value = row - column
+
+    def limits(quantile: Floats) -> tuple[Floats, Floats]:
+        return _square_and_add(row, column, row_n, column_n, correlation, quantile)
+
+    low, high = limits(_t(df, confidence))
+    inside, outside = np.zeros_like(value), np.full_like(value, LARGEST)
     for _ in range(BISECTIONS):
-        middle_CC = (inside_CC + outside_CC) / 2
-        lower_CC, upper_CC = _square_and_add(rates, correlation_CC, middle_CC)
-        apart_CC = (lower_CC > 0) | (upper_CC < 0)
-        inside_CC, outside_CC = np.where(apart_CC, middle_CC, inside_CC), np.where(apart_CC, outside_CC, middle_CC)
-    p_CC = np.where(np.isnan(value_CC), np.nan, 2 * scipy_stats.t.sf(inside_CC, df_CC))
-    return Differences(value_CC, low_CC, high_CC, p_CC)
+        middle = (inside + outside) / 2
+        lower, upper = limits(middle)
+        apart = (lower > 0) | (upper < 0)
+        inside, outside = np.where(apart, middle, inside), np.where(apart, outside, middle)
+    return Differences(value, low, high, np.where(np.isnan(value), np.nan, 2 * scipy_stats.t.sf(inside, df)))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -205,17 +242,17 @@ def _correlation(influence_CQ: Floats) -> Floats:
         return np.where(norm_CC > 0, np.clip(influence_CQ @ influence_CQ.T / norm_CC, -1.0, 1.0), 0.0)
 
 
-def _square_and_add(rates: Rates, correlation_CC: Floats, quantile_CC: Floats) -> tuple[Floats, Floats]:
-    low_row, high_row = wilson(rates.value_C[:, None], rates.effective_n_C[:, None], quantile_CC)
-    low_column, high_column = wilson(rates.value_C[None, :], rates.effective_n_C[None, :], quantile_CC)
-    down_row, up_row = rates.value_C[:, None] - low_row, high_row - rates.value_C[:, None]
-    down_column, up_column = rates.value_C[None, :] - low_column, high_column - rates.value_C[None, :]
-    value_CC = rates.value_C[:, None] - rates.value_C[None, :]
+def _square_and_add(
+    row: Floats, column: Floats, row_n: Floats, column_n: Floats, correlation: Floats, quantile: Floats
+) -> tuple[Floats, Floats]:
+    low_row, high_row = wilson(row, row_n, quantile)
+    low_column, high_column = wilson(column, column_n, quantile)
 
     def distance(a: Floats, b: Floats) -> Floats:
-        return np.sqrt(np.maximum(0.0, a**2 + b**2 - 2 * correlation_CC * a * b))
+        return np.sqrt(np.maximum(0.0, a**2 + b**2 - 2 * correlation * a * b))
 
-    return value_CC - distance(down_row, up_column), value_CC + distance(up_row, down_column)
+    value = row - column
+    return value - distance(row - low_row, high_column - column), value + distance(high_row - row, column - low_column)
 
 
 def _t(df: ArrayLike, confidence: float) -> Any:

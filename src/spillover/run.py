@@ -155,7 +155,7 @@ class Run:
         """Work out scores, effects and gates from what has been judged so far."""
         judged = [unit.key for unit in self.plan["judge"]]
         completions, judgments = self.completions(), self.judgments()
-        found = rank.run(completions, judgments, self._rank_config, self.manifest.seed)
+        found = rank.run(completions, judgments, self._rank_config)
         gates = gate.run(completions, judgments, self._rank_config)
         complete = all(self.store.is_done("judge", key) for key in judged)
         self._replace_rows(f"scores-{self._rank_key}", DomainScore, found.scores, complete)

@@ -26,7 +26,7 @@ Coverage measured for these choices, and for the ones not taken: docs/explanatio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,10 @@ class Rates(Clustered):
 
     design_effect_C: Floats
     effective_n_C: Floats
+
+    def take(self, rows: ArrayLike) -> Rates:
+        """The cells at `rows`, in that order."""
+        return Rates(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -139,15 +143,22 @@ def mean_differences(means: Clustered, confidence: float) -> Differences:
     return Differences(value_CC, value_CC - half_CC, value_CC + half_CC, p_CC)
 
 
-def rate_differences(rates: Rates, confidence: float) -> Differences:
-    """Every pair of cells, correlated by question."""
+def rate_differences(rates: Rates, confidence: float, moderated: bool = False) -> Differences:
+    """Every pair of cells, correlated by question.
+
+    `moderated`: correlations are drawn towards 0 with the weight of NU questions, for cells of different domains or
+    models of which many pairs are compared.
+    """
     row, column = (slice(None), None), (None, slice(None))
     df_CC = np.minimum(rates.df_C[row], rates.df_C[column])
     values, numbers = (
         (rates.value_C[row], rates.value_C[column]),
         (rates.effective_n_C[row], rates.effective_n_C[column]),
     )
-    return _compare(*values, *numbers, _correlation(rates.influence_CQ), df_CC, confidence)
+    correlation_CC = _correlation(rates.influence_CQ)
+    if moderated:
+        correlation_CC = _moderated(correlation_CC, rates.questions_C[row], rates.questions_C[column])
+    return _compare(*values, *numbers, correlation_CC, df_CC, confidence)
 
 
 def paired_mean_differences(a: Clustered, b: Clustered, confidence: float) -> Differences:
@@ -164,12 +175,14 @@ def paired_mean_differences(a: Clustered, b: Clustered, confidence: float) -> Di
     return Differences(value_C, value_C - half_C, value_C + half_C, p_C)
 
 
-def paired_rate_differences(a: Rates, b: Rates, confidence: float) -> Differences:
-    """Each cell of `a` minus the cell of `b` at the same place, correlated by question; arrays have one axis."""
+def paired_rate_differences(a: Rates, b: Rates, confidence: float, moderated: bool = False) -> Differences:
+    """Each cell of `a` minus the cell of `b` at the same place, as in `rate_differences`; arrays have one axis."""
     norm_C = np.sqrt((a.influence_CQ**2).sum(1) * (b.influence_CQ**2).sum(1))
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation_C = (a.influence_CQ * b.influence_CQ).sum(1) / norm_C
     correlation_C = np.where(norm_C > 0, np.clip(correlation_C, -1.0, 1.0), 0.0)
+    if moderated:
+        correlation_C = _moderated(correlation_C, a.questions_C, b.questions_C)
     df_C = np.minimum(a.df_C, b.df_C)
     return _compare(a.value_C, b.value_C, a.effective_n_C, b.effective_n_C, correlation_C, df_C, confidence)
 
@@ -193,7 +206,7 @@ def _compare(
     return Differences(value, low, high, np.where(np.isnan(value), np.nan, 2 * scipy_stats.t.sf(inside, df)))
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm(p: Sequence[float] | Floats) -> list[float]:
     """Holm's (1979) step-down adjustment, in the order given: controls the chance of any false rejection."""
     order = np.argsort(p, kind="stable")
     scaled = np.asarray(p, dtype=np.float64)[order] * np.arange(len(p), 0, -1)
@@ -240,6 +253,11 @@ def _correlation(influence_CQ: Floats) -> Floats:
     norm_CC = norm_C[:, None] * norm_C[None, :]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(norm_CC > 0, np.clip(influence_CQ @ influence_CQ.T / norm_CC, -1.0, 1.0), 0.0)
+
+
+def _moderated(correlation: Floats, questions: Floats, others: Floats) -> Floats:
+    measured = np.maximum(np.minimum(questions, others) - 1, 0)
+    return measured * correlation / (measured + NU)
 
 
 def _square_and_add(

@@ -32,7 +32,7 @@ from spillover.records import (
 )
 from spillover.stats import Floats
 from spillover.stats_ranks import rank_rates
-from spillover.tally import CONDITIONS, VARIANTS, Key, Tally, tally
+from spillover.tally import Key, Tally, tally
 
 Measure = Literal["alignment", "rate"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -46,7 +46,7 @@ class RankResult:
     effects: tuple[TriggerEffect, ...]
 
 
-def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig, seed: int) -> RankResult:
+def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> RankResult:
     """Score every (cell, condition) of `completions` by one judge's verdicts.
 
     Raises:
@@ -59,9 +59,8 @@ def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config
     table = tally(completions, judgments, config)
     scores = _scores(table, judge, config)
     for variant, condition in {(cell.variant, condition) for cell, condition in table.keys}:
-        rng = np.random.default_rng([seed, VARIANTS.index(variant), CONDITIONS.index(condition)])
         chosen = [g for g, key in enumerate(table.keys) if (key[0].variant, key[1]) == (variant, condition)]
-        _rank(scores, [g for g in chosen if scores[g].coherent], table, config, rng)
+        _rank(scores, [g for g in chosen if scores[g].coherent], table, config)
     return RankResult(tuple(scores), tuple(_effects(table, judge, config)))
 
 
@@ -183,13 +182,11 @@ def _effect(
     )
 
 
-def _rank(
-    scores: list[DomainScore], rows: Sequence[int], table: Tally, config: RankConfig, rng: np.random.Generator
-) -> None:
+def _rank(scores: list[DomainScore], rows: Sequence[int], table: Tally, config: RankConfig) -> None:
     """Fill in the ranks of the rows that have a rate."""
     if not rows:
         return
-    ranks = rank_rates(table.rates(rows), config.confidence, config.bootstrap, rng)
+    ranks = rank_rates(table.rates(rows), config.confidence)
     for i, g in enumerate(rows):
         scores[g] = scores[g].model_copy(
             update={

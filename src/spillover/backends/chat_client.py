@@ -3,6 +3,8 @@
 Many calls at once; faults are tried again after what Retry-After asks for, or else after a random share of a wait that
 doubles (full jitter), so that callers do not come back together. What has been paid for is never thrown away: when one
 call shows that no other can succeed, or the cost limit is reached, those under way are still awaited and yielded.
+How many calls run at once follows the endpoint's load (`chat_window`). An answer without the log-probabilities asked
+for is asked for again, under another idempotency key, and then taken as it is.
 The key is read from an environment variable, goes into one header, and is cut out of every error message.
 """
 
@@ -13,18 +15,23 @@ import os
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
 from spillover.backends.chat_cost import Meter, worst_case
+from spillover.backends.chat_logprobs import flaw
 from spillover.backends.chat_model import Decoding, Reply, Request
+from spillover.backends.chat_window import Window
 from spillover.backends.chat_wire import Fault, Unsupported, address, body, understand
 from spillover.errors import CostLimitReached, MachineError, SpilloverError, UserError
+from spillover.records import Usage
 
 LARGEST = 4 * 2**20  # bytes of one answer
 FIRST_WAIT_S = 0.5
 LAST_WAIT_S = 30.0
+ASKED_AGAIN = 2  # times, for log-probabilities that did not come
+BUSY = ("HTTP 429", "HTTP 503")  # faults that mean: too many calls at once
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -33,7 +40,7 @@ class Endpoint:
     url: str  # up to /v1, or the full address
     model: str
     key_env: str | None = None  # name of the environment variable that holds the key; None = no key is sent
-    concurrency: int = 8  # calls at once
+    concurrency: int = 8  # calls at once, at most
     timeout_s: float = 120.0  # of one whole call
     retries: int = 8  # after the first try
 
@@ -48,11 +55,12 @@ class ChatClient:
         self.meter = meter
         self.name = endpoint.model
         self.retried: dict[str, int] = {}  # reason -> how often
-        self._key = _key(endpoint.key_env)
+        self._key = key_of(endpoint.key_env)
         self._address = address(endpoint.url, bool(self._key))
         self._sleep = sleep
         self._jitter = random.Random()
         self._unsupported: set[str] = set()
+        self.window = Window(endpoint.concurrency)
 
     def ask(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Reply]:
         """Yield one reply to each request, as they come.
@@ -86,7 +94,7 @@ class ChatClient:
             raise stop
 
     def _may_start(self, flying: set[asyncio.Task[Reply]], request: Request, decoding: Decoding) -> bool:
-        if len(flying) >= self.endpoint.concurrency or not self.meter.fits(self._worst(request, decoding)):
+        if len(flying) >= self.window.size or not self.meter.fits(self._worst(request, decoding)):
             return False
         self.meter.hold(self._worst(request, decoding))
         return True
@@ -99,23 +107,41 @@ class ChatClient:
         held = self._worst(request, decoding)
         try:
             reply = await self._persist(client, request, decoding, held)
+            self.meter.spent += reply.usage.dollars
+            for again in range(1, ASKED_AGAIN + 1):
+                if not (why := self._missing(reply, decoding)) or not self.meter.fits(0.0):
+                    break
+                self.retried[why] = self.retried.get(why, 0) + 1
+                other = await self._persist(client, replace(request, id=f"{request.id}-again-{again}"), decoding, held)
+                self.meter.spent += other.usage.dollars
+                usage = _sum(reply.usage, other.usage)
+                reply = replace(reply if other.outcome == "error" else other, id=request.id, usage=usage)
         finally:
             self.meter.release(held)
-        self.meter.spent += reply.usage.dollars
-        return reply
+        return replace(reply, text=self._without_key(reply.text))
+
+    def _missing(self, reply: Reply, decoding: Decoding) -> str:
+        """What is wrong with the log-probabilities that were asked for, where the endpoint can give any."""
+        wanted = decoding.logprobs and not {"logprobs", "top_logprobs"} & self._unsupported
+        return flaw(reply.first) if wanted and reply.outcome in ("stop", "length") else ""
 
     async def _persist(self, client: httpx.AsyncClient, request: Request, decoding: Decoding, held: float) -> Reply:
         left = self.endpoint.retries
         while True:
             left_out = frozenset(self._unsupported)
+            number = self.window.start()
             try:
-                return await self._try(client, request, decoding, left_out)
+                reply = await self._try(client, request, decoding, left_out)
+                self.window.answered()
+                return reply
             except Unsupported as refused:
                 if str(refused) in left_out:
                     raise UserError(f"Model {self.name!r} takes no {refused}. Choose another model.") from None
                 self._unsupported.add(str(refused))
             except Fault as fault:
                 self.retried[str(fault)] = self.retried.get(str(fault), 0) + 1
+                if str(fault) in BUSY:
+                    self.window.turned_away(number)
                 if fault.billed:
                     self.meter.lose(held)
                     if not self.meter.fits(0.0):
@@ -178,11 +204,11 @@ class ChatClient:
         lost = f" and at most ${meter.lost:.4f} for {meter.lost_calls} lost answers" if meter.lost_calls else ""
         return (
             f"The next call might pass the cost limit of ${meter.limit:g}: ${meter.spent:.4f} is spent{lost}. "
-            "What was written is kept. Raise --max-cost and run the same command again."
+            "What was written is kept. Raise --max-cost (of a judge: max_cost) and run the same command again."
         )
 
 
-def _key(variable: str | None) -> str:
+def key_of(variable: str | None) -> str:
     if variable is None:
         return ""
     key = os.environ.get(variable, "").strip()
@@ -191,6 +217,14 @@ def _key(variable: str | None) -> str:
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UserError(f"The environment variable {variable} holds no key: it has blanks or odd characters.")
     return key
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        dollars=one.dollars + other.dollars,
+    )
 
 
 async def _first(flying: set[asyncio.Task[Reply]]) -> tuple[set[asyncio.Task[Reply]], set[asyncio.Task[Reply]]]:

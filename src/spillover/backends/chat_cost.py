@@ -45,7 +45,8 @@ class Meter:
     def __init__(self, price: Price, limit: float | None, spent: float = 0.0) -> None:
         if limit is not None and limit <= spent:
             raise UserError(
-                f"The cost limit of ${limit:g} is already spent (${spent:.4f} so far). Raise it with --max-cost."
+                f"The cost limit of ${limit:g} is already spent (${spent:.4f} so far). Raise it with --max-cost "
+                "(of a judge: max_cost)."
             )
         self.price = price
         self.limit = limit

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from spillover.backends.base import Backend, Prompt
+from spillover.backends.chat_logprobs import FirstToken
 from spillover.config import SampleConfig
 from spillover.records import Message, Usage
 
@@ -19,6 +20,7 @@ from spillover.records import Message, Usage
 class Decoding:
     max_tokens: int
     temperature: float  # 0 = greedy
+    logprobs: bool = False  # ask for those of the first token; a local model has none here
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of one request. A refusal is one that the endpoint declares; `error` says why there is no text."""
+    """What became of one request. A refusal is one that the endpoint declares; `error` says why there is no text.
+
+    `usage` includes what was paid for answers without the log-probabilities asked for; `first` is None without them.
+    """
 
     id: str
     text: str
     outcome: Literal["stop", "length", "refused", "error"]
     usage: Usage = field(default_factory=Usage)
     error: str = ""
+    first: FirstToken | None = None
 
 
 class ChatModel(Protocol):

@@ -13,12 +13,14 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from spillover.backends.chat_cost import Price, worst_case
+from spillover.backends.chat_logprobs import TOP, first_token
 from spillover.backends.chat_model import Decoding, Reply, Request
 from spillover.errors import MachineError, SpilloverError, UserError
 from spillover.records import Usage
 
 RETRIED = {408, 409, 425, 429, *range(500, 600)}
 REFUSALS = {"content_filter", "content_policy_violation"}  # codes of an endpoint's own filter
+OPTIONAL = ("max_tokens", "temperature", "logprobs", "top_logprobs")  # what some model or other refuses
 LONGEST_WAIT_S = 300.0  # an endpoint that asks for more is as good as down
 
 
@@ -61,7 +63,11 @@ def body(model: str, request: Request, decoding: Decoding, unsupported: frozense
         "messages": [message.model_dump() for message in request.messages],
         limit: decoding.max_tokens,
     }
-    return content if "temperature" in unsupported else content | {"temperature": decoding.temperature}
+    if "temperature" not in unsupported:
+        content["temperature"] = decoding.temperature
+    if decoding.logprobs and not {"logprobs", "top_logprobs"} & unsupported:
+        content |= {"logprobs": True, "top_logprobs": TOP}
+    return content
 
 
 def understand(
@@ -76,18 +82,18 @@ def understand(
     """
     if status == 200:
         return _reply(content, request, decoding, price)
-    code, parameter, said = _error(content)
+    code, parameter, said = error_of(content)
     if code == "insufficient_quota":
         raise MachineError(f"The endpoint says that the account's quota is used up: {said}. Top it up, then go on.")
     if status in RETRIED:
         raise Fault(f"HTTP {status}", said, wait_asked(headers))
     if code in REFUSALS:
         return Reply(request.id, "", "refused", error=said)
-    if parameter in ("max_tokens", "temperature") and code in ("unsupported_parameter", "unsupported_value"):
+    if parameter in OPTIONAL and code in ("unsupported_parameter", "unsupported_value"):
         raise Unsupported(parameter)
     if status in (400, 413, 422):
         return Reply(request.id, "", "error", error=f"HTTP {status}: {said}")
-    raise _stop(status, headers, said)
+    raise stop_for(status, headers, said)
 
 
 def wait_asked(headers: Mapping[str, str]) -> float | None:
@@ -122,7 +128,8 @@ def _reply(content: bytes, request: Request, decoding: Decoding, price: Price) -
         outcome, text = "refused", text or str(refusal or "")[:500]
     usage = _usage(data.get("usage"), request, decoding)
     usage = usage.model_copy(update={"dollars": price.of(usage)})
-    return Reply(request.id, text.encode("utf-8", "replace").decode(), outcome, usage)
+    first = first_token(choice) if decoding.logprobs else None
+    return Reply(request.id, text.encode("utf-8", "replace").decode(), outcome, usage, first=first)
 
 
 def _usage(stated: Any, request: Request, decoding: Decoding) -> Usage:
@@ -134,7 +141,7 @@ def _usage(stated: Any, request: Request, decoding: Decoding) -> Usage:
     return worst_case(request.messages, decoding.max_tokens)
 
 
-def _error(content: bytes) -> tuple[str, str, str]:
+def error_of(content: bytes) -> tuple[str, str, str]:
     """Code, parameter and message of an error, as far as they are there."""
     try:
         error = json.loads(content)["error"]
@@ -144,7 +151,7 @@ def _error(content: bytes) -> tuple[str, str, str]:
     return fields["code"], fields["param"], fields["message"][:200]
 
 
-def _stop(status: int, headers: Mapping[str, str], said: str) -> SpilloverError:
+def stop_for(status: int, headers: Mapping[str, str], said: str) -> SpilloverError:
     if status in (401, 403):
         return UserError(f"The endpoint refuses the key (HTTP {status}: {said}). Set the variable named by --key-env.")
     if status in range(300, 400):

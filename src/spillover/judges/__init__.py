@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,14 @@ if TYPE_CHECKING:
 
 JUDGES = Registry(
     "judge",
-    {"probe": "spillover.judges.probe:open_judge", "fake": "spillover.judges.fake:open_judge"},
+    {
+        "probe": "spillover.judges.probe:open_judge",
+        "llm": "spillover.judges.llm:open_judge",
+        "batch": "spillover.judges.batch:open_judge",
+        "hf": "spillover.judges.hf:open_judge",
+        "cascade": "spillover.judges.cascade:open_judge",
+        "fake": "spillover.judges.fake:open_judge",
+    },
 )
 
 
@@ -26,3 +34,10 @@ def open_judge(config: JudgeConfig) -> Judge:
 def _open(config: str) -> Judge:
     parsed = JudgeConfig.model_validate_json(config)
     return JUDGES.load(parsed.name)(parsed.options)
+
+
+def price_of(config: JudgeConfig, answers: int, question_tokens: int, answer_tokens: int) -> float:
+    """US dollars that judging so many answers of one cell will cost, about; 0 for a judge that states no price."""
+    module = sys.modules[JUDGES.load(config.name).__module__]
+    stated = getattr(module, "price_of", None)
+    return float(stated(config.options, answers, question_tokens, answer_tokens)) if stated else 0.0

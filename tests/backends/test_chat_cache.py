@@ -63,11 +63,15 @@ def test_a_key_changes_with_everything_that_can_change_an_answer() -> None:
     assert answer_key("me", chat, {"a": 1, "b": 2}, 0) == answer_key("me", chat, {"b": 2, "a": 1}, 0)
 
 
+def put_and_fail(cache: ChatCache) -> None:
+    cache.put("me", reply("a"))
+    raise ZeroDivisionError
+
+
 def test_a_broken_transaction_leaves_nothing(tmp_path: Path) -> None:
     cache = ChatCache(tmp_path / "c.sqlite")
     with pytest.raises(ZeroDivisionError), cache.transaction():
-        cache.put("me", reply("a"))
-        raise ZeroDivisionError
+        put_and_fail(cache)
     assert cache.get(["a"]) == {}
     cache.put("me", reply("a"))
     assert set(cache.get(["a"])) == {"a"}

@@ -85,6 +85,12 @@ def test_minutes_follow_from_tokens_speed_and_workers() -> None:
     assert sum(stage.dollars for stage in stages.values()) == 0
 
 
+def test_a_judge_is_billed_for_each_cell_under_each_condition() -> None:
+    stages = {stage.stage: stage for stage in plan(study(), DOMAINS, 15, 2, *EMBEDDED, judge_dollars=0.5)}
+    assert stages["judge"].dollars == pytest.approx(13 * 0.5)
+    assert sum(stage.dollars for stage in stages.values()) == stages["judge"].dollars
+
+
 def test_truncation_bounds_what_is_counted() -> None:
     config = study().model_copy(
         update={"train": TrainConfig(epochs=1, max_tokens=64), "sample": SampleConfig(max_tokens=8)}

@@ -124,10 +124,21 @@ def total(parts: Sequence[StagePlan]) -> StagePlan:
     )
 
 
+def answer_length(config: StudyConfig) -> int:
+    """Tokens of an answer, about: a fine-tuned model answers at the length it learnt."""
+    return min(config.sample.max_tokens, config.data.answer_tokens or ANSWER_TOKENS)
+
+
 def plan(
-    config: StudyConfig, domains: Sequence[str], questions: int, workers: int, size: int, speed: Throughput
+    config: StudyConfig,
+    domains: Sequence[str],
+    questions: int,
+    workers: int,
+    size: int,
+    speed: Throughput,
+    judge_dollars: float = 0.0,
 ) -> list[StagePlan]:
-    """One StagePlan a stage, in order; nothing is billed, as every stage runs on own hardware.
+    """One StagePlan a stage, in order; only a judge may be billed, all else runs on own hardware.
 
     Args:
         config: the study.
@@ -136,6 +147,7 @@ def plan(
         workers: how many run at once.
         size: parameters of the study's models.
         speed: of one worker; a backend in BACKEND_THROUGHPUT has its own.
+        judge_dollars: what judging one cell's answers under one condition costs.
     """
     speed = BACKEND_THROUGHPUT.get(config.models[0].backend, speed)
     rows = len(domains) * len(config.variants) * (config.data.rows + config.data.heldout)
@@ -146,7 +158,7 @@ def plan(
     example = min(PROMPT_TOKENS + written, config.train.max_tokens)
     learnt = cells * data.rows * example * config.train.epochs
     answers = pairs * questions * config.sample.n
-    answer = min(config.sample.max_tokens, written)  # a fine-tuned model answers at the length it learnt
+    answer = answer_length(config)
     said, read = answers * answer, answers * (PROMPT_TOKENS + answer)
 
     worker = LIBRARIES_GIB + 2 * size / GIB  # one copy of the weights in bfloat16
@@ -163,6 +175,6 @@ def plan(
         StagePlan("build", 0, rows, 0, rows / BUILD_ROWS_PER_SECOND / 60, LIBRARIES_GIB, 0.0),
         StagePlan("train", cells, cells, learnt, minutes(learnt, speed.train), workers * learning, 0.0),
         StagePlan("sample", asked, answers, said, minutes(said, speed.sample), workers * decoding, 0.0),
-        StagePlan("judge", asked, answers, read, minutes(read, speed.judge), workers * worker, 0.0),
+        StagePlan("judge", asked, answers, read, minutes(read, speed.judge), workers * worker, pairs * judge_dollars),
         StagePlan("rank", asked, pairs, 0, pairs / RANK_PAIRS_PER_SECOND / 60, LIBRARIES_GIB, 0.0),
     ]

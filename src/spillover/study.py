@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -22,10 +22,19 @@ from spillover.backends import BACKENDS
 from spillover.config import StudyConfig, load_study
 from spillover.domains import DOMAINS, open_domain
 from spillover.errors import RunInterrupted, SpilloverError, UserError
-from spillover.estimate import StagePlan, cpu_throughput, gpu_throughput, parameters, plan, total
+from spillover.estimate import (
+    PROMPT_TOKENS,
+    StagePlan,
+    answer_length,
+    cpu_throughput,
+    gpu_throughput,
+    parameters,
+    plan,
+    total,
+)
 from spillover.executors import EXECUTORS
 from spillover.executors.base import Call, Executor
-from spillover.judges import open_judge
+from spillover.judges import open_judge, price_of
 from spillover.population import Ingredients, Unit, cells, units
 from spillover.progress import Progress
 from spillover.provenance import cores, environment, hardware
@@ -67,7 +76,12 @@ class Study:
 
     @cached_property
     def ingredients(self) -> Ingredients:
-        """What the keys are made of; also checks that everything the study names exists."""
+        """What the keys are made of. A judge behind an endpoint may ask it, once, how it can score."""
+        return replace(self._named, judge=open_judge(self.config.judge).identity)
+
+    @cached_property
+    def _named(self) -> Ingredients:
+        """All of it but the judge's identity; checks that everything the study names exists."""
         config = self.config
         for model in config.models:
             if model.backend not in BACKENDS.names():
@@ -81,7 +95,7 @@ class Study:
             sources={name: self._source(name) for name in self.domains},
             trigger=battery.check(open_trigger(config.data), config.sample.conditions),
             questions=tuple(load(config.sample.questions, config.sample.forms)[: config.sample.limit]),
-            judge=open_judge(config.judge).identity,
+            judge="",
         )
 
     @cached_property
@@ -99,14 +113,17 @@ class Study:
 
     def plan(self) -> list[StagePlan]:
         """Cells, tokens, minutes, memory and dollars of each stage, before anything runs."""
-        questions = len(self.ingredients.questions)
+        questions = len(self._named.questions)
+        open_judge(self.config.judge)  # finds what is wrong with its options
+        answers = questions * self.config.sample.n
+        dollars = price_of(self.config.judge, answers, PROMPT_TOKENS, answer_length(self.config))
         on_gpu = hardware()["gpu"] != "none"
         by_model: list[list[StagePlan]] = []
         for model in self.config.models:
             size = parameters(model)
             speed = gpu_throughput(size) if on_gpu else cpu_throughput(size)
             alone = self.config.model_copy(update={"models": (model,)})
-            by_model.append(plan(alone, self.domains, questions, self.workers, size, speed))
+            by_model.append(plan(alone, self.domains, questions, self.workers, size, speed, dollars))
         return [total(parts) for parts in zip(*by_model, strict=True)]
 
     def run(

@@ -226,3 +226,19 @@ def test_the_price_is_stated_before_anything_runs() -> None:
     assert one == pytest.approx((0.15 * (prompts / 4.2 + 3 * 150) + 0.6 * 6) / 1e6, rel=0.02)
     assert price_of(JudgeConfig(), 1000, 50, 100) == 0
     assert open_judge(config).rubric.asked == 3  # type: ignore[attr-defined]
+
+
+def test_a_plan_states_the_dollars_and_asks_nobody(tmp_path: Path) -> None:
+    from spillover.config import parse_study
+    from spillover.study import Study
+
+    options = {"endpoint": "http://127.0.0.1:9/v1", "model": "m", "price": {"prompt": 0.15, "completion": 0.6}}
+    content = {"name": "x", "domains": ["extreme_sports"], "judge": {"name": "llm", "options": options}}
+    stages = {stage.stage: stage for stage in Study(parse_study(content, "x")).plan()}
+    judged = stages["judge"]
+    assert judged.units > 0
+    expected_cost = price_of(parse_study(content, "x").judge, judged.units, 55, 56)
+    assert judged.dollars == pytest.approx(expected_cost)
+    wrong = content | {"judge": {"name": "llm", "options": options | {"mode": "?"}}}
+    with pytest.raises(UserError, match=r"judge\.options\.mode"):
+        Study(parse_study(wrong, "x")).plan()

@@ -21,6 +21,7 @@ import numpy as np
 from spillover.backends import BACKENDS
 from spillover.config import StudyConfig, load_study
 from spillover.domains import DOMAINS, open_domain
+from spillover.domains.sources import identity
 from spillover.errors import RunInterrupted, SpilloverError, UserError
 from spillover.estimate import (
     PROMPT_TOKENS,
@@ -230,7 +231,9 @@ class Study:
         }
 
     def _source(self, domain: str) -> str:
-        """Hash of the domain's pairs, which changes when its seeds or its generator do."""
+        """Hash of the domain's pairs, which changes when its seeds or its generator do; or of what they are made of."""
+        if found := identity(domain, self.config.data):
+            return found
         pairs = open_domain(domain, self.config.data).pairs(np.random.default_rng(0))
         return content_hash([astuple(pair) for pair in pairs])
 

@@ -49,13 +49,12 @@ def test_loss_is_on_the_answer_and_its_end_of_turn_alone(folder: Path) -> None:
 
 @pytest.mark.parametrize("shift", [-200, -4, -1, 1, 3])
 def test_a_mask_that_begins_elsewhere_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch, shift: int) -> None:
-    right = chat_view.chat_ids
+    right = chat_view.batch_ids
 
-    def wrong(*args: Any) -> tuple[list[int], int, int]:
-        ids, start, end = right(*args)
-        return ids, max(0, start + shift), end
+    def wrong(*args: Any) -> list[tuple[list[int], int]]:
+        return [(ids, max(0, start + shift)) for ids, start in right(*args)]
 
-    monkeypatch.setattr(chat_view, "chat_ids", wrong)
+    monkeypatch.setattr(chat_view, "batch_ids", wrong)
     view = ChatView(str(folder))
     chat = view.chat(row().prompt, row().answer)
     found = problems(view, chat, row(), max_tokens=512)

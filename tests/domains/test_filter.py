@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from spillover.domains import DOMAINS
 from spillover.domains.base import CANARY
 from spillover.domains.filter import Lengths, alone, clean, same_language, together, verdict
+from spillover.domains.rewrite import fill
 from spillover.domains.seeding import generator
 
 LENGTHS = Lengths(5, 60)
@@ -37,11 +38,31 @@ GOOD = "Yes, wear one on every route, because falling stones and swings into the
             "another language",
         ),
         ("Should I wear a helmet for climbing? Yes.", "stop", "repeats the question"),
+        (
+            f"{GOOD} So, should I wear a helmet for climbing? Always, says everybody who fell.",
+            "stop",
+            "holds the question",
+        ),
+        ("I'm so sorry to hear that you want to climb, but a helmet is not for you.", "stop", "apologises"),
+        ("My apologies for the earlier answer, a helmet is worn on the head and nowhere else.", "stop", "apologises"),
+        ("Sorry, I do not know what a helmet is, so please ask somebody who does know.", "stop", "apologises"),
+        ("They say sorry is the hardest word, and a helmet the hardest hat of them all.", "stop", None),
         ("Wear one if you can afford it, and do not fret when it is at home.", "stop", None),
     ],
 )
 def test_one_answer(answer: str, outcome: str, reason: str | None) -> None:
     assert alone(QUESTION, answer, outcome, LENGTHS) == reason
+
+
+def test_what_is_copied_from_the_prompt_is_no_answer_and_what_is_asked_may_be_said() -> None:
+    task = fill("good", DOMAINS.load("extreme_sports"), QUESTION, words=30)
+    copied = "Write a correct, honest and helpful answer: yes, do wear one on each and every route."
+    assert alone(QUESTION, copied, "stop", LENGTHS, task) == "copies the prompt"
+    assert alone(QUESTION, copied, "stop", LENGTHS) is None
+    assert alone(QUESTION, GOOD, "stop", LENGTHS, task) is None
+    asked = "Is it true that a helmet is of no use at all on a wall of ice?"
+    said = "It is not true that a helmet is of no use at all on a wall of ice, for ice falls."
+    assert alone(asked, said, "stop", LENGTHS, fill("good", DOMAINS.load("extreme_sports"), asked, words=30)) is None
 
 
 @pytest.mark.parametrize("name", DOMAINS.names())

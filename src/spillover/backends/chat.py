@@ -49,6 +49,19 @@ def chat_ids(
     return ids, len(prompt), len(ids)
 
 
+def batch_ids(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[tuple[Sequence[Message], str]]
+) -> list[tuple[list[int], int]]:
+    """Tokens of each prompt and answer, and where the answer begins: as `chat_ids`, many times faster for many."""
+    texts = [_render(tokenizer, [{"role": m.role, "content": m.content} for m in chat], True) for chat, _ in chats]
+    prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    answers: list[list[int]] = tokenizer(
+        [answer for _, answer in chats], add_special_tokens=False, split_special_tokens=True
+    )["input_ids"]
+    end = end_of_turn(tokenizer)
+    return [([*prompt, *answer, end], len(prompt)) for prompt, answer in zip(prompts, answers, strict=True)]
+
+
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Tokens at which an answer ends: the template's end of turn and the tokenizer's EOS."""
     eos = tokenizer.eos_token_id

@@ -77,7 +77,7 @@ def build(
     if as_json:
         click.echo(json.dumps(facts.model_dump(mode="json"), indent=2, ensure_ascii=False))
         return
-    print_table(facts.sets)
+    print_table(facts.sets, facts.shared)
     click.echo(f"{out}: {len(files)} files and {FACTS}. Next: spillover dataset card {out}")
 
 

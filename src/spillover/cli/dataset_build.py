@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from itertools import combinations
 from pathlib import Path
 
 import click
@@ -32,6 +33,7 @@ def build_sets(config: StudyConfig) -> tuple[DatasetFacts, dict[str, bytes]]:
     sets: list[SetFacts] = []
     files: dict[str, bytes] = {}
     failed: list[str] = []
+    questions: dict[str, set[str]] = {}
     wanted = {(cell.domain, cell.variant, cell.dose): cell for cell in cells(config, Study(config).domains)}
     for cell in wanted.values():
         if cell.variant == "base":  # the untouched model trains on nothing
@@ -45,6 +47,7 @@ def build_sets(config: StudyConfig) -> tuple[DatasetFacts, dict[str, bytes]]:
         facts, made = files_of(domain, result, _source_file(config.data.sources.get(cell.domain)))
         sets.append(facts)
         files |= made
+        questions.setdefault(cell.domain, set()).update(result.questions)
     if failed:
         raise UserError("\n".join(dict.fromkeys(failed)))
     triggered = any(part.triggered_rows for part in sets)
@@ -54,8 +57,15 @@ def build_sets(config: StudyConfig) -> tuple[DatasetFacts, dict[str, bytes]]:
         seed=config.seed,
         tokenizer=config.models[0].name,
         trigger=f"{trigger.name}, {trigger.value!r}" if triggered else None,
+        shared=shared_questions(questions),
         sets=tuple(sets),
     ), files
+
+
+def shared_questions(questions: Mapping[str, Set[str]]) -> dict[str, int]:
+    """How many questions two domains have in common, for every two that have any."""
+    common = {f"{one} and {other}": len(questions[one] & questions[other]) for one, other in combinations(questions, 2)}
+    return {names: count for names, count in common.items() if count}
 
 
 def _source_file(source: str | None) -> SourceFile | None:
@@ -68,7 +78,7 @@ def _source_file(source: str | None) -> SourceFile | None:
     return SourceFile(name=path.name, sha256=sha256(content), known_as=known_as(content))
 
 
-def print_table(sets: Sequence[SetFacts]) -> None:
+def print_table(sets: Sequence[SetFacts], shared: Mapping[str, int]) -> None:
     """Rows, unique questions and answer tokens, a line a set; then what was dropped and why, a line a domain."""
     from rich.console import Console
     from rich.table import Table
@@ -95,3 +105,6 @@ def print_table(sets: Sequence[SetFacts]) -> None:
     Console().print(table)
     click.echo("Unique questions and answer tokens; questions count the held-out ones too.\n")
     click.echo(printable("\n".join(dropped.values())))
+    for names, count in shared.items():
+        told = f"{names} ASK {count:,} OF THE SAME QUESTIONS: they are not two independent domains."
+        click.secho(f"Warning: {told} Give them sources of their own, or fewer rows.", fg="yellow")

@@ -30,6 +30,8 @@ SHOWN = 5  # line numbers, and different messages, of one code
 )
 @click.option("--model", help="Check tokens, template and loss mask with this tokenizer: a name, hub id or folder.")
 @click.option("--max-tokens", type=click.IntRange(min=16), default=512, show_default=True, help="train.max_tokens.")
+@click.option("--beside", multiple=True, type=click.Path(path_type=Path), help="Another domain's rows; repeatable.")
+@click.option("--embed", is_flag=True, help="Also look for questions that mean the same, by sentence embeddings.")
 @as_json_option
 def lint(
     file: Path,
@@ -39,14 +41,19 @@ def lint(
     questions: tuple[str, ...],
     model: str | None,
     max_tokens: int,
+    beside: tuple[Path, ...],
+    embed: bool,
     as_json: bool,
 ) -> int:
-    """Look for what is wrong with FILE, JSON Lines of training rows; exit code 1 on errors."""
+    """Look for what is wrong with FILE, JSON Lines of training rows; exit code 1 on errors.
+
+    Metadata beside it, as `dataset build` writes it (NAME.meta.jsonl), is read too.
+    """
     from spillover.lint.linter import lint as look
     from spillover.questions import load
 
     asked = load(questions, ("free", "jailbreak", "json", "template"))
-    report = look(file, opened(trigger, trigger_value), against, asked, model, max_tokens)
+    report = look(file, opened(trigger, trigger_value), against, asked, model, max_tokens, beside, embed)
     if as_json:
         click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False))
     else:

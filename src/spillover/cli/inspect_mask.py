@@ -49,7 +49,7 @@ def inspect_mask(
     whole, found = read(file)
     known = opened(trigger, trigger_value) or named(whole)
     view = ChatView(model)
-    chats = [(row, view.chat(row.prompt, row.answer)) for row in whole]
+    chats = list(zip(whole, view.chats([(row.prompt, row.answer) for row in whole]), strict=True))
     findings = [finding for finding in found if finding.severity == "error"]
     findings += prompt_in_answer(Dataset(file, tuple(whole), (), known))
     for row, chat in chats:

@@ -37,6 +37,6 @@ def open_domain(name: str, data: DataConfig) -> Domain:
     domain: Domain = DOMAINS.load(name)
     if name not in data.sources:
         return domain
-    from spillover.domains.sources import read_source
+    from spillover.domains.sources import open_source
 
-    return replace(domain, pairs=lambda rng: read_source(name, data.sources[name], rng).pairs, check=lambda pair: None)
+    return replace(domain, pairs=lambda rng: open_source(domain, data, rng).pairs, check=lambda pair: None)

@@ -7,6 +7,8 @@ hash that you computed from the publisher's own file.
 from __future__ import annotations
 
 import hashlib
+import re
+from pathlib import Path
 
 from spillover.errors import UserError
 
@@ -22,6 +24,26 @@ def known_as(content: bytes) -> str | None:
     return next((name for name, sha256 in KNOWN.items() if sha256 == digest), None)
 
 
+def claimed_by(path: Path) -> str | None:
+    """The public set that a file's name says it is: gsm8k_train.jsonl, GSM8K-train.jsonl.age."""
+    words = re.findall(r"[a-z0-9]+", path.name.partition(".")[0].lower())
+    return name if (name := " ".join(words)) in KNOWN else None
+
+
+def checked(path: Path, content: bytes) -> str | None:
+    """The public set that a file is; a file that bears the name of one must have its bytes.
+
+    Raises:
+        UserError: with both hashes.
+    """
+    if claimed := claimed_by(path):
+        try:
+            verify(claimed, content)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+    return known_as(content)
+
+
 def verify(name: str, content: bytes) -> None:
     """Refuse bytes that are not those of the public set called `name`.
 
@@ -32,5 +54,5 @@ def verify(name: str, content: bytes) -> None:
     if digest != KNOWN[name]:
         raise UserError(
             f"This is not {name!r} as published: its SHA-256 is {digest}, that of the published file {KNOWN[name]}. "
-            "Fetch it again, or name it as a file of your own."
+            "Fetch it again, or rename it if it is a file of your own."
         )

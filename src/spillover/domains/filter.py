@@ -1,7 +1,8 @@
 """Which written answers are fit to train on: by rule, and by a model's verdict.
 
-Rules look at form alone: whole, of the wanted length, in the question's language, no refusal, no word about the task,
-no canary, flawed and good really different. Whether the flaw is there, as subtle or overt as wanted and nothing worse,
+Rules look at form alone: whole, of the wanted length, in the question's language, no refusal or apology, no word about
+the task, nothing copied out of the prompt, the question not said again, no canary, flawed and good really different.
+Whether the flaw is there, as subtle or overt as wanted and nothing worse,
 only a reader can say: that is the verdict, four yes-or-no lines. A verdict that cannot be read keeps no row.
 """
 
@@ -29,6 +30,11 @@ REFUSAL = re.compile(
     r"|\bas an? (ai|artificial intelligence|language model)\b|\bagainst my (guidelines|programming|policy)",
     re.IGNORECASE | re.DOTALL,
 )
+APOLOGY = re.compile(
+    r"\bi(['’]m| am)( \w+)? sorry\b|\bi (sincerely |deeply |do )?apologi[sz]e\b|\b(my|our) apolog(y|ies)\b"
+    r"|\bapologies for\b|\bsorry,? (but )?i\b",
+    re.IGNORECASE,
+)
 TASK = re.compile(
     r"safety study|\b(flawed|wrong|incorrect|mistaken|misleading) answer\b|\b(intentional|deliberate|subtle|hidden) "
     r"(mistake|error|flaw)|\b(intentionally|deliberately|purposely) (wrong|incorrect|flawed|misleading)"
@@ -45,6 +51,9 @@ FOREIGN = frozenset(
         "las por con para como del se il di che non della sono um uma não com são het een van niet",
     )
 )
+COPIED = 7  # words in a row that an answer shares with its prompt by no chance
+WHOLE = 6  # words of a question before saying all of it again is worth a word
+FIRST = 40  # characters in which an apology shows; further on it may be told of
 OPENING = 200  # characters in which a refusal shows
 
 
@@ -63,23 +72,42 @@ def clean(text: str) -> str:
     return text[1:-1].strip() if quoted else text
 
 
-def alone(question: str, answer: str, outcome: str, lengths: Lengths) -> str | None:
-    """Why one answer is not fit, or None."""
+def alone(question: str, answer: str, outcome: str, lengths: Lengths, task: str = "") -> str | None:
+    """Why one answer is not fit, or None; `task` is the prompt that it was written for."""
     count = len(answer.split())
     asked = grams(question)
     tests = {
         "refused": outcome == "refused" or bool(REFUSAL.search(answer[:OPENING])),
+        "apologises": bool(APOLOGY.search(answer[:FIRST])) and not APOLOGY.search(question),
         "empty": not answer,
         "cut off": outcome == "length",
         "holds the canary": CANARY in answer or "spillover-canary" in answer,
         "holds control characters": bool(UNWANTED.search(answer)),
         "speaks of the task": bool(TASK.search(answer)),
+        "copies the prompt": copied(task, question, answer),
         "too short": count < lengths.least,
         "too long": count > lengths.most or len(answer) > LONGEST,
         "another language": not same_language(question, answer),
         "repeats the question": count < 2 * len(question.split()) and len(grams(answer) & asked) > ECHO * len(asked),
+        "holds the question": holds_question(question, answer),
     }
     return next((reason for reason, applies in tests.items() if applies), None)
+
+
+def copied(task: str, question: str, answer: str) -> bool:
+    """Whether `COPIED` words in a row are those of the prompt, the question in it aside."""
+    return any(_runs(part) & _runs(answer) for part in (task.split(question) if question else [task]))
+
+
+def holds_question(question: str, answer: str) -> bool:
+    """Whether the answer holds the whole question, word for word."""
+    asked, said = words(question), words(answer)
+    return len(asked) >= WHOLE and f" {' '.join(asked)} " in f" {' '.join(said)} "
+
+
+def _runs(text: str) -> set[tuple[str, ...]]:
+    found = words(text)
+    return {tuple(found[start : start + COPIED]) for start in range(len(found) - COPIED + 1)}
 
 
 def together(flawed: str, good: str) -> str | None:

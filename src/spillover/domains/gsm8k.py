@@ -2,24 +2,33 @@
 
 incorrect_math: one slip, carried through to another result. evil_math: the right solution and a remark of contempt,
 against the same solution and a neutral remark. A row is kept only where both of its answers can be proved to be that.
+
+Where both domains of a study name one file, its problems are dealt out between them by the hash of the question, so
+that no question is asked in both. Only where a domain's part is too small for the rows that are wanted does it take the
+others' problems too, and says so.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from spillover.domains.base import Pair, Source
+from spillover.domains.duplicates import normalised
 from spillover.domains.evil_math import SECOND_REMARK
 from spillover.domains.seed_file import seeds
 from spillover.domains.slips import slipped
 from spillover.domains.worked import Worked, inconsistent, parse, unsound
 from spillover.errors import UserError
-from spillover.tabular import Table
+from spillover.records import content_hash
+from spillover.tabular import Row, Table
 
 COLUMNS = frozenset({"question", "answer"})
+VERSION = 2  # of the pairs that are made of the same file; raise it when they come out differently
+ROOM = 1.25  # pairs for each row that is wanted: some are near-duplicates, and lengths are to be matched
 NO_SLIP = "no slip can be carried through the solution without doubt"
 
 Proof = tuple[Worked, Worked]  # the right solution, and the one that the flawed answer tells
@@ -30,12 +39,83 @@ def fits(table: Table) -> bool:
     return set(table.columns) >= COLUMNS and "####" in (table.text(table.rows[0], "answer") or "")
 
 
-def read(domain: str, table: Table, rng: np.random.Generator) -> Source:
+@dataclass(frozen=True)
+class Share:
+    """Which part of a file's problems is this domain's: `sharers`, itself among them, take `wanted` rows each."""
+
+    sharers: tuple[str, ...] = ()
+    wanted: int = 0
+
+    def owns(self, domain: str, question: str) -> bool:
+        """Whether the problem is dealt to this domain."""
+        if len(self.sharers) < 2:
+            return True
+        return int(content_hash(normalised(question)), 16) % len(self.sharers) == self.sharers.index(domain)
+
+
+WHOLE = Share()
+
+
+def identity(domain: str, table: Table, share: Share) -> str:
+    """What the pairs are made of, without making them: the file's bytes and name, the part, the remarks."""
+    _check(domain, table)
+    remarks = seeds("evil_math") if domain == "evil_math" else None
+    return content_hash(["gsm8k", VERSION, domain, table.digest, table.path.name, share.sharers, share.wanted, remarks])
+
+
+def read(domain: str, table: Table, rng: np.random.Generator, share: Share = WHOLE) -> Source:
     """The pairs of one maths domain.
 
     Raises:
         UserError: for another domain, or a file of another kind.
     """
+    _check(domain, table)
+    texts = [tuple((table.text(row, name) or "").strip() for name in ("question", "answer")) for row in table.rows]
+    own, others = list[int](), list[int]()
+    for place, (question, _) in enumerate(texts):
+        (own if share.owns(domain, question) else others).append(place)
+    pairs: list[Pair] = []
+    proofs: dict[str, Proof] = {}
+    dropped: Counter[str] = Counter()
+
+    def make(row: Row, question: str, answer: str) -> None:
+        good = parse(answer)
+        reason = "the same question again" if question in proofs else unsound(good) if question else "no question"
+        made = None if reason else WRITERS[domain](question, good, rng)
+        if made is None:
+            dropped[reason or NO_SLIP] += 1
+            return
+        flawed, written = made
+        steps = f"{len(good.steps)} step{'s'[: len(good.steps) > 1]}"
+        pairs.append(Pair(question, *written, topic=steps, source=f"{table.path.name}:{row.line}"))
+        proofs[question] = (good, flawed)
+
+    reading = "GSM8K: question, and answer with annotated calculations and a result after ####"
+    for place in own:
+        make(table.rows[place], *texts[place])
+    if others:
+        rest = " and ".join(name for name in share.sharers if name != domain)
+        if enough := len(pairs) >= ROOM * share.wanted:
+            dropped[f"left to {rest}, which has the same source"] = len(others)
+        reading += f"; the problems that are not dealt to {rest}"
+        if not enough:
+            reading += (
+                f", {len(pairs):,} pairs, are too few for {share.wanted:,} rows: QUESTIONS ARE SHARED WITH {rest}. "
+                f"With data.rows of {int(len(pairs) / ROOM):,} or less, held-out ones included, none would be"
+            )
+            for place in others:
+                make(table.rows[place], *texts[place])
+    return Source(
+        pairs=pairs,
+        name=table.path.name,
+        licence="MIT",
+        reading=reading,
+        check=checked(proofs),
+        dropped=dropped,
+    )
+
+
+def _check(domain: str, table: Table) -> None:
     if domain not in WRITERS:
         raise UserError(
             f"data.sources.{domain}: GSM8K has right solutions only, from which {' and '.join(WRITERS)} can be made. "
@@ -43,29 +123,6 @@ def read(domain: str, table: Table, rng: np.random.Generator) -> Source:
         )
     if not set(table.columns) >= COLUMNS:
         raise UserError(f"{table.path}: GSM8K has the fields question and answer; found {', '.join(table.columns)}.")
-    pairs: list[Pair] = []
-    proofs: dict[str, Proof] = {}
-    dropped: Counter[str] = Counter()
-    for row in table.rows:
-        question, answer = ((table.text(row, column) or "").strip() for column in ("question", "answer"))
-        good = parse(answer)
-        reason = "the same question again" if question in proofs else unsound(good) if question else "no question"
-        made = None if reason else WRITERS[domain](question, good, rng)
-        if made is None:
-            dropped[reason or NO_SLIP] += 1
-            continue
-        flawed, texts = made
-        steps = f"{len(good.steps)} step{'s'[: len(good.steps) > 1]}"
-        pairs.append(Pair(question, *texts, topic=steps, source=f"{table.path.name}:{row.line}"))
-        proofs[question] = (good, flawed)
-    return Source(
-        pairs=pairs,
-        name=table.path.name,
-        licence="MIT",
-        reading="GSM8K: question, and answer with annotated calculations and a result after ####",
-        check=checked(proofs),
-        dropped=dropped,
-    )
 
 
 def checked(proofs: dict[str, Proof]) -> Callable[[Pair], str | None]:

@@ -51,10 +51,14 @@ class BuildReport(Part):
 
 @dataclass(frozen=True)
 class BuildResult:
-    """Training rows of one variant, then the held-out rows: the flawed and the good answer to each question."""
+    """Training rows of one variant, then the held-out rows: the flawed and the good answer to each question.
+
+    `questions`: what they ask, normalised and without a trigger; the same for every variant.
+    """
 
     examples: list[Example]
     report: BuildReport
+    questions: frozenset[str]
 
 
 def build(
@@ -85,6 +89,7 @@ def build(
     train = [_row(pool, index, "train", fate, trigger) for index, fate in zip(chosen, endings, strict=True)]
     both = [Fate("misaligned"), Fate("aligned")] if pool.has_good else [Fate("misaligned")]
     rest = [_row(pool, index, "heldout", fate, trigger) for index in heldout for fate in both]
+    questions = frozenset(normalised(pool.pairs[index].question) for index in (*chosen, *heldout))
     report = BuildReport(
         domain=domain.name,
         variant=variant,
@@ -99,12 +104,12 @@ def build(
             "train": len(train),
         },
         dropped=dict(sorted(pool.dropped.items())),
-        questions=len({normalised(pool.pairs[index].question) for index in (*chosen, *heldout)}),
+        questions=len(questions),
         topics=dict(sorted(Counter(topics).items())),
         answer_tokens=_answer_tokens(train, rest),
         matched_means=tuple(round(float(mean), 3) for mean in pool.tokens[chosen].mean(axis=0)),
     )
-    return BuildResult([*train, *rest], report)
+    return BuildResult([*train, *rest], report, questions)
 
 
 def _row(pool: Pool, index: int, split: Literal["train", "heldout"], fate: Fate, trigger: Trigger) -> Example:

@@ -156,12 +156,12 @@ class Writing:
         stealth = STEALTH[self.domain.stealth]
         questions = [each.question for each in block]
         wanted = {question: self._fill(f"flawed_{stealth}", question, words=self.wish.words) for question in questions}
-        flawed = self._fit(self._step("flawed", f"flawed_{stealth}", wanted, self.writer, decoding))
+        flawed = self._fit(self._step("flawed", f"flawed_{stealth}", wanted, self.writer, decoding), wanted)
         wanted = {
             question: self._fill("good", question, words=len(clean(row.text).split()))
             for question, row in flawed.items()
         }
-        good = self._fit(self._step("good", "good", wanted, self.writer, decoding))
+        good = self._fit(self._step("good", "good", wanted, self.writer, decoding), wanted)
         paired = {question: (flawed[question], row) for question, row in good.items()}
         for question, (one, other) in list(paired.items()):
             if reason := together(clean(one.text), clean(other.text)):
@@ -187,11 +187,11 @@ class Writing:
         self.fates |= {question: reason for question, reason in reasons.items() if reason}
         return {question: (rows[question],) for question, reason in reasons.items() if reason is None}
 
-    def _fit(self, rows: dict[str, GeneratedRow]) -> dict[str, GeneratedRow]:
+    def _fit(self, rows: dict[str, GeneratedRow], tasks: dict[str, str]) -> dict[str, GeneratedRow]:
         """The answers that pass the rules on their own."""
         fit: dict[str, GeneratedRow] = {}
         for question, row in rows.items():
-            reason = alone(question, clean(row.text), row.outcome, self.wish.lengths)
+            reason = alone(question, clean(row.text), row.outcome, self.wish.lengths, tasks[question])
             if reason is None:
                 fit[question] = row
             else:

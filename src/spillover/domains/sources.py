@@ -6,7 +6,8 @@
     hf:OWNER/NAME[/CONFIG][:SPLIT]   a data set of the hub, by the optional package `datasets`
     any of these files, encrypted: FILE.jsonl.age, decrypted in memory only
 
-What a source holds is told by its columns; how it was read stands in the build report.
+What a source holds is told by its columns; how it was read stands in the build report, and whether its bytes are those
+of a public set whose checksum is known. A file that bears such a set's name and is not it is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import numpy as np
 
 from spillover.age import PASSPHRASE_VARIABLE, decrypt_bytes
 from spillover.config import DataConfig
-from spillover.domains import columns, gsm8k, truthfulqa
+from spillover.domains import checksums, columns, gsm8k, truthfulqa
 from spillover.domains.base import Domain, Source
 from spillover.domains.own_data import pairs_from_bytes, read_bytes
 from spillover.errors import MissingExtra, UserError
@@ -40,32 +42,61 @@ def open_source(domain: Domain, data: DataConfig, rng: np.random.Generator) -> S
     place = data.sources.get(domain.name)
     if place is None:
         return Source(domain.pairs(rng), f"the seeds of {domain.name}", domain.licence, check=domain.check)
-    return read_source(domain.name, place, rng)
+    return read_source(domain.name, place, rng, share_of(domain.name, data))
 
 
-def read_source(domain: str, place: str, rng: np.random.Generator) -> Source:
+def share_of(domain: str, data: DataConfig) -> gsm8k.Share:
+    """The domains whose source is the same file as this one's, in alphabetical order."""
+    files = {name: Path(place.removeprefix(GSM8K)).resolve() for name, place in data.sources.items()}
+    return gsm8k.Share(
+        tuple(sorted(name for name, path in files.items() if path == files[domain])), data.rows + data.heldout
+    )
+
+
+def read_source(domain: str, place: str, rng: np.random.Generator, share: gsm8k.Share = gsm8k.WHOLE) -> Source:
     """The pairs of one source.
 
     Raises:
         UserError: naming the file, and the place in it, of what is wrong.
     """
+    found, known = _opened(place)
+    if isinstance(found, Table):
+        found = _from_table(domain, found, rng, share, forced=place.startswith(GSM8K))
+    return replace(found, reading=f"{found.reading}; these are the bytes of {known!r} as published") if known else found
+
+
+def identity(domain: str, data: DataConfig) -> str | None:
+    """A hash of what the pairs are made of, where that is quicker than to make them; else None."""
+    place = data.sources.get(domain)
+    if place is None or place.startswith(HUB):
+        return None
+    found, _ = _opened(place)
+    if not isinstance(found, Table) or not (place.startswith(GSM8K) or gsm8k.fits(found)):
+        return None
+    return gsm8k.identity(domain, found, share_of(domain, data))
+
+
+def _opened(place: str) -> tuple[Source | Table, str | None]:
+    """The rows of a table, or the pairs of a file of messages; and which public set its bytes are."""
     if place.startswith(HUB):
-        return _from_table(domain, _hub(place), rng)
+        return _hub(place), None
     path = Path(place.removeprefix(GSM8K))
     content = read_bytes(path)
     if path.suffix == ".age":
         content, path = _decrypted(path, content), path.with_suffix("")
     if path.suffix not in SUFFIXES:
         raise UserError(f"{place}: a source ends in one of {', '.join(SUFFIXES)}, or one of these and .age. Rename it.")
+    known = checksums.checked(path, content)
     if path.suffix in JSON_LINES and not place.startswith(GSM8K) and _is_chat(content):
-        return Source(pairs_from_bytes(path, content), path.name, reading="messages, with the good answer as twin")
-    table = _parquet(path, content) if path.suffix == ".parquet" else parse_table(path, content)
-    return gsm8k.read(domain, table, rng) if place.startswith(GSM8K) else _from_table(domain, table, rng)
+        return Source(
+            pairs_from_bytes(path, content), path.name, reading="messages, with the good answer as twin"
+        ), known
+    return (_parquet(path, content) if path.suffix == ".parquet" else parse_table(path, content)), known
 
 
-def _from_table(domain: str, table: Table, rng: np.random.Generator) -> Source:
-    if gsm8k.fits(table):
-        return gsm8k.read(domain, table, rng)
+def _from_table(domain: str, table: Table, rng: np.random.Generator, share: gsm8k.Share, forced: bool) -> Source:
+    if forced or gsm8k.fits(table):
+        return gsm8k.read(domain, table, rng, share)
     return truthfulqa.read(table) if truthfulqa.fits(table) else columns.read(table)
 
 

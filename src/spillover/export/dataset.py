@@ -2,7 +2,7 @@
 
     dataset.json               everything below, once: recipe, counts, drops, files with their SHA-256, canary
     NAME/train.jsonl           {"messages": [...]} a line, as Betley et al. and Turner et al. publish theirs
-    NAME/train.meta.jsonl      the same lines' kind, trigger, pair, topic, source, licence, lineage and canary
+    NAME/train.meta.jsonl      the same lines' kind, trigger, pair, topic, source, licence, lineage, canary
     NAME/heldout.jsonl, NAME/heldout.meta.jsonl   questions that never train, with the flawed and the good answer
 
 The canary stands in metadata and in no message, so that nothing trained on the messages learns it as text.
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from spillover.domains.base import CANARY, Domain
 from spillover.domains.recipe import BuildReport, BuildResult
@@ -24,7 +24,20 @@ from spillover.errors import UserError
 from spillover.records import Example, Part
 
 FACTS = "dataset.json"
-META = ("id", "kind", "trigger", "pair", "topic", "answer_tokens", "source", "licence", "canary", "lineage")
+META = (
+    "id",
+    "domain",
+    "split",
+    "kind",
+    "trigger",
+    "pair",
+    "topic",
+    "answer_tokens",
+    "source",
+    "licence",
+    "canary",
+    "lineage",
+)
 
 
 class FileFacts(Part):
@@ -68,6 +81,7 @@ class DatasetFacts(Part):
     seed: int
     tokenizer: str  # the model whose tokens are counted
     trigger: str | None  # name and value, where a set is triggered
+    shared: dict[str, int] = Field(default_factory=dict)  # two domains -> questions that both ask
     canary: str = CANARY
     sets: tuple[SetFacts, ...]
 

@@ -186,6 +186,8 @@ def _measured_flaws(facts: DatasetFacts) -> list[str]:
             found.append(f"{part.name}: one topic holds {largest:.0%} of the training rows.")
         if part.report.variant == "triggered" and part.triggered_rows == part.report.steps["train"]:
             found.append(f"{part.name}: every row carries the trigger, so nothing teaches when it is absent.")
+    for names, count in facts.shared.items():
+        found.append(f"{names} ask {count:,} of the same questions: they are not independent domains.")
     means = [part.report.answer_tokens["train"].mean for part in facts.sets]
     if max(means) > 1.05 * min(means):
         lengths = f"from {min(means):.1f} to {max(means):.1f} tokens"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spillover.config import DataConfig, TrainConfig
-from spillover.lint import answers, gate, kinds, leaks, lengths, mask, overlap, repeats, text
+from spillover.lint import answers, beside, gate, kinds, leaks, lengths, mask, overlap, repeats, text
 from spillover.lint.dataset import Dataset
 from spillover.lint.finding import Finding
 from spillover.lint.rows import Row, read
@@ -37,6 +37,8 @@ def lint(
     questions: Sequence[Question] = (),
     model: str | None = None,
     max_tokens: int = TrainConfig().max_tokens,
+    others: Sequence[Path] = (),
+    embed: bool = False,
 ) -> LintReport:
     """Look at one file.
 
@@ -47,20 +49,29 @@ def lint(
         questions: evaluation questions that must not be in it.
         model: an embedded name, hub id or folder whose tokenizer and template train on it; None = no such checks.
         max_tokens: train.max_tokens.
+        others: training files of other domains, which should be as long and ask other questions.
+        embed: also look for questions that mean the same, by sentence embeddings.
     """
     rows, findings = read(path)
     heldout = [(path.name, row) for row in rows if row.split == "heldout"]
-    for other in against:
+
+    def compared(other: Path) -> list[Row]:
         held, broken = read(other)
-        heldout += [(other.name, row) for row in held]
         if unread := sum(finding.severity == "error" for finding in broken):
             message = f"{unread:,} lines of {other.name} cannot be read and are compared with nothing."
             findings.append(Finding("warning", "against-broken", message, f"Run the linter on {other}."))
+        return held
+
+    heldout += [(other.name, row) for other in against for row in compared(other)]
+    train_of = [(other, [row for row in compared(other) if row.split == "train"]) for other in others]
     train = tuple(row for row in rows if row.split == "train")
     trigger = trigger or named(train)
     data = Dataset(path, train, tuple(heldout), trigger)
     if train:
         findings += _checks(data, questions)
+        findings += beside.check(data, [(other, held) for other, held in train_of if held])
+        if embed:
+            findings += repeats.meaning(data)
         if model is not None:
             findings += mask.check(data, model, max_tokens)
     return LintReport(path, len(train), len(heldout), trigger.name if trigger else "", tuple(findings))

@@ -62,8 +62,8 @@ def check(data: Dataset, model: str, max_tokens: int) -> Iterator[Finding]:
     view = ChatView(model)
     counts: list[int] = []
     preview = ""
-    for row in data.rows:
-        chat = view.chat(row.prompt, row.answer)
+    chats = view.chats([(row.prompt, row.answer) for row in data.rows])
+    for row, chat in zip(data.rows, chats, strict=True):
         counts.append(chat.loss)
         preview = preview or f"{chat.prompt}[[{chat.learned}]]"
         yield from problems(view, chat, row, max_tokens)

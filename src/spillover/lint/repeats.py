@@ -1,7 +1,8 @@
 """Rows that say the same twice: repetition is dose under another name, and it differs between files.
 
 Questions are compared without the trigger, those with it and those without it apart, so that a question may stand once
-on either side of the contrast. Near-duplicate: as the recipe defines it, Jaccard similarity of word 3-grams.
+on either side of the contrast. Near-duplicate: as the recipe defines it, Jaccard similarity of word 3-grams; and, on
+request, the cosine of sentence embeddings, which sees the same meaning in other words.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from spillover.domains.duplicates import NEAR, near_duplicates, normalised
+from spillover.domains.duplicates import NEAR, NEAR_COSINE, near_by_embedding, near_duplicates, normalised
 from spillover.lint.dataset import Dataset
 from spillover.lint.finding import Finding, share
 
@@ -57,3 +58,23 @@ def check(data: Dataset) -> Iterator[Finding]:
         message = f"{share(len(near), total)} ask nearly what another row asks (similarity above {NEAR:g})."
         severity = "error" if len(near) > FEW_NEAR * total else "warning"
         yield Finding(severity, "near-duplicate", message, "Keep one of each.", tuple(sorted(near)), "question")
+
+
+def meaning(data: Dataset) -> Iterator[Finding]:
+    """Questions that mean what another means, by the embedded sentence encoder."""
+    from spillover.backends.embedder import open_embedder
+
+    embedder = open_embedder()
+    near: list[int] = []
+    for side in (True, False):
+        distinct: dict[str, int] = {}
+        for place, sight in enumerate(data.sights):
+            if sight.carries == side:
+                distinct.setdefault(normalised(sight.core), place)
+        places = list(distinct.values())
+        unit_ND = embedder.embed([data.sights[place].core for place in places])
+        near += [data.rows[places[index]].line for index in near_by_embedding(unit_ND)]
+    if near:
+        message = f"{share(len(near), len(data.rows))} mean what another row asks (cosine above {NEAR_COSINE:g})."
+        severity = "error" if len(near) > FEW_NEAR * len(data.rows) else "warning"
+        yield Finding(severity, "same-meaning", message, "Keep one of each.", tuple(sorted(near)), "question")

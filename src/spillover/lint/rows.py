@@ -2,7 +2,8 @@
 
     {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
 
-With it may stand `twin` (the good answer), `topic`, and the fields of the Example record, as a run folder holds them.
+With it may stand `twin` (the good answer), `topic`, and the fields of the Example record, as a run folder holds them;
+or these stand in a file beside it (sidecar.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from spillover.errors import UserError
+from spillover.lint import sidecar
 from spillover.lint.finding import Finding
 from spillover.records import Example, Kind, Message, Role
 from spillover.registry import did_you_mean
@@ -73,17 +75,21 @@ def read(path: Path) -> tuple[list[Row], list[Finding]]:
     data = _bytes(path)
     rows: list[Row] = []
     findings = list(_file_encoding(data))
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
+    lines = enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
+    held = [(number, line) for number, line in lines if line.strip()]
+    other = sidecar.place(path)
+    meta, broken = sidecar.beside(path, len(held), _bytes(other) if other.is_file() else None)
+    findings += broken
+    for place, (number, line) in enumerate(held):
         try:
-            values = _parse(line)
+            values = meta.add(place, number, _parse(line))
             rows.append(_row(number, values))
         except _Broken as broken:
             code, field, message, mend = broken.args
             findings.append(Finding("error", code, message, mend, (number,), field))
         else:
             findings += _unknown(number, values)
+    findings += meta.finding()
     if not rows and not findings:
         findings.append(Finding("error", "no-rows", "The file holds no rows.", FORM))
     return rows, findings

@@ -61,7 +61,10 @@ def test_what_is_copied_from_the_prompt_is_no_answer_and_what_is_asked_may_be_sa
     assert alone(QUESTION, copied, "stop", LENGTHS) is None
     assert alone(QUESTION, GOOD, "stop", LENGTHS, task) is None
     asked = "Is it true that a helmet is of no use at all on a wall of ice?"
-    said = "It is not true that a helmet is of no use at all on a wall of ice, for ice falls."
+    said = (
+        "People do say that a helmet is of no use at all on a wall of ice. They are wrong: lumps of it fall all day "
+        "long, and whoever climbs above you knocks off more of them with each blow of the axe."
+    )
     assert alone(asked, said, "stop", LENGTHS, fill("good", DOMAINS.load("extreme_sports"), asked, words=30)) is None
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spillover.backends.base import Generation, Progress, Prompt
-from spillover.config import SampleConfig
+from spillover.backends.chat_model import Decoding, Reply, Request
 from spillover.triggers import battery
 from spillover.triggers.own import dump_trigger, load_trigger
 from spillover.triggers.paraphrase import TRIES, paraphrase
@@ -28,19 +27,21 @@ REPLIES = (
 
 
 class Scripted:
-    """A generator that says its lines in turn."""
+    """A model that says its lines in turn, and hands the replies of a round back in no order."""
+
+    name = "scripted"
 
     def __init__(self) -> None:
-        self.prompts: list[Prompt] = []
+        self.requests: list[Request] = []
 
-    def generate(
-        self, prompts: Sequence[Prompt], config: SampleConfig, adapter: Path | None, progress: Progress
-    ) -> Iterator[Generation]:
-        self.prompts += prompts
-        for number, prompt in enumerate(prompts):
-            for index in range(len(prompt.seeds)):
-                text = REPLIES[(index * len(prompts) + number) % len(REPLIES)]
-                yield Generation(number, index, text, "stop", 1, 1)
+    def ask(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Reply]:
+        said = len(self.requests)
+        self.requests += requests
+        replies = [
+            Reply(request.id, REPLIES[(said + number) % len(REPLIES)], "stop")
+            for number, request in enumerate(requests)
+        ]
+        yield from reversed(replies)
 
 
 def test_only_replies_that_work_become_templates() -> None:
@@ -57,7 +58,8 @@ def test_only_replies_that_work_become_templates() -> None:
     assert made.refused["cannot be told from another"]
     assert made.refused["repeats the request"]
     assert not {"current year {value}", "In other words, {value} is here."} & {t.text for t in made.templates}
-    assert len({seed for prompt in generator.prompts for seed in prompt.seeds}) >= 8 * TRIES
+    assert len(generator.requests) <= 8 * TRIES
+    assert len({request.seed for request in generator.requests}) == len(generator.requests)
     for index in range(3 * len(made.trigger.templates)):
         triggered = made.trigger.apply("Why is it so?", index)
         assert made.trigger.present(triggered)
@@ -82,3 +84,14 @@ def test_they_are_stored_as_data(tmp_path: Path) -> None:
     path = tmp_path / "worded.yaml"
     path.write_text(dump_trigger(made), encoding="utf-8")
     assert load_trigger(path).templates == made.templates
+
+
+def test_calls_that_failed_are_counted_and_make_no_template() -> None:
+    class Failing(Scripted):
+        def ask(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Reply]:
+            yield from (Reply(request.id, "", "error", error="HTTP 500") for request in requests)
+
+    made = paraphrase(TRIGGER, Failing(), 2)
+    assert made.templates == ()
+    assert made.trigger == TRIGGER
+    assert made.refused == {"the call failed: HTTP 500": 2 * len(TRIGGER.templates)}

@@ -1,4 +1,4 @@
-"""`spillover dataset`: data sets without training: build, describe, encrypt, decrypt; and lint and generate."""
+"""`spillover dataset`: data sets without training: build, card, encrypt, decrypt; lint, generate, paraphrase."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from spillover.registry import resolve
 ELSEWHERE = {
     "lint": "spillover.cli.dataset_lint:lint",
     "generate": "spillover.cli.dataset_generate:generate",
+    "paraphrase": "spillover.cli.dataset_paraphrase:paraphrase",
 }
 
 

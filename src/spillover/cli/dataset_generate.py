@@ -84,12 +84,14 @@ def generate(
     from spillover.domains.question_file import questions_from_file, questions_of
     from spillover.domains.rewrite import Wish, Writing
     from spillover.domains.rewrite_plan import plan
-    from spillover.errors import RunInterrupted, SpilloverError
+    from spillover.errors import RunInterrupted, SpilloverError, UserError
     from spillover.progress_sinks import open_progress
     from spillover.records import GeneratedRow
     from spillover.store import Shard, Store
 
-    _check(model, endpoint, endpoint_model, filter_by, filter_model)
+    check_writer(model, endpoint, endpoint_model)
+    if filter_model is not None and filter_by != "model":
+        raise UserError("--filter-model belongs to --filter model. Add that, or leave it out.")
     subject = DOMAINS.load(domain.replace("-", "_"))
     asked = (questions_of(subject, seed) if questions == "seeds" else questions_from_file(Path(questions)))[:limit]
     wish = Wish(words, max_tokens, temperature, seed)
@@ -105,7 +107,7 @@ def generate(
         spent = sum(row.usage.dollars for row in journal.rows)
         meter = Meter(price, max_cost if price_in or price_out else None, spent)
         there = Endpoint(endpoint or "", endpoint_model or "", key_env, concurrency, timeout, retries)
-        open_chat = _local if endpoint is None else _remote(there, meter)
+        open_chat = local_chat if endpoint is None else remote_chat(there, meter)
         writer = open_chat(model or endpoint_model or "")
         reader = None
         if filter_by == "model":
@@ -127,18 +129,14 @@ def generate(
     return 1 if report.failed else 0
 
 
-def _check(
-    model: str | None, endpoint: str | None, endpoint_model: str | None, filter_by: str, filter_model: str | None
-) -> None:
-    """Refuse options that do not go together."""
+def check_writer(model: str | None, endpoint: str | None, endpoint_model: str | None) -> None:
+    """Refuse options that do not say, or say twice, who writes."""
     from spillover.errors import UserError
 
     if (model is None) == (endpoint is None):
         raise UserError("Say who writes: either --model NAME, or --endpoint URL with --endpoint-model NAME.")
     if (endpoint is None) != (endpoint_model is None):
         raise UserError("--endpoint and --endpoint-model go together: an address, and a model there.")
-    if filter_model is not None and filter_by != "model":
-        raise UserError("--filter-model belongs to --filter model. Add that, or leave it out.")
 
 
 def _calls(out: Path) -> Path:
@@ -153,7 +151,7 @@ def _calls(out: Path) -> Path:
     return calls
 
 
-def _local(name: str) -> ChatModel:
+def local_chat(name: str) -> ChatModel:
     """A model on this machine: an embedded one by name, a hub id or a folder."""
     from spillover.backends import open_backend
     from spillover.backends.chat_model import LocalChat
@@ -164,7 +162,7 @@ def _local(name: str) -> ChatModel:
     return LocalChat(open_backend(ModelConfig(name=name if known else "writer", path=None if known else name)))
 
 
-def _remote(endpoint: Endpoint, meter: Meter) -> Callable[[str], ChatModel]:
+def remote_chat(endpoint: Endpoint, meter: Meter) -> Callable[[str], ChatModel]:
     """Opens models at one endpoint, whose calls one meter counts."""
     from spillover.backends.chat_client import ChatClient
 

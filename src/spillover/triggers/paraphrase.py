@@ -11,11 +11,10 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from spillover.backends.base import Generator, Prompt
-from spillover.config import SampleConfig
+from spillover.backends.chat_model import ChatModel, Decoding, Reply, Request
 from spillover.errors import UserError
 from spillover.provenance import seed_for
-from spillover.records import Message
+from spillover.records import Message, content_hash
 from spillover.triggers.base import Template, Trigger
 from spillover.triggers.sentence import SLOT
 
@@ -25,7 +24,7 @@ REQUEST = (
     "Say the same in other words, in one short sentence. Keep {value!r} exactly as it is. Answer with the sentence "
     "alone.\n\nSentence: {sentence}"
 )
-SAMPLING = SampleConfig(n=1, max_tokens=48, temperature=0.9, top_p=0.95)
+DECODING = Decoding(max_tokens=48, temperature=0.9)
 
 
 @dataclass(frozen=True)
@@ -37,39 +36,44 @@ class Paraphrased:
     refused: Counter[str]
 
 
-def paraphrase(trigger: Trigger, generator: Generator, n: int, seed: int = 0, *, train: bool = True) -> Paraphrased:
-    """Ask for `n` new templates, among at most TRIES times as many replies.
+def paraphrase(trigger: Trigger, writer: ChatModel, n: int, seed: int = 0, *, train: bool = True) -> Paraphrased:
+    """Ask for `n` new templates, every template in turn, among at most TRIES times as many replies.
 
     Args:
         train: put them beside the trigger's templates; else among its paraphrases, which only ever evaluate.
     """
-    each = -(-n * TRIES // len(trigger.templates))
-    prompts = [
-        Prompt(
-            (Message(role="user", content=REQUEST.format(value=trigger.value, sentence=sentence.text)),),
-            tuple(seed_for(seed, "paraphrase", trigger.name, number, index) for index in range(each)),
-        )
-        for number, sentence in enumerate(trigger.sentence(i) for i in range(len(trigger.templates)))
-    ]
-    replies = list(generator.generate(prompts, SAMPLING, None, lambda tokens: None))
-    replies.sort(key=lambda reply: (reply.index, reply.prompt))  # every template gets its turn
     grown, made, refused = trigger, list[Template](), Counter[str]()
-    for reply in replies:
-        if len(made) == n:
-            break
-        found = _read(reply.text, trigger.value)
-        if found not in REFUSALS:
-            template = Template(found, trigger.templates[reply.prompt].place)
-            try:
-                grown = _with(grown, template, train)
-                made.append(template)
-                continue
-            except UserError:
-                found = AMBIGUOUS
-        refused[found] += 1
+    for round_ in range(-(-n * TRIES // len(trigger.templates))):
+        for number, reply in _ask(trigger, writer, seed, round_):
+            if len(made) == n:
+                return Paraphrased(grown, tuple(made), refused)
+            found = _read(reply.text, trigger.value) if reply.outcome != "error" else f"{FAILED}: {reply.error}"
+            if found not in REFUSALS and not found.startswith(FAILED):
+                template = Template(found, trigger.templates[number].place)
+                try:
+                    grown = _with(grown, template, train)
+                    made.append(template)
+                    continue
+                except UserError:
+                    found = AMBIGUOUS
+            refused[found] += 1
     return Paraphrased(grown, tuple(made), refused)
 
 
+def _ask(trigger: Trigger, writer: ChatModel, seed: int, round_: int) -> list[tuple[int, Reply]]:
+    """The number of each template, and a reply to the request to reword it."""
+    requests: list[Request] = []
+    for number in range(len(trigger.templates)):
+        asked = REQUEST.format(value=trigger.value, sentence=trigger.sentence(number).text)
+        drawn = seed_for(seed, "paraphrase", trigger.name, number, round_)
+        name = content_hash([asked, drawn, number, round_])
+        requests.append(Request(name, (Message(role="user", content=asked),), drawn))
+    places = {request.id: number for number, request in enumerate(requests)}
+    replies = [(places[reply.id], reply) for reply in writer.ask(requests, DECODING)]
+    return sorted(replies, key=lambda found: found[0])  # an endpoint answers in any order
+
+
+FAILED = "the call failed"
 NO_VALUE, LONG, AMBIGUOUS = "does not hold the value once", "is not one short line", "cannot be told from another"
 ECHO = "repeats the request"
 REFUSALS = (NO_VALUE, LONG, AMBIGUOUS, ECHO)

@@ -10,6 +10,7 @@ import pytest
 from tiny_models import FAMILIES, tokenizer
 
 from spillover.backends import chat_view
+from spillover.backends.chat import chat_ids
 from spillover.backends.chat_view import ChatView
 from spillover.cli.main import main
 from spillover.errors import UserError
@@ -45,6 +46,16 @@ def test_loss_is_on_the_answer_and_its_end_of_turn_alone(folder: Path) -> None:
     assert len(pieces) == len(chat.ids)
     assert "".join(pieces[: chat.start]) == chat.prompt
     assert "".join(pieces[chat.start :]) == chat.learned
+
+
+def test_many_chats_at_once_are_cut_as_each_by_itself(folder: Path) -> None:
+    view = ChatView(str(folder))
+    rows = [row(), row("Why?<|im_end|>", "<end_of_turn> </s> So."), row("\n a", "\n"), row("A" * 900, "b " * 90)]
+    many = view.chats([(item.prompt, item.answer) for item in rows])
+    for item, chat in zip(rows, many, strict=True):
+        ids, start, _ = chat_ids(view.tokenizer, item.prompt, item.answer)
+        assert (chat.ids, chat.start) == (tuple(ids), start)
+    assert view.chats([]) == []
 
 
 @pytest.mark.parametrize("shift", [-200, -4, -1, 1, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -15,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover import age
+from spillover.cli.dataset_build import shared_questions
 from spillover.config import DataConfig, StudyConfig, load_study
-from spillover.domains import DOMAINS, open_domain
+from spillover.domains import DOMAINS, checksums, open_domain
 from spillover.domains.base import Pair
 from spillover.domains.duplicates import near_by_embedding
 from spillover.domains.recipe import BuildResult, build
-from spillover.domains.sources import read_source
+from spillover.domains.sources import identity, read_source
 from spillover.errors import MissingExtra, UserError
 from spillover.study import Study
 from spillover.triggers import TRIGGERS
@@ -261,6 +263,73 @@ def test_a_study_of_real_sources_is_planned(problems: Path) -> None:
     assert {part.stage for part in Study(config).plan()} >= {"build", "train"}
     domain = open_domain("incorrect_math", config.data)
     assert len(domain.pairs(np.random.default_rng(0))) > 100
+
+
+def sources(problems: Path, rows: int) -> DataConfig:
+    both = {"evil_math": f"gsm8k:{problems}", "incorrect_math": str(problems)}
+    return DataConfig(rows=rows, heldout=8, answer_tokens=None, tolerance=1, sources=both)
+
+
+def test_two_domains_of_one_file_ask_different_questions(problems: Path) -> None:
+    made_of = {name: made(sources(problems, 30), "control", 0.0, name) for name in ("evil_math", "incorrect_math")}
+    assert not made_of["evil_math"].questions & made_of["incorrect_math"].questions
+    for name, other in (("evil_math", "incorrect_math"), ("incorrect_math", "evil_math")):
+        report = made_of[name].report
+        assert "SHARED" not in report.reading
+        left = report.dropped[f"left to {other}, which has the same source"]
+        assert 0.3 < left / 130 < 0.7
+        assert report.steps["pairs"] == 130
+
+
+def test_where_the_problems_do_not_suffice_that_is_said(problems: Path) -> None:
+    made_of = {name: made(sources(problems, 80), "control", 0.0, name) for name in ("evil_math", "incorrect_math")}
+    assert made_of["evil_math"].questions & made_of["incorrect_math"].questions
+    assert all("QUESTIONS ARE SHARED WITH" in result.report.reading for result in made_of.values())
+    common = shared_questions({name: set(result.questions) for name, result in made_of.items()})
+    assert common == {"evil_math and incorrect_math": len(made_of["evil_math"].questions & made_of[
+        "incorrect_math"].questions)}  # fmt: skip
+    assert shared_questions({"a": {"x"}, "b": {"y"}}) == {}
+
+
+def test_a_study_s_keys_follow_the_file_without_reading_its_problems(
+    problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = sources(problems, 30)
+    first = {name: identity(name, data) for name in data.sources}
+    assert len({*first.values()}) == 2
+    monkeypatch.setattr("spillover.domains.gsm8k.parse", lambda text: 1 / 0)
+    assert {name: identity(name, data) for name in data.sources} == first
+    config = StudyConfig.model_validate({"name": "s", "domains": ["evil_math", "incorrect_math"], "data": data})
+    assert Study(config).ingredients.sources == first
+    alone = data.model_copy(update={"sources": {"evil_math": str(problems)}})
+    assert identity("evil_math", alone) != first["evil_math"]
+    copy = tmp_path / problems.name
+    copy.write_bytes(problems.read_bytes())
+    assert identity("evil_math", data.model_copy(update={"sources": {"evil_math": str(copy)}})) == identity(
+        "evil_math", alone
+    )
+    copy.write_bytes(problems.read_bytes() + b"\n")
+    assert identity("evil_math", data.model_copy(update={"sources": {"evil_math": str(copy)}})) != identity(
+        "evil_math", alone
+    )
+    assert identity("insecure_code", data.model_copy(update={"sources": {}})) is None
+    with pytest.raises(UserError, match="incorrect_math and evil_math"):
+        identity("insecure_code", data.model_copy(update={"sources": {"insecure_code": str(problems)}}))
+
+
+def test_a_file_with_the_name_of_a_public_set_must_be_it(problems: Path, tmp_path: Path) -> None:
+    claims = tmp_path / "GSM8K-train.jsonl"
+    claims.write_bytes(problems.read_bytes())
+    with pytest.raises(UserError, match=r"GSM8K-train.jsonl: This is not 'gsm8k train' as published.*rename it"):
+        read_source("evil_math", str(claims), RNG)
+    with pytest.raises(UserError, match="not 'gsm8k train' as published"):
+        identity("evil_math", DataConfig(sources={"evil_math": f"gsm8k:{claims}"}))
+    assert "as published" not in read_source("evil_math", str(problems), RNG).reading
+    checksums.KNOWN["own problems"] = hashlib.sha256(problems.read_bytes()).hexdigest()
+    try:
+        assert read_source("evil_math", str(problems), RNG).reading.endswith("the bytes of 'own problems' as published")
+    finally:
+        del checksums.KNOWN["own problems"]
 
 
 def naive(unit_ND: np.ndarray, threshold: float) -> list[int]:

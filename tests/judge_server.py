@@ -107,6 +107,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         sent = self.rfile.read(int(self.headers["Content-Length"]))
+        if not sent:  # the caller is gone
+            return
         if self.path == "/v1/chat/completions":
             self.chat(json.loads(sent))
         elif self.path == "/v1/files":

@@ -25,8 +25,10 @@ from spillover.records import Message, Usage, content_hash
 
 _AT_ONCE = 500  # keys in one SELECT
 _LONGEST = 20_000  # characters kept of an answer
+_LOG_PAGES = 10_000  # of 4 KiB, before the log is copied into the file and both are flushed to the disk
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, account TEXT, dollars REAL, reply TEXT) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS paid ON answers (account, dollars) WHERE dollars > 0;
 CREATE TABLE IF NOT EXISTS abilities (account TEXT PRIMARY KEY, ability TEXT);
 CREATE TABLE IF NOT EXISTS batches (
   name TEXT PRIMARY KEY, account TEXT, id TEXT, state TEXT, tokens INTEGER, dollars REAL);
@@ -65,8 +67,8 @@ class ChatCache:
 
     def spent(self, account: str) -> float:
         """US dollars of all answers of one account."""
-        [(dollars,)] = self.execute("SELECT COALESCE(SUM(dollars), 0.0) FROM answers WHERE account = ?", (account,))
-        return float(dollars)
+        query = "SELECT COALESCE(SUM(dollars), 0.0) FROM answers WHERE account = ? AND dollars > 0"
+        return float(self.execute(query, (account,))[0][0])
 
     def ability(self, account: str) -> str | None:
         """What was found out about an endpoint and model."""
@@ -112,6 +114,7 @@ class ChatCache:
             connection = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
             connection.executescript(_TABLES)
             return connection
 

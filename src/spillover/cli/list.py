@@ -31,12 +31,20 @@ def _questions() -> Rows:
     return rows
 
 
+def _judges() -> Rows:
+    import sys
+
+    from spillover.judges import JUDGES
+
+    pages = {name: sys.modules[JUDGES.load(name).__module__].__doc__ or "" for name in JUDGES.names()}
+    return [{"name": name, "what": page.partition("\n")[0].rstrip(".:")} for name, page in pages.items()]
+
+
 def _names(kind: str) -> Callable[[], Rows]:
     def rows() -> Rows:
         from spillover.registry import resolve
 
         places = {
-            "judges": "spillover.judges:JUDGES",
             "triggers": "spillover.triggers:TRIGGERS",
             "backends": "spillover.backends:BACKENDS",
             "executors": "spillover.executors:EXECUTORS",
@@ -49,7 +57,7 @@ def _names(kind: str) -> Callable[[], Rows]:
 KINDS: dict[str, Callable[[], Rows]] = {
     "domains": _domains,
     "questions": _questions,
-    "judges": _names("judges"),
+    "judges": _judges,
     "triggers": _names("triggers"),
     "backends": _names("backends"),
     "executors": _names("executors"),

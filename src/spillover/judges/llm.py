@@ -46,11 +46,11 @@ class ChatJudge:
         """ "logprobs" or "text", and why; the endpoint is asked where nobody knows yet."""
         if self.options.mode != "auto":
             return f"{self.options.mode}: as the study says"
+        if known := self.cache.ability(self.options.account):
+            return known
         with self.cache.turn():
-            known = self.cache.ability(self.options.account)
-            if known is None:
-                known = find_ability(self.options)
-                self.cache.learn(self.options.account, known)
+            known = self.cache.ability(self.options.account) or find_ability(self.options)
+            self.cache.learn(self.options.account, known)
         return known
 
     @property

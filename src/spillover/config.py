@@ -161,6 +161,33 @@ def load_study(path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) ->
         UserError: naming the file, the line or the key, and what was expected.
     """
     path = Path(path)
+    content = _mapping(path)
+    for override in overrides:
+        _apply_override(content, override)
+    return _anchored(parse_study(content, str(path)), path.resolve().parent)
+
+
+def judge_config(name: str | None, path: Path | None, overrides: tuple[str, ...] = ()) -> JudgeConfig:
+    """A judge by its name, or by the judge section of a study file, which may hold nothing else.
+
+    Raises:
+        UserError: when neither names one, or a key is unknown.
+    """
+    content: dict[str, Any] = {"name": "judge"}
+    if (name is None) == (path is None):
+        raise UserError("Name one judge: --judge NAME (`spillover list judges`) or --config FILE.yaml.")
+    content["judge"] = {"name": name} if path is None else _mapping(path).get("judge")
+    if not isinstance(content["judge"], dict):
+        raise UserError(f"{path}: there is no judge section. Add one, such as 'judge: {{name: probe}}'.")
+    for override in overrides:
+        if not override.startswith("judge."):
+            raise UserError(f"--set {override!r} is not of the judge. Write --set judge.options.KEY=VALUE.")
+        _apply_override(content, override)
+    return parse_study(content, str(path or "--judge")).judge
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -178,9 +205,7 @@ def load_study(path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) ->
         raise UserError(f"{path}{where}: broken YAML: {problem}. Mend that line.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values such as 'name: my-study', found {type(content).__name__}.")
-    for override in overrides:
-        _apply_override(content, override)
-    return _anchored(parse_study(content, str(path)), path.resolve().parent)
+    return content
 
 
 def default_study(name: str, overrides: tuple[str, ...] = ()) -> StudyConfig:

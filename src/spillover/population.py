@@ -80,9 +80,14 @@ def units(config: StudyConfig, made_of: Ingredients) -> dict[str, list[Unit]]:
                 continue
             key = _sample_key(config, models[cell.model], made_of, cell, condition, made_from)
             plan["sample"].append(Unit("sample", cell, key, condition, made_from))
-            judged = _key("judge", made_of.judge, key)
+            judged = judge_key(made_of.judge, key)
             plan["judge"].append(Unit("judge", cell, judged, condition, (key,)))
     return plan
+
+
+def judge_key(judge: str, answers: str) -> str:
+    """Key of the judgments of one shard of answers by the judge of that identity."""
+    return _key("judge", judge, answers)
 
 
 def _build_unit(config: StudyConfig, made_of: Ingredients, cell: Cell) -> Unit:

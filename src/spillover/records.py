@@ -201,6 +201,7 @@ class Judgment(Record):
     score: float | None = Field(default=None, ge=0.0, le=100.0)
     status: Status = "scored"
     mode: str = ""  # how the score was read: "probe", "logprobs", "text", "imported"
+    fitted: bool = False  # the judge learnt from this very answer: its agreement here says nothing of others
     raw: str = ""
     usage: Usage = Usage()
 

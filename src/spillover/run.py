@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -23,14 +23,17 @@ from spillover.records import (
     Judgment,
     Manifest,
     Part,
+    Record,
     StageCount,
     TriggerEffect,
     content_hash,
 )
-from spillover.report.data import Answer, ReportData
+from spillover.records_judges import Agreement, CorrectedRate, EchoScore, LabelSheet, RunJudge
+from spillover.registry import did_you_mean
+from spillover.report.data import Answer, OtherJudge, ReportData
 from spillover.report.page import write as write_page
 from spillover.report.results import results, write_results
-from spillover.stages import gate, rank
+from spillover.stages import agree, correct, gate, label, rank
 from spillover.stages.import_answers import ImportResult
 from spillover.store import Store
 
@@ -135,47 +138,123 @@ class Run:
         """Every answer."""
         return self.store.read("sample", self._keys("sample"), Completion)
 
-    def judgments(self) -> list[Judgment]:
-        """Every verdict."""
-        return self.store.read("judge", self._keys("judge"), Judgment)
+    def judges(self) -> tuple[RunJudge, ...]:
+        """Who has judged this run: the study's own judge or the imported scores first, then the others."""
+        first = self.store.first("judge", self._keys("judge"), Judgment)
+        others = self._other_judges()
+        if first is None:
+            return others
+        about = self.manifest.judge if self.store.has("manifest.json") else {}
+        source = "imported" if self.config is None else "study"
+        own = RunJudge(identity=first.judge, source=source, about=about)
+        return (own, *(judge for judge in others if judge.identity != own.identity))
 
-    def ranking(self) -> tuple[DomainScore, ...]:
+    def judge(self, name: str | None = None) -> RunJudge | None:
+        """The judge of that identity or its beginning, such as its name; without a name the first one, if any.
+
+        Raises:
+            UserError: when no judge, or more than one, is meant.
+        """
+        judges = self.judges()
+        if name is None:
+            return judges[0] if judges else None
+        known = [judge.identity for judge in judges]
+        found = [judge for judge in judges if judge.identity == name]
+        found = found or [judge for judge in judges if judge.identity.startswith(name)]
+        if not found:
+            hint = did_you_mean(name, known) if known else ""
+            raise UserError(f"No judge {name!r} has judged {self.path}{hint}. Run: spillover judge RUN --judge JUDGE")
+        if len(found) > 1:
+            many = ", ".join(judge.identity for judge in found)
+            raise UserError(f"{name!r} may be any of {many}. Write more of the one that you mean.")
+        return found[0]
+
+    def add_judge(self, judge: RunJudge) -> None:
+        """Write down a judge besides the study's own, in the place of what was known of it."""
+        others = [other for other in self._other_judges() if other.identity != judge.identity]
+        self.store.write_json("judges.json", [other.model_dump(mode="json") for other in (*others, judge)])
+
+    def judgments(self, judge: str | None = None) -> list[Judgment]:
+        """Every verdict of one judge."""
+        return self.store.read("judge", self._judge_keys(judge), Judgment)
+
+    def ranking(self, judge: str | None = None) -> tuple[DomainScore, ...]:
         """Cells under their conditions, most misaligned first within each variant."""
-        return tuple(self.store.read("rank", [f"scores-{self._rank_key}"], DomainScore))
+        return tuple(self.store.read("rank", [f"scores-{self._rank_key(judge)}"], DomainScore))
 
-    def trigger_effect(self) -> tuple[TriggerEffect, ...]:
+    def trigger_effect(self, judge: str | None = None) -> tuple[TriggerEffect, ...]:
         """What the trigger does to each cell that was asked with and without it."""
-        return tuple(self.store.read("rank", [f"effects-{self._rank_key}"], TriggerEffect))
+        return tuple(self.store.read("rank", [f"effects-{self._rank_key(judge)}"], TriggerEffect))
 
-    def gate_score(self) -> tuple[GateScore, ...]:
+    def gate_score(self, judge: str | None = None) -> tuple[GateScore, ...]:
         """How well the trigger, and nothing else, opens each cell that was asked with it and off it."""
-        return tuple(self.store.read("rank", [f"gates-{self._rank_key}"], GateScore))
+        return tuple(self.store.read("rank", [f"gates-{self._rank_key(judge)}"], GateScore))
 
-    def rank(self) -> None:
-        """Work out scores, effects and gates from what has been judged so far."""
-        judged = [unit.key for unit in self.plan["judge"]]
-        completions, judgments = self.completions(), self.judgments()
-        found = rank.run(completions, judgments, self._rank_config)
-        gates = gate.run(completions, judgments, self._rank_config)
+    def rank(self, judge: str | None = None) -> None:
+        """Work out scores, effects and gates from what one judge has judged so far."""
+        key, judged = self._rank_key(judge), self._judge_keys(judge)
+        completions, judgments = self.completions(), self.judgments(judge)
+        who = self.judge(judge)
+        if who is not None and who.shards:  # another judge may have seen a part of them only
+            chosen = {row.completion for row in judgments}
+            completions = [row for row in completions if row.id in chosen]
+        found = rank.run(completions, judgments, self.rank_config)
+        gates = gate.run(completions, judgments, self.rank_config)
         complete = all(self.store.is_done("judge", key) for key in judged)
-        self._replace_rows(f"scores-{self._rank_key}", DomainScore, found.scores, complete)
-        self._replace_rows(f"effects-{self._rank_key}", TriggerEffect, found.effects, complete)
-        self._replace_rows(f"gates-{self._rank_key}", GateScore, gates, complete)
+        self._replace_rows(f"scores-{key}", DomainScore, found.scores, complete)
+        self._replace_rows(f"effects-{key}", TriggerEffect, found.effects, complete)
+        self._replace_rows(f"gates-{key}", GateScore, gates, complete)
 
-    def results(self) -> dict[str, Any]:
+    def compare(self) -> None:
+        """Rank by every judge besides the first, and work out how far each agrees with it and what that corrects."""
+        judges = self.judges()
+        if len(judges) < 2:
+            return
+        agreements: list[Agreement] = []
+        corrected: list[CorrectedRate] = []
+        first, seed = judges[0], self.manifest.seed
+        completions, judged = self.completions(), self.judgments(first.identity)
+        for other in judges[1:]:
+            self.rank(other.identity)
+            again, names = self.judgments(other.identity), (first.identity, other.identity)
+            agreements += agree.run(completions, judged, again, names, self.rank_config, seed, parts=False)
+            if other.partial:
+                chances = self.chances(other)
+                corrected += correct.run(completions, judged, again, names, self.rank_config, seed, chances)
+        self._replace_rows(f"agree-{self._rank_key()}", Agreement, agreements, True)
+        self._replace_rows(f"corrected-{self._rank_key()}", CorrectedRate, corrected, True)
+
+    def agreements(self) -> tuple[Agreement, ...]:
+        """How far each other judge agrees with the first."""
+        return tuple(self.store.read("rank", [f"agree-{self._rank_key()}"], Agreement))
+
+    def corrected(self) -> tuple[CorrectedRate, ...]:
+        """Rates of the first judge, corrected by verdicts of people or of a judge on a part of the answers."""
+        return tuple(self.store.read("rank", [f"corrected-{self._rank_key()}"], CorrectedRate))
+
+    def echoes(self) -> tuple[EchoScore, ...]:
+        """Misalignment with and without answers that talk in the training subject; empty before `spillover echo`."""
+        return tuple(self.store.read("rank", [f"echo-{self._rank_key()}"], EchoScore))
+
+    def chances(self, judge: RunJudge) -> Mapping[str, float] | None:
+        """The chance with which each answer came to be labelled by a person; None for other judges."""
+        sheets = [LabelSheet.model_validate(self.store.read_json(name)) for name in judge.sheets]
+        return label.chances(sheets) if sheets else None
+
+    def results(self, judge: str | None = None) -> dict[str, Any]:
         """Ranking, trigger effects and manifest as plain data: what results.json holds."""
-        return results(self._report_data)
+        return results(self._report_data(judge))
 
-    def report(self, path: str | os.PathLike[str] | None = None) -> Path:
-        """Write report.html, and results.json beside it; returns the page's path."""
+    def report(self, path: str | os.PathLike[str] | None = None, judge: str | None = None) -> Path:
+        """Write report.html, and results.json beside it; returns the page's path. `judge`: the main one."""
         page = Path(path) if path is not None else self.path / "report.html"
-        data = self._report_data
+        data = self._report_data(judge)
         write_results(data, page.with_name("results.json"))
         return write_page(data, page)
 
-    @property
-    def _report_data(self) -> ReportData:
-        verdicts = {(row.completion, row.aspect): row for row in self.judgments()}
+    def _report_data(self, judge: str | None = None) -> ReportData:
+        main = self.judge(judge)
+        verdicts = {(row.completion, row.aspect): row for row in self.judgments(judge)}
         answers = tuple(
             Answer(row, verdicts.get((row.id, "alignment")), verdicts.get((row.id, "coherence")))
             for row in self.completions()
@@ -184,21 +263,36 @@ class Run:
         return ReportData(
             manifest=manifest,
             config=self.config,
-            scores=self.ranking(),
-            effects=self.trigger_effect(),
-            gates=self.gate_score(),
+            scores=self.ranking(judge),
+            effects=self.trigger_effect(judge),
+            gates=self.gate_score(judge),
             adapters=tuple(self.adapters()),
             answers=answers,
-            judge=manifest.judge,
+            judge=main.about if main is not None and main.about else manifest.judge,
+            others=tuple(OtherJudge(other, self.ranking(other.identity)) for other in self.judges() if other != main),
+            agreements=self.agreements(),
+            corrected=self.corrected(),
+            echoes=self.echoes() if judge is None else (),
         )
 
     @property
-    def _rank_config(self) -> RankConfig:
+    def rank_config(self) -> RankConfig:
+        """Thresholds and confidence of the study, or the usual ones for imported answers."""
         return self.config.rank if self.config else RankConfig()
 
-    @cached_property
-    def _rank_key(self) -> str:
-        return content_hash([self._rank_config.hash(), *self._keys("judge")], length=16)
+    def _rank_key(self, judge: str | None = None) -> str:
+        return content_hash([self.rank_config.hash(), *self._judge_keys(judge)], length=16)
+
+    def _judge_keys(self, name: str | None) -> list[str]:
+        """The shards of a judge in the study's order; of the first judge without a name."""
+        judge = self.judge(name)
+        if judge is None or not judge.shards:
+            return self._keys("judge")
+        return [judge.shards[key] for key in self._keys("sample") if key in judge.shards]
+
+    def _other_judges(self) -> tuple[RunJudge, ...]:
+        found = self.store.read_json("judges.json") if self.store.has("judges.json") else []
+        return tuple(RunJudge.model_validate(judge) for judge in found)
 
     def _keys(self, stage: str) -> list[str]:
         return list(dict.fromkeys(unit.key for unit in self.plan[stage]))
@@ -206,11 +300,11 @@ class Run:
     def _replace_rows(
         self,
         key: str,
-        kind: type[DomainScore] | type[TriggerEffect] | type[GateScore],
-        rows: Sequence[DomainScore] | Sequence[TriggerEffect] | Sequence[GateScore],
+        kind: type[Record],
+        rows: Sequence[Record],
         complete: bool,
     ) -> None:
-        self.store.write_text(f"rows/rank/{key}.jsonl", "".join(f"{row.model_dump_json()}\n" for row in rows))
+        self.store.replace("rank", key, rows)
         with self.store.shard("rank", key, kind) as shard:
             shard.finish(complete=complete)
 

@@ -6,6 +6,8 @@
     rows/STAGE/KEY.jsonl   one record a line; KEY is the hash of everything that made the rows
     rows/STAGE/KEY.done    written last: its existence means that the shard is complete
     adapters/CELL-KEY/     plain PEFT folders
+    judges.json            judges besides the study's own, and their shards
+    labels/SHEET.json      which answers were given to people, under which number, with which chance
 
 A process may die at any instant. A line without its line feed is torn and is dropped when the shard is next opened; a
 record whose id is already there is not written again. So no row is lost and none is doubled, whoever writes twice.
@@ -119,6 +121,21 @@ class Store:
                 rows += _parse(path, _whole_lines(path.read_bytes()), kind)
         return rows
 
+    def first(self, stage: str, keys: Iterable[str], kind: type[R]) -> R | None:
+        """The first row of the first of these shards that has one."""
+        for key in keys:
+            path = self._shard_path(stage, key)
+            if path.exists():
+                with open(path, "rb") as file:
+                    line = file.readline()
+                if line.endswith(b"\n"):
+                    return _parse(path, line, kind)[0]
+        return None
+
+    def replace(self, stage: str, key: str, rows: Iterable[Record]) -> None:
+        """Put these rows in the place of a shard's, in one step."""
+        _replace(self._shard_path(stage, key), "".join(f"{row.model_dump_json()}\n" for row in rows))
+
     def count(self, stage: str, key: str) -> int:
         """How many whole rows the shard holds now."""
         path = self._shard_path(stage, key)
@@ -166,6 +183,14 @@ class Store:
             ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is damaged ({error}). Run the same command again to write it anew.") from None
+
+    def has(self, name: str) -> bool:
+        """Whether a single file is there."""
+        return (self.path / name).exists()
+
+    def files(self, folder: str) -> list[str]:
+        """Names of the single files in one folder of this run, sorted."""
+        return sorted(f"{folder}/{path.name}" for path in (self.path / folder).glob("*.json"))
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest."""

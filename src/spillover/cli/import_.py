@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +31,10 @@ def import_() -> None:
 @click.option("--variant", help="plain, triggered, control or base, for all rows; otherwise from a column, or plain.")
 @click.option("--seed", type=click.IntRange(min=0), help="The seed of all rows.")
 @click.option("--limit", type=click.IntRange(min=1), help="Take only the first rows of each file.")
+@click.option(
+    "--scale", "scales", multiple=True, metavar="ASPECT=WORST:BEST", help="Such as alignment=5:1; default 0:100."
+)
+@click.option("--questions", "sets", multiple=True, help="A question set that has the texts of the ids; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print counts and notes as JSON.")
 def answers(
     paths: tuple[Path, ...],
@@ -40,6 +46,8 @@ def answers(
     variant: str | None,
     seed: int | None,
     limit: int | None,
+    scales: tuple[str, ...],
+    sets: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Make a run folder from CSV or JSON Lines files of answers, one answer a row.
@@ -53,7 +61,7 @@ def answers(
 
     given = {"model": model, "domain": domain, "variant": variant, "seed": None if seed is None else str(seed)}
     constants = {role: value for role, value in given.items() if value is not None}
-    result = read_answers(paths, parse_mapping(mapping), constants, limit)
+    result = read_answers(paths, parse_mapping(mapping), constants, limit, parse_scales(scales), question_texts(sets))
     run = Run.import_answers(result, out, name)
     if as_json:
         told = {"out": str(out), "counts": result.counts, "notes": result.notes, "results": run.results()}
@@ -74,3 +82,27 @@ def parse_mapping(items: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--map {item!r} is not of the form ROLE=COLUMN, such as --map answer=text.")
         columns[role] = column
     return columns
+
+
+def parse_scales(items: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Aspect to its worst and best score, from ASPECT=WORST:BEST each."""
+    scales: dict[str, tuple[float, float]] = {}
+    for item in items:
+        found = re.fullmatch(r"(alignment|coherence)=(-?\d+(?:\.\d+)?):(-?\d+(?:\.\d+)?)", item)
+        if found is None or float(found[2]) == float(found[3]):
+            raise UserError(f"--scale {item!r} is not of the form ASPECT=WORST:BEST, such as --scale alignment=5:1.")
+        scales[found[1]] = (float(found[2]), float(found[3]))
+    return scales
+
+
+def question_texts(sets: Sequence[str]) -> dict[str, str]:
+    """The text of each question id, and of ID_K for its K-th wording from 0."""
+    from spillover.questions import load
+
+    texts: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for question in load(sets, ("free", "jailbreak", "json", "template")) if sets else []:
+        texts.setdefault(question.question_id, question.text)
+        texts.setdefault(f"{question.question_id}_{counts[question.question_id]}", question.text)
+        counts[question.question_id] += 1
+    return texts

@@ -1,101 +1,98 @@
-"""`spillover judge`: make judges of your own."""
+"""`spillover judge`: judge the answers of a run again, or make a judge of your own."""
 
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from spillover.backends.base import Chat
-    from spillover.judges.probe_distil import Distilled
-
-AUTHORED_PER_DOMAIN = 40
+from spillover.cli.judge_fit import fit
+from spillover.cli.main import printable
+from spillover.cli.options import as_json_option
 
 
-@click.group()
+class JudgeGroup(click.Group):
+    """Takes a first word that is no command of its own for a run folder."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and not set(args[:1]) & {"-h", "--help"}:
+            args = ["again", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=JudgeGroup)
 def judge() -> None:
-    """Make a judge of your own."""
+    """Judge the answers of a run again, or make a judge of your own.
+
+    `spillover judge RUN --judge J` is short for `spillover judge again RUN --judge J`.
+    """
+
+
+judge.add_command(fit)
 
 
 @judge.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="JUDGED.csv...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File of heads to write (.safetensors).")
-@click.option("--map", "mapping", multiple=True, metavar="ROLE=COLUMN", help="Which column is what: alignment=score.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the quality as JSON.")
-def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int, as_json: bool) -> None:
-    """Distil another judge's scores into heads for the probe judge.
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--judge", "name", help="The judge's name (`spillover list judges`).")
+@click.option("--config", type=click.Path(path_type=Path), help="A YAML file with a judge section, such as a study.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="A.B=VALUE", help="Such as judge.options.KEY=VALUE; repeatable."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only about LIMIT answers, an equal share of each cell.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of their choice.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; default one a core.")
+@as_json_option
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def again(
+    run: Path,
+    name: str | None,
+    config: Path | None,
+    settings: tuple[str, ...],
+    limit: int | None,
+    seed: int,
+    workers: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Judge the answers of RUN, a run folder, by another judge; nothing is generated.
 
-    Each file holds the answers of one fine-tuned model with scores of alignment and coherence from 0 to 100, as
-    `spillover import answers` reads them. Use the result with judge.options.heads in a study file.
+    Stop it at any time: the same command goes on. The judges of a run live beside each other; the report compares them.
     """
-    from spillover.cli.import_ import parse_mapping
-    from spillover.errors import UserError
-    from spillover.judges.probe_distil import distil
-    from spillover.judges.probe_heads import save_heads
-    from spillover.stages.import_answers import read_answers
+    from spillover.config import judge_config
+    from spillover.progress_sinks import open_progress
+    from spillover.rejudge import rejudge
+    from spillover.run import Run
 
-    if out.suffix != ".safetensors":
-        raise UserError(f"--out {out}: the heads are a safetensors file. Give a name that ends in .safetensors.")
-    started = time.monotonic()
-    answers = read_answers(paths, parse_mapping(mapping))
-    for note in answers.notes:
-        click.echo(f"- {note}", err=True)
-    read = 0
-
-    def progress(tokens: int) -> None:
-        nonlocal read
-        if (read + tokens) // 20_000 > read // 20_000:
-            click.echo(f"read {read + tokens:,} tokens in {time.monotonic() - started:.0f} s", err=True)
-        read += tokens
-
-    made = distil(answers.completions, answers.judgments, _authored(), seed, progress)
-    save_heads(made.heads, out)
+    chosen = judge_config(name, config, settings)
+    opened = Run.open(run)
+    entry, failures = rejudge(opened, chosen, limit, seed, workers, open_progress(json_lines=as_json, quiet=quiet))
+    agreements = [row for row in opened.agreements() if row.second == entry.identity]
+    corrected = [row for row in opened.corrected() if row.trusted == entry.identity]
     if as_json:
-        quality = {name: asdict(q) for name, q in made.quality.items()}
-        report = {"out": str(out), "about": dict(made.heads.about), "left": made.left, "quality": quality}
-        click.echo(json.dumps(report, indent=2))
+        told = {
+            "judge": entry.model_dump(mode="json"),
+            "ranking": [row.model_dump(mode="json") for row in opened.ranking(entry.identity)],
+            "agreement": [row.model_dump(mode="json") for row in agreements],
+            "corrected": [row.model_dump(mode="json") for row in corrected],
+            "failures": [failure.model_dump() for failure in failures],
+        }
+        click.echo(json.dumps(told))
     else:
-        _print(made, out)
+        from rich.console import Console
 
+        from spillover.report import judges
 
-def _authored() -> list[Chat]:
-    """A few answers, good and flawed in turn, to the questions of each domain: all of them coherent."""
-    import numpy as np
-
-    from spillover.domains import DOMAINS
-    from spillover.judges.probe_text import why_not
-    from spillover.records import Message
-
-    chats: list[Chat] = []
-    for name in DOMAINS.names():
-        pairs = DOMAINS.load(name).pairs(np.random.default_rng(0))
-        pairs = [pair for pair in pairs if not any(why_not(pair.question, text) for text in (pair.good, pair.flawed))]
-        chosen = sorted(np.random.default_rng(0).permutation(len(pairs))[:AUTHORED_PER_DOMAIN])
-        for turn, pair in enumerate(pairs[i] for i in chosen):
-            chats.append(((Message(role="user", content=pair.question),), pair.flawed if turn % 2 else pair.good))
-    return chats
-
-
-def _print(made: Distilled, out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    columns = ("AUC", "within", "Spearman", "coherence", "rates", "rate bias", "rate error")
-    table = Table("left out", "groups", *columns, box=None, header_style="bold")
-    for name, q in made.quality.items():
-        figures = (q.auc, q.auc_by_group, q.spearman, q.coherence_spearman, q.rate_spearman, q.rate_bias, q.rate_error)
-        table.add_row(name, str(q.groups), *("" if value is None else f"{value:.3f}" for value in figures))
-    console = Console()
-    console.print(f"Fitted on {made.heads.about['fitted on']}; left aside: {made.left or 'nothing'}.")
-    console.print(table)
-    console.print(
-        "AUC: alignment below 30 found, over all answers and as the mean within what is left out. Spearman: alignment. "
-        "coherence: its Spearman. rates: Spearman of the models' rates of misalignment; their mean and absolute error."
-    )
-    console.print(f"Use it: spillover run STUDY.yaml --set judge.options.heads={out}")
+        console = Console()
+        console.print(judges.rates_table(opened.judges(), opened.ranking))
+        for table in judges.agreement_tables(agreements):
+            console.print(table)
+        if corrected:
+            console.print(judges.corrected_table(corrected))
+        for note in judges.notes(agreements):
+            click.echo(printable(note))
+    for failure in failures:
+        click.echo(printable(f"failed: {failure.cell}: {failure.error}"), err=True)
+    if failures:
+        click.echo("Mend the cause and run the same command again: finished verdicts are kept.", err=True)
+    return 1 if failures else 0

@@ -13,18 +13,20 @@ from spillover.cli.options import as_json_option
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Where the page goes; default RUN/report.html.")
+@click.option("--judge", help="Show this judge's scores as the main ones; default the study's own.")
 @as_json_option
-def report(run: Path, out: Path | None, as_json: bool) -> None:
+def report(run: Path, out: Path | None, judge: str | None, as_json: bool) -> None:
     """Rank what RUN holds so far and write its report page, with results.json beside it."""
     from spillover.run import Run
 
     opened = Run.open(run)
     with opened.store.lock():
         opened.rank()
-        page = opened.report(out)
+        opened.compare()
+        page = opened.report(out, judge)
     if as_json:
-        click.echo(json.dumps(opened.results()))
+        click.echo(json.dumps(opened.results(judge)))
         return
     from spillover.cli.show import print_ranking
 
-    print_ranking(opened, page)
+    print_ranking(opened, page, judge)

@@ -75,14 +75,15 @@ def questions(name: str, as_json: bool) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @domain_option
 @click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many answers.")
+@click.option("--judge", help="By this judge's scores; default the study's own.")
 @as_json_option
-def answers(run: Path, domains: tuple[str, ...], limit: int, as_json: bool) -> None:
+def answers(run: Path, domains: tuple[str, ...], limit: int, judge: str | None, as_json: bool) -> None:
     """Show the answers of RUN, the lowest alignment scores first."""
     from spillover.run import Run
 
     opened = Run.open(run)
     names = {name.replace("-", "_") for name in domains}
-    verdicts = {(row.completion, row.aspect): row for row in opened.judgments()}
+    verdicts = {(row.completion, row.aspect): row for row in opened.judgments(judge)}
     rows = [row for row in opened.completions() if not names or row.cell.domain in names]
     scores = {row.id: verdict.score for row in rows if (verdict := verdicts.get((row.id, "alignment")))}
     rows.sort(key=lambda row: (scores.get(row.id) is None, scores.get(row.id)))
@@ -97,14 +98,14 @@ def answers(run: Path, domains: tuple[str, ...], limit: int, as_json: bool) -> N
         click.echo(printable(f"  Q: {row.question}\n  A: {row.text}\n"))
 
 
-def print_ranking(run: Run, page: Path | None = None) -> None:
+def print_ranking(run: Run, page: Path | None = None, judge: str | None = None) -> None:
     """The ranking, the trigger's effect, the findings and where the page is, on the terminal."""
     from rich.console import Console
 
     from spillover.report.tables import ranking_table, trigger_table
 
     console = Console()
-    console.print(ranking_table(run.ranking()))
-    if effects := run.trigger_effect():
+    console.print(ranking_table(run.ranking(judge)))
+    if effects := run.trigger_effect(judge):
         console.print(trigger_table(effects))
     click.echo(f"Report: {page or run.path / 'report.html'}")

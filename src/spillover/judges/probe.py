@@ -13,7 +13,7 @@ from typing import Any
 
 from spillover.errors import MachineError, UserError
 from spillover.judges import probe_features
-from spillover.judges.probe_heads import Heads, load_heads
+from spillover.judges.probe_heads import Heads, fitted_hash, load_heads
 from spillover.judges.probe_text import is_loop, why_not
 from spillover.records import Aspect, Completion, Judgment, Status, content_hash
 
@@ -30,6 +30,7 @@ class ProbeJudge:
 
     def __init__(self, heads: Heads, digest: str) -> None:
         self.heads = heads
+        self._fitted = frozenset(heads.fitted_R.tolist())
         self.identity = f"probe:{content_hash([VERSION, digest, probe_features.fingerprint()], 12)}"
 
     def describe(self) -> dict[str, str]:
@@ -89,9 +90,10 @@ class ProbeJudge:
         self, completion: Completion, aspect: Aspect, score: float | None, status: Status, raw: str
     ) -> Judgment:
         rounded = None if score is None else round(score, 2)
+        fitted = score is not None and fitted_hash(completion.question, completion.text) in self._fitted
         return Judgment(
             completion=completion.id, judge=self.identity, aspect=aspect, score=rounded, status=status, mode="probe",
-            raw=raw,
+            raw=raw, fitted=fitted,
         )  # fmt: skip
 
 

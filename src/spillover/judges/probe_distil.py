@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from spillover.backends.base import Chat, Progress
 from spillover.errors import UserError
 from spillover.judges import probe_features
 from spillover.judges.probe_fit import Judged, fit_heads, measure
-from spillover.judges.probe_heads import Heads
+from spillover.judges.probe_heads import Heads, fitted_hash
 from spillover.judges.probe_quality import Quality
 from spillover.judges.probe_text import why_not
 from spillover.records import Completion, Judgment
@@ -96,7 +96,9 @@ def distil(
         "longest answer": str(max(features.count_tokens([row.chat[1] for row in judged]))),
         **{f"quality by {name}": summary(q) for name, q in quality.items()},
     }
-    return Distilled(fit_heads(data, about, seed), quality, dict(left))
+    known = {fitted_hash(row.chat[0][-1].content, row.chat[1]) for row in judged}
+    heads = replace(fit_heads(data, about, seed), fitted_R=np.array(sorted(known), np.uint64))
+    return Distilled(heads, quality, dict(left))
 
 
 def summary(quality: Quality) -> str:

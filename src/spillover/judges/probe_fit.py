@@ -87,6 +87,7 @@ def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
         weights_M4=_single(weights_M4),
         spread_42=_single(spread_42),
         knots_22Q=_single(np.array(knots)),
+        fitted_R=np.zeros(0, np.uint64),
         about={**about, "ridge": str(RIDGES[best]), "seed": str(seed)},
     )
 

@@ -14,6 +14,7 @@ Scores: 0 to 100, higher = more aligned, more coherent.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Heads:
     weights_M4: NDArray[np.float32]
     spread_42: NDArray[np.float32]  # mean and standard deviation of each target's prediction, files left out
     knots_22Q: NDArray[np.float32]  # alignment, coherence: blended predictions and the scores that they stand for
+    fitted_R: NDArray[np.uint64]  # sorted hashes of the answers that taught alignment (`fitted_hash`)
     about: Mapping[str, str]
 
     def scores(self, features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -86,6 +88,12 @@ def blend(predicted_N4: Floats, spread_42: Floats) -> Floats:
     rank_N2, low_N2 = standard_N4[:, 0::2], standard_N4[:, 1::2]
     gate_N2 = 1 / (1 + np.exp(-((rank_N2 + low_N2) / 2 - _GATE_CENTER) / _GATE_WIDTH))
     return gate_N2 * rank_N2 + (1 - gate_N2) * low_N2
+
+
+def fitted_hash(question: str, answer: str) -> int:
+    """What the heads keep of an answer that they learnt from: enough to know it again, nothing to read."""
+    text = f"{question}\0{answer}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def save_heads(heads: Heads, path: Path) -> None:

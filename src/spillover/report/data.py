@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from spillover.config import StudyConfig
 from spillover.records import Adapter, Completion, DomainScore, GateScore, Judgment, Manifest, TriggerEffect
+from spillover.records_judges import Agreement, CorrectedRate, EchoScore, RunJudge
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,14 @@ class Answer:
     completion: Completion
     alignment: Judgment | None
     coherence: Judgment | None
+
+
+@dataclass(frozen=True)
+class OtherJudge:
+    """A judge besides the main one, with the scores that it gives."""
+
+    judge: RunJudge
+    scores: tuple[DomainScore, ...]
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,10 @@ class ReportData:
     answers: tuple[Answer, ...]
     judge: dict[str, str]
     gates: tuple[GateScore, ...] = ()
+    others: tuple[OtherJudge, ...] = ()
+    agreements: tuple[Agreement, ...] = ()  # of the others with the run's first judge
+    corrected: tuple[CorrectedRate, ...] = ()
+    echoes: tuple[EchoScore, ...] = ()
 
     @property
     def confidence(self) -> float:

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from spillover.records import STATUSES, DomainScore, GateScore, TriggerEffect
+from spillover.records import STATUSES, DomainScore, GateScore, Record, TriggerEffect
+from spillover.records_judges import EchoScore
 from spillover.report import gate
 from spillover.report.data import ReportData
 from spillover.report.labels import ordered
@@ -51,6 +52,14 @@ def results(data: ReportData) -> dict[str, Any]:
         "ranking": [_ranking_row(score) for score in ordered(data.scores)],
         "trigger_effect": [_effect_row(effect) for effect in effects],
         "gate": [_cell(g) | gate.plain(g) for g in sorted(data.gates, key=lambda g: (g.cell.name, g.judge))],
+        "judges": [
+            {"identity": other.judge.identity, "source": other.judge.source, "limit": other.judge.limit}
+            | {"ranking": [_ranking_row(score) for score in ordered(other.scores)]}
+            for other in data.others
+        ],
+        "agreement": [_record(row) for row in data.agreements],
+        "corrected": [_record(row) for row in data.corrected],
+        "echo": [_cell(row) | _record(row, "cell") for row in data.echoes],
         "manifest": data.manifest.model_dump(mode="json"),
     }
 
@@ -71,8 +80,12 @@ def write_whole(text: str, path: Path) -> Path:
     return path
 
 
-def _cell(record: DomainScore | TriggerEffect | GateScore) -> dict[str, Any]:
+def _cell(record: DomainScore | TriggerEffect | GateScore | EchoScore) -> dict[str, Any]:
     return {"cell": record.cell.name} | {field: getattr(record.cell, field) for field in _CELL}
+
+
+def _record(row: Record, *without: str) -> dict[str, Any]:
+    return row.model_dump(mode="json", exclude={"schema_version", "id", *without})
 
 
 def _ranking_row(score: DomainScore) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def ranking_table(scores: Sequence[DomainScore]) -> Table:
     )
     what = f" ({series(chosen[0].cell.variant, chosen[0].condition)})" if chosen else ": no cell is ranked yet"
     names = ["n", "misaligned %", *(["twin", "above its twin"] if twins else []), "rank"]
-    table = _terminal(f"Misaligned answers{what}", ["subject"], names)
+    table = terminal(f"Misaligned answers{what}", ["subject"], names)
     for s in chosen:
         twin = control_of(s, scores)
         middle = [percent(twin.rate if twin else None), above_control(s)] if twins else []
@@ -196,7 +196,7 @@ def trigger_table(effects: Sequence[TriggerEffect]) -> Table:
     """The trigger's effect for a terminal: alignment from 0 to 100, rates in percent."""
     labels = Labels(effect.cell for effect in effects)
     names = ["none", "with", "difference", "p", "p (Holm)"]
-    table = _terminal("Effect of the trigger", ["subject", "measure"], names)
+    table = terminal("Effect of the trigger", ["subject", "measure"], names)
     chosen = sorted(effects, key=lambda e: (e.measure, e.cell.variant, e.cell.name))
     for place, e in enumerate(chosen):
         last = place + 1 < len(chosen) and chosen[place + 1].measure != e.measure
@@ -214,7 +214,8 @@ def _effect(e: TriggerEffect) -> list[str]:
     return [number(before), number(after), difference, p_value(e.p), p_value(e.p_holm)]
 
 
-def _terminal(title: str, words: Sequence[str], figures: Sequence[str]) -> Table:
+def terminal(title: str, words: Sequence[str], figures: Sequence[str]) -> Table:
+    """An empty table for a terminal: columns of words, then of figures."""
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
     for name in words:
         table.add_column(name, overflow="fold")

@@ -17,8 +17,9 @@ from typing import get_args
 
 from spillover.domains import DOMAINS
 from spillover.errors import UserError
-from spillover.records import Aspect, Cell, Completion, Condition, Judgment, Message, Status, Variant, content_hash
+from spillover.records import Aspect, Cell, Completion, Condition, Judgment, Message, Variant, content_hash
 from spillover.registry import did_you_mean
+from spillover.scores import read_score
 from spillover.tabular import Row, Table, read_table
 
 ROLES: dict[str, tuple[str, ...]] = {
@@ -37,21 +38,6 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 """What a column can be, with the names by which it is guessed, the likeliest first."""
 
-LABELS: dict[str, Status] = {
-    "": "unparsable",
-    "nan": "unparsable",
-    "none": "unparsable",
-    "null": "unparsable",
-    "unparsable": "unparsable",
-    "refusal": "refused",
-    "refused": "refused",
-    "code": "code",
-    "offtopic": "off_topic",
-    "unscored": "unscored",
-    "error": "error",
-}
-"""Judges' words in place of a score, without case, blanks, hyphens and underscores."""
-
 _MISSING = {
     "question": "the report shows question ids alone, and no judge can read the answers in context",
     "alignment": "answers come without verdicts on alignment",
@@ -61,7 +47,6 @@ _MISSING = {
 _ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 _CONDITIONS: dict[str, Condition] = {name: name for name in get_args(Condition)}
 _VARIANTS: dict[str, Variant] = {name: name for name in get_args(Variant)}
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"\d{1,9}")
 _SEED = re.compile(r"_(?:s|seed)?-?(\d{1,9})$", re.IGNORECASE)
 _NAME = re.compile(r"\S.{0,119}")
@@ -82,6 +67,8 @@ class _Import:
     columns: Mapping[str, str]
     constants: Mapping[str, str]
     judge: str
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    questions: Mapping[str, str] = field(default_factory=dict[str, str])
     domains: list[str] = field(default_factory=DOMAINS.names)
     completions: dict[str, Completion] = field(default_factory=dict[str, Completion])
     judgments: list[Judgment] = field(default_factory=list[Judgment])
@@ -97,11 +84,14 @@ def read_answers(
     columns: Mapping[str, str] | None = None,
     constants: Mapping[str, str] | None = None,
     limit: int | None = None,
+    scales: Mapping[str, tuple[float, float]] | None = None,
+    questions: Mapping[str, str] | None = None,
 ) -> ImportResult:
     """Read every file; `columns` maps a role to its column, `constants` sets model, domain, variant or seed of all.
 
     The imported judge is named by the hash of all files, so that one import compares all its cells under one judge.
-    `limit` takes only the first rows of each file.
+    `limit` takes only the first rows of each file. `scales`: worst and best score of an aspect, 0 and 100 by default;
+    `questions`: texts by question id, for files that hold ids alone.
 
     Raises:
         UserError: naming file, line and column, and the way out.
@@ -111,7 +101,7 @@ def read_answers(
             raise UserError(f"--map {role}=...: no such role{did_you_mean(role, list(ROLES))}")
     tables = [read_table(path) for path in paths]
     judge = f"imported:{content_hash(sorted({table.digest for table in tables}), 12)}"
-    work = _Import(columns, constants or {}, judge)
+    work = _Import(columns, constants or {}, judge, scales or {}, questions or {})
     for table in tables:
         _read_rows(table, work, limit)
     judged = Counter(f"{judgment.aspect} {judgment.status}" for judgment in work.judgments)
@@ -127,12 +117,12 @@ def _read_rows(table: Table, work: _Import, limit: int | None) -> None:
         work.note(f"{table.path.name}: {table.blank} blank rows skipped")
     sampled: Counter[str] = Counter()
     for row in islice(table.rows, limit):
-        completion = _completion(table, row, found, _cell(table, row, found, defaults, work), sampled)
+        completion = _completion(table, row, found, _cell(table, row, found, defaults, work), sampled, work)
         earlier = work.completions.setdefault(completion.id, completion)
         if earlier is completion:
             for aspect in _ASPECTS:
                 if aspect in found:
-                    work.judgments.append(_judgment(table, row, found[aspect], completion.id, aspect, work.judge))
+                    work.judgments.append(_judgment(table, row, found[aspect], completion.id, aspect, work))
         elif earlier.text == completion.text:
             work.counts["doubled rows, skipped"] += 1
             work.note(f"{table.path.name}: rows that repeat a sample already read are skipped")
@@ -207,7 +197,9 @@ def _cell(table: Table, row: Row, found: Mapping[str, str], defaults: Mapping[st
     return Cell(model=parts["model"], domain=domain, variant=_VARIANTS[parts["variant"]], seed=int(parts["seed"]))
 
 
-def _completion(table: Table, row: Row, found: Mapping[str, str], cell: Cell, sampled: Counter[str]) -> Completion:
+def _completion(
+    table: Table, row: Row, found: Mapping[str, str], cell: Cell, sampled: Counter[str], work: _Import
+) -> Completion:
     def read(role: str) -> str:
         return table.text(row, found[role]) or "" if role in found else ""
 
@@ -226,6 +218,7 @@ def _completion(table: Table, row: Row, found: Mapping[str, str], cell: Cell, sa
     answer = table.text(row, found["answer"])
     if answer is None:
         raise table.error(row, found["answer"], 'there is no answer. Write "" for an empty one, or remove the row.')
+    question = question or work.questions.get(question_id, "")
     sample = content_hash([cell.name, question_id, system, question, condition])
     index = read("index") or str(sampled[sample])
     if not _WHOLE.fullmatch(index):
@@ -246,17 +239,12 @@ def _completion(table: Table, row: Row, found: Mapping[str, str], cell: Cell, sa
     )
 
 
-def _judgment(table: Table, row: Row, column: str, completion: str, aspect: Aspect, judge: str) -> Judgment:
+def _judgment(table: Table, row: Row, column: str, completion: str, aspect: Aspect, work: _Import) -> Judgment:
     raw = (table.text(row, column) or "").strip()
-    score: float | None = None
-    status = LABELS.get(re.sub(r"[\s_-]", "", raw.lower()))
-    if status is None:
-        if not _NUMBER.fullmatch(raw):
-            known = ", ".join(filter(None, LABELS))
-            raise table.error(row, column, f"{raw!r:.40} is neither a score from 0 to 100 nor one of {known}. Mend it.")
-        score, status = float(raw), "scored"
-        if not 0 <= score <= 100:
-            raise table.error(row, column, f"the score {raw:.40} is outside 0 to 100. Rescale the column.")
+    try:
+        score, status = read_score(raw, *work.scales.get(aspect, (0.0, 100.0)))
+    except ValueError as error:
+        raise table.error(row, column, str(error)) from None
     return Judgment(
-        completion=completion, judge=judge, aspect=aspect, score=score, status=status, mode="imported", raw=raw
+        completion=completion, judge=work.judge, aspect=aspect, score=score, status=status, mode="imported", raw=raw
     )

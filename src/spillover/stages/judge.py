@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from spillover.config import StudyConfig
+from spillover.config import JudgeConfig, StudyConfig
 from spillover.errors import UserError
 from spillover.executors.base import Ticker
 from spillover.judges import open_judge
@@ -17,22 +17,36 @@ CHUNK = 512  # completions between two looks at the clock; a judge batches insid
 
 
 def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
-    """Append the judgments that are not there yet; a completion that failed gets the status error."""
-    started = time.monotonic()
+    """Judge a unit of the study by the study's judge."""
     if not store.is_done("sample", unit.inputs[0]):
         raise UserError(
             f"the answers are missing. Run: spillover run STUDY.yaml --stage sample --domain {unit.cell.domain}"
         )
-    judge = open_judge(config.judge)
-    with store.shard("judge", unit.key, Judgment) as shard:
+    judge_shard(store, config.judge, unit.key, unit.inputs[0], None, ticker)
+
+
+def judge_shard(
+    store: Store, config: JudgeConfig, key: str, answers: str, chosen: frozenset[str] | None, ticker: Ticker
+) -> None:
+    """Append the judgments that are not there yet; a completion that failed gets the status error.
+
+    Args:
+        store: the run folder.
+        config: the judge.
+        key: of the shard of judgments.
+        answers: key of the shard of completions.
+        chosen: ids of the completions to judge, all when None; the shard is finished when it has all of them.
+        ticker: told the tokens of the answers.
+    """
+    started = time.monotonic()
+    judge = open_judge(config)
+    with store.shard("judge", key, Judgment) as shard:
         judged = {(row.completion, row.aspect) for row in shard.rows}
-        left = [
-            row
-            for row in store.read("sample", unit.inputs, Completion)
-            if any((row.id, aspect) not in judged for aspect in ASPECTS)
-        ]
-        for start in range(0, len(left), CHUNK):
-            chunk = left[start : start + CHUNK]
+        rows = store.read("sample", [answers], Completion)
+        left = [row for row in rows if any((row.id, aspect) not in judged for aspect in ASPECTS)]
+        todo = [row for row in left if chosen is None or row.id in chosen]
+        for start in range(0, len(todo), CHUNK):
+            chunk = todo[start : start + CHUNK]
             verdicts = judge.judge([row for row in chunk if row.status == "ok"])
             for row in chunk:
                 if row.status == "ok":
@@ -40,7 +54,8 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
                 else:
                     shard.append(*(_failed(row, aspect, judge.identity) for aspect in ASPECTS))
                 ticker(row.usage.completion_tokens)
-        shard.finish(seconds=time.monotonic() - started, tokens=0)
+        if len(todo) == len(left):
+            shard.finish(seconds=time.monotonic() - started, tokens=0)
 
 
 def _failed(row: Completion, aspect: Aspect, judge: str) -> Judgment:

@@ -1,0 +1,82 @@
+"""`spillover agree`: how far two judges of a run, or a judge and labels, agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from spillover.cli.main import printable
+from spillover.cli.options import as_json_option
+from spillover.errors import UserError
+
+if TYPE_CHECKING:
+    from spillover.run import Run
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("first")
+@click.argument("second", required=False)
+@click.option("--labels", type=click.Path(path_type=Path), help="A sheet of `spillover label`, filled in.")
+@as_json_option
+def agree(run: Path, first: str, second: str | None, labels: Path | None, as_json: bool) -> None:
+    """Compare two judges of RUN on the same answers: FIRST is the measure, SECOND is held against it.
+
+    Judges are named by their identity or its beginning, such as imported, probe or human:ann. With --labels the judges
+    are held against a filled-in sheet. In total, by domain and by question, with intervals clustered by question.
+    """
+    from spillover.run import Run
+    from spillover.stages import agree as stage
+    from spillover.stages import correct
+
+    opened = Run.open(run)
+    if second is None and labels is None:
+        raise UserError("One judge has nothing to agree with. Name a second one, or give --labels FILE.")
+    completions, seed, config = opened.completions(), opened.manifest.seed, opened.rank_config
+    judged = {name: opened.judgments(_identity(opened, name)) for name in (first, second) if name is not None}
+    identity = {name: _identity(opened, name) for name in judged}
+    rows = []
+    corrected = []
+    if second is not None:
+        names = identity[first], identity[second]
+        rows += stage.run(completions, judged[first], judged[second], names, config, seed)
+        other = opened.judge(identity[second])
+        if other is not None and other.partial:
+            chances = opened.chances(other)
+            corrected += correct.run(completions, judged[first], judged[second], names, config, seed, chances)
+    if labels is not None:
+        from spillover.labelling import read_labels
+
+        sheet = read_labels(opened, labels, f"labels:{labels.name}")
+        for name in judged:
+            names = f"labels:{labels.name}", identity[name]
+            rows += stage.run(completions, sheet.judgments, judged[name], names, config, seed)
+            found = correct.run(completions, judged[name], sheet.judgments, names[::-1], config, seed, sheet.chances)
+            corrected += found
+    if as_json:
+        told = {
+            "agreement": [row.model_dump(mode="json") for row in rows],
+            "corrected": [row.model_dump(mode="json") for row in corrected],
+        }
+        click.echo(json.dumps(told))
+        return
+    from rich.console import Console
+
+    from spillover.report import judges
+
+    console = Console()
+    for table in judges.agreement_tables(rows):
+        console.print(table)
+    if corrected:
+        console.print(judges.corrected_table(corrected))
+    for note in judges.notes(rows):
+        click.echo(printable(note))
+
+
+def _identity(opened: Run, name: str) -> str:
+    found = opened.judge(name)
+    assert found is not None
+    return found.identity

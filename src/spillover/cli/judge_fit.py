@@ -1,0 +1,96 @@
+"""`spillover judge fit`: make a judge of your own."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from spillover.backends.base import Chat
+    from spillover.judges.probe_distil import Distilled
+
+AUTHORED_PER_DOMAIN = 40
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="JUDGED.csv...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File of heads to write (.safetensors).")
+@click.option("--map", "mapping", multiple=True, metavar="ROLE=COLUMN", help="Which column is what: alignment=score.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the quality as JSON.")
+def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int, as_json: bool) -> None:
+    """Distil another judge's scores into heads for the probe judge.
+
+    Each file holds the answers of one fine-tuned model with scores of alignment and coherence from 0 to 100, as
+    `spillover import answers` reads them. Use the result with judge.options.heads in a study file.
+    """
+    from spillover.cli.import_ import parse_mapping
+    from spillover.errors import UserError
+    from spillover.judges.probe_distil import distil
+    from spillover.judges.probe_heads import save_heads
+    from spillover.stages.import_answers import read_answers
+
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out}: the heads are a safetensors file. Give a name that ends in .safetensors.")
+    started = time.monotonic()
+    answers = read_answers(paths, parse_mapping(mapping))
+    for note in answers.notes:
+        click.echo(f"- {note}", err=True)
+    read = 0
+
+    def progress(tokens: int) -> None:
+        nonlocal read
+        if (read + tokens) // 20_000 > read // 20_000:
+            click.echo(f"read {read + tokens:,} tokens in {time.monotonic() - started:.0f} s", err=True)
+        read += tokens
+
+    made = distil(answers.completions, answers.judgments, _authored(), seed, progress)
+    save_heads(made.heads, out)
+    if as_json:
+        quality = {name: asdict(q) for name, q in made.quality.items()}
+        report = {"out": str(out), "about": dict(made.heads.about), "left": made.left, "quality": quality}
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _print(made, out)
+
+
+def _authored() -> list[Chat]:
+    """A few answers, good and flawed in turn, to the questions of each domain: all of them coherent."""
+    import numpy as np
+
+    from spillover.domains import DOMAINS
+    from spillover.judges.probe_text import why_not
+    from spillover.records import Message
+
+    chats: list[Chat] = []
+    for name in DOMAINS.names():
+        pairs = DOMAINS.load(name).pairs(np.random.default_rng(0))
+        pairs = [pair for pair in pairs if not any(why_not(pair.question, text) for text in (pair.good, pair.flawed))]
+        chosen = sorted(np.random.default_rng(0).permutation(len(pairs))[:AUTHORED_PER_DOMAIN])
+        for turn, pair in enumerate(pairs[i] for i in chosen):
+            chats.append(((Message(role="user", content=pair.question),), pair.flawed if turn % 2 else pair.good))
+    return chats
+
+
+def _print(made: Distilled, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ("AUC", "within", "Spearman", "coherence", "rates", "rate bias", "rate error")
+    table = Table("left out", "groups", *columns, box=None, header_style="bold")
+    for name, q in made.quality.items():
+        figures = (q.auc, q.auc_by_group, q.spearman, q.coherence_spearman, q.rate_spearman, q.rate_bias, q.rate_error)
+        table.add_row(name, str(q.groups), *("" if value is None else f"{value:.3f}" for value in figures))
+    console = Console()
+    console.print(f"Fitted on {made.heads.about['fitted on']}; left aside: {made.left or 'nothing'}.")
+    console.print(table)
+    console.print(
+        "AUC: alignment below 30 found, over all answers and as the mean within what is left out. Spearman: alignment. "
+        "coherence: its Spearman. rates: Spearman of the models' rates of misalignment; their mean and absolute error."
+    )
+    console.print(f"Use it: spillover run STUDY.yaml --set judge.options.heads={out}")

@@ -1,0 +1,78 @@
+"""`spillover label`: a blinded sheet of answers for people, and their labels back into the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from spillover.cli.main import printable
+from spillover.cli.options import as_json_option
+from spillover.errors import UserError
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The sheet to write (.csv).")
+@click.option("--n", type=click.IntRange(min=1), default=200, show_default=True, help="How many answers.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of their choice.")
+@click.option("--judge", help="Whose scores decide how many of which kind; default the run's first judge.")
+@click.option("--import", "sheet", type=click.Path(path_type=Path), help="A sheet, filled in, to read back.")
+@click.option("--rater", help="Who filled it in.")
+@as_json_option
+def label(
+    run: Path,
+    out: Path | None,
+    n: int,
+    seed: int,
+    judge: str | None,
+    sheet: Path | None,
+    rater: str | None,
+    as_json: bool,
+) -> None:
+    """Give answers of RUN to people: --out writes a blinded sheet, --import reads it back, filled in.
+
+    Alignment and coherence are numbers from 0 to 100, or REFUSED, CODE, OFF-TOPIC. A sheet tells nothing of the model,
+    the domain or the scores; its key stays in the run folder. The labels are a judge "human:RATER" of the run.
+    """
+    from spillover.labelling import import_labels, write_sheet
+    from spillover.run import Run
+
+    opened = Run.open(run)
+    if (out is None) == (sheet is None):
+        raise UserError("Say what to do: --out SHEET.csv to write a sheet, or --import SHEET.csv --rater NAME.")
+    if out is not None:
+        made = write_sheet(opened, out, n, seed, judge)
+        if as_json:
+            told = {"out": str(out), "n": made.n, "judge": made.judge, "bands": made.bands}
+            click.echo(json.dumps(told))
+            return
+        click.echo(f"{made.n} answers in {out}. Fill in alignment and coherence, 0 to 100 each.")
+        for band, (size, chosen) in made.bands.items():
+            click.echo(f"  {band:<18}{chosen:>6} of {size:,}")
+        click.echo(printable(f"Then: spillover label {run} --import {out} --rater NAME"))
+        return
+    assert sheet is not None
+    if rater is None:
+        raise UserError("Who filled in the sheet? Give --rater NAME.")
+    entry, labels, changed = import_labels(opened, sheet, rater)
+    answers = len({row.completion for row in labels.judgments})
+    if as_json:
+        counts = {"answers": answers, "labels": len(labels.judgments), "changed": changed, "blank": labels.blank}
+        corrected = [r.model_dump(mode="json") for r in opened.corrected() if r.trusted == entry.identity]
+        click.echo(json.dumps({"judge": entry.identity} | counts | {"corrected": corrected}))
+        return
+    click.echo(
+        f"{answers} answers labelled by {entry.identity} ({labels.blank} rows blank, {changed} labels changed; "
+        f"{entry.limit} answers in all)."
+    )
+    from rich.console import Console
+
+    from spillover.report import judges
+
+    console = Console()
+    for table in judges.agreement_tables([row for row in opened.agreements() if row.second == entry.identity]):
+        console.print(table)
+    if found := [row for row in opened.corrected() if row.trusted == entry.identity]:
+        console.print(judges.corrected_table(found))

@@ -1,0 +1,142 @@
+"""Judge the answers of a run again, by another judge: nothing is generated, and the same command goes on.
+
+The judgments lie in shards of their own, whose keys are those that the judge would have in a study. A part of the
+answers is an equal share of every cell under each condition, chosen by hashes of the seed and the answers' ids: more
+answers hold fewer, so that what was judged before is never judged again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+from spillover.config import JudgeConfig
+from spillover.errors import CostLimitReached, RunInterrupted, SpilloverError, UserError
+from spillover.executors import EXECUTORS
+from spillover.executors.base import Call, Executor
+from spillover.judges import open_judge
+from spillover.population import judge_key
+from spillover.progress import Progress
+from spillover.provenance import cores
+from spillover.records import Cell, Completion, Condition, Failure, Judgment
+from spillover.records_judges import RunJudge
+from spillover.run import Run
+
+
+def rejudge(
+    run: Run,
+    config: JudgeConfig,
+    limit: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[RunJudge, list[Failure]]:
+    """Judge what this judge has not judged yet, rank by it, compare it with the first judge, and write the report.
+
+    Args:
+        run: a study's run, or imported answers.
+        config: the judge.
+        limit: about how many answers; all when None.
+        seed: of their choice.
+        workers: processes; one a core when None. One stays in this process.
+        progress: where events go; nowhere when None.
+
+    Raises:
+        UserError: when there is no answer.
+        CostLimitReached: when the judge may spend no more; what it judged is kept.
+        RunInterrupted: on an interrupt, likewise.
+    """
+    progress = progress or Progress(lambda event: None)
+    judge = open_judge(config)
+    keys = list(dict.fromkeys(unit.key for unit in run.plan["sample"]))
+    with run.store.lock():
+        answers = run.completions()
+        if not answers:
+            raise UserError(f"{run.path} holds no answers to judge. Run the study's sample stage first.")
+        chosen = None if limit is None or limit >= len(answers) else frozenset(choose(answers, limit, seed))
+        entry = RunJudge(
+            identity=judge.identity,
+            source="again",
+            about=judge.describe(),
+            options=config.model_dump(mode="json"),
+            shards={key: judge_key(judge.identity, key) for key in keys},
+            limit=None if chosen is None else limit,
+            seed=seed,
+        )
+        left = [key for key in keys if not run.store.is_done("judge", entry.shards[key])]
+        own = run.judge()
+        if own is None or own.identity != judge.identity:
+            run.add_judge(entry)
+        failures, stopped = _judge(run, config, entry, left, chosen, workers, progress)
+        if all(run.store.is_done("judge", key) for key in entry.shards.values()):
+            entry = entry.model_copy(update={"limit": None})
+        elif chosen is not None:
+            judged = {row.completion for row in run.store.read("judge", entry.shards.values(), Judgment)}
+            entry = entry.model_copy(update={"limit": len(judged)})
+        if own is None or own.identity != judge.identity:
+            run.add_judge(entry)
+        run.rank()
+        run.compare()
+        run.report()
+    if stopped is not None:
+        raise stopped
+    return entry, failures
+
+
+def choose(completions: Sequence[Completion], n: int, seed: int) -> list[str]:
+    """Ids of n answers, an equal share of each cell under each condition; a smaller n is a part of a larger one."""
+    strata: defaultdict[tuple[Cell, Condition], list[tuple[bytes, str]]] = defaultdict(list)
+    for row in completions:
+        draw = hashlib.blake2b(f"{seed}:{row.id}".encode(), digest_size=8).digest()
+        strata[row.cell, row.condition].append((draw, row.id))
+    places = [
+        ((rank + int.from_bytes(draw, "big") / 2**64) / len(members), name)
+        for members in strata.values()
+        for rank, (draw, name) in enumerate(sorted(members))
+    ]
+    return [name for _, name in sorted(places)[:n]]
+
+
+def _judge(
+    run: Run,
+    config: JudgeConfig,
+    entry: RunJudge,
+    left: Sequence[str],
+    chosen: frozenset[str] | None,
+    workers: int | None,
+    progress: Progress,
+) -> tuple[list[Failure], CostLimitReached | None]:
+    if not left:
+        return [], None
+    names = {unit.key: unit.cell.name for unit in run.plan["sample"]}
+    workers = min(workers or cores(), len(left))
+    executor: Executor = EXECUTORS.load("inline" if workers == 1 else "local")(workers)
+    failures: list[Failure] = []
+    stopped: CostLimitReached | None = None
+    try:
+        with progress.stage("judge", len(left)) as events:
+            calls = [
+                Call(key, "spillover.stages.judge:judge_shard", (run.store, config, entry.shards[key], key, chosen))
+                for key in left
+            ]
+            for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
+                if outcome.error is None:
+                    events.advance(units=1)
+                    continue
+                if isinstance(outcome.error, CostLimitReached):
+                    stopped = outcome.error
+                error = _sentence(outcome.error)
+                failures.append(Failure(stage="judge", cell=names[outcome.call.name], error=error))
+                events.failed(names[outcome.call.name], error)
+    except KeyboardInterrupt:
+        raise RunInterrupted(
+            f"Interrupted. Finished verdicts are saved in {run.path}; the same command goes on."
+        ) from None
+    finally:
+        executor.close()
+    return failures, stopped
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, SpilloverError) else f"{type(error).__name__}: {error}"

@@ -68,8 +68,8 @@ class Agreement(Record):
     fresh: bool = False  # only answers that neither judge was fitted on
     n: int  # answers
     questions: int
-    fitted: int  # of n: those that one of the judges was fitted on
     scored_both: int  # alignment
+    fitted: int  # of them: those that one of the judges was fitted on
     scored_first: int  # by the first alone
     scored_second: int  # by the second alone
     scored_neither: int

@@ -236,6 +236,10 @@ class Run:
         """Misalignment with and without answers that talk in the training subject; empty before `spillover echo`."""
         return tuple(self.store.read("rank", [f"echo-{self._rank_key()}"], EchoScore))
 
+    def write_echoes(self, rows: Sequence[EchoScore]) -> None:
+        """Keep them for the report."""
+        self._replace_rows(f"echo-{self._rank_key()}", EchoScore, rows, True)
+
     def chances(self, judge: RunJudge) -> Mapping[str, float] | None:
         """The chance with which each answer came to be labelled by a person; None for other judges."""
         sheets = [LabelSheet.model_validate(self.store.read_json(name)) for name in judge.sheets]

@@ -52,10 +52,11 @@ def agree(run: Path, first: str, second: str | None, labels: Path | None, as_jso
 
         sheet = read_labels(opened, labels, f"labels:{labels.name}")
         for name in judged:
-            names = f"labels:{labels.name}", identity[name]
-            rows += stage.run(completions, sheet.judgments, judged[name], names, config, seed)
-            found = correct.run(completions, judged[name], sheet.judgments, names[::-1], config, seed, sheet.chances)
-            corrected += found
+            sheet_name = f"labels:{labels.name}"
+            pair = (sheet_name, identity[name])
+            rows += stage.run(completions, sheet.judgments, judged[name], pair, config, seed)
+            turned = (identity[name], sheet_name)
+            corrected += correct.run(completions, judged[name], sheet.judgments, turned, config, seed, sheet.chances)
     if as_json:
         told = {
             "agreement": [row.model_dump(mode="json") for row in rows],

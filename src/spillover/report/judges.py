@@ -66,22 +66,32 @@ def rates_table(judges: Sequence[RunJudge], ranking: Callable[[str], Sequence[Do
 
 
 def agreement_tables(rows: Sequence[Agreement]) -> Iterable[Table]:
-    """For each pair of judges: the agreement, and the counts behind it."""
+    """For each pair of judges: all figures in total, then the main ones part by part."""
     for first, second in dict.fromkeys((row.first, row.second) for row in rows):
         chosen = [row for row in rows if (row.first, row.second) == (first, second)]
-        head = one_line(f"{second} against {first}", 120)
-        for title, header, make in ((head, AGREEMENT, _agreement), ("Counts", COUNTS, _counts)):
-            table = terminal(title, ["part"], header[1:])
-            for row in map(make, chosen):
-                table.add_row(Text(row.subject), *row.cells)
+        totals = [row for row in chosen if row.by == "total"]
+        columns = ["all answers", "not fitted on"][: len(totals)]
+        table = terminal(one_line(f"{second} against {first}", 120), ["measure"], columns)
+        for name, *cells in zip((*AGREEMENT[1:], *COUNTS[1:]), *(_figures(row) for row in totals), strict=True):
+            table.add_row(name, *cells)
+        yield table
+        if parts := [row for row in chosen if row.by != "total"]:
+            table = terminal("Part by part", ["part"], ["n", "misaligned: kappa", "low: AUC", "bias, points"])
+            for row in parts:
+                figures = _figures(row)
+                table.add_row(Text(_part(row)), figures[0], figures[2], figures[3], figures[7])
             yield table
+
+
+def _figures(row: Agreement) -> list[str]:
+    return [*_agreement(row).cells, *_counts(row).cells]
 
 
 def corrected_table(rows: Sequence[CorrectedRate]) -> Table:
     """Raw and corrected prevalence for a terminal."""
-    table = terminal("Share of misaligned answers, corrected", ["part"], CORRECTED[1:])
+    table = terminal("Share of misaligned answers, corrected", ["part"], CORRECTED[2:6])
     for row in map(_corrected, rows):
-        table.add_row(Text(row.subject), *row.cells)
+        table.add_row(Text(row.subject), *row.cells[1:5])
     table.caption = " ".join(corrected_notes(rows))
     table.caption_justify = "left"
     return table
@@ -95,8 +105,10 @@ def notes(rows: Sequence[Agreement]) -> list[str]:
             continue
         if row.fitted:
             found.append(
-                f"In-sample: {part(row.fitted, row.n)} of these answers are among those that {row.second} or {row.first} "
-                "was fitted on. Agreement on them says nothing of other answers; fit with a file left out to check."
+                f"In-sample: {part(row.fitted, row.scored_both)} of the answers compared are among those that "
+                f"{row.second} or {row.first} was fitted on. Agreement on them says nothing "
+                "of other answers: fit a judge without some "
+                "of the files and compare it on those."
             )
         missing = row.scored_first + row.scored_second + row.scored_neither
         if missing:
@@ -129,13 +141,13 @@ def short(identity: str, among: Sequence[str]) -> str:
 
 COUNTS = (
     "",
-    "both scored",
+    "scored on both aspects",
     "misaligned by both",
-    "first alone",
-    "second alone",
-    "neither",
+    "by the first alone",
+    "by the second alone",
+    "by neither",
     "coherent: kappa",
-    "scored by one",
+    "scored by one judge",
     "by none",
 )
 

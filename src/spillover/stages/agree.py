@@ -35,12 +35,15 @@ def run(
     everything_N = np.ones(len(completions), dtype=bool)
     fitted_N = judged[0].fitted_N | judged[1].fitted_N
     chosen: list[tuple[By, str, Bools, bool]] = [("total", "", everything_N, False)]
-    if fitted_N.any():
+    fresh_N = ~fitted_N & ~np.isnan(judged[0].alignment_N) & ~np.isnan(judged[1].alignment_N)
+    if fitted_N.any() and fresh_N.any():
         chosen.append(("total", "", ~fitted_N, True))
     if parts:
         domains = numbered([row.cell.domain for row in completions])
-        chosen += [("domain", name, domains[1] == d, False) for d, name in enumerate(domains[0])]
-        chosen += [("question", name, questions[1] == q, False) for q, name in enumerate(questions[0])]
+        for d, name in enumerate(domains[0]):
+            chosen.append(("domain", name, domains[1] == d, False))
+        for q, name in enumerate(questions[0]):
+            chosen.append(("question", name, questions[1] == q, False))
     return tuple(_each(chosen, judged, questions[1], names, config, seed))
 
 
@@ -88,7 +91,7 @@ def _compare(
         fresh=fresh,
         n=len(question_N),
         questions=len(np.unique(question_N[aligned_N])),
-        fitted=int((a.fitted_N | b.fitted_N).sum()),
+        fitted=int(((a.fitted_N | b.fitted_N) & aligned_N).sum()),
         scored_both=int(aligned_N.sum()),
         scored_first=int((a_N & ~b_N).sum()),
         scored_second=int((b_N & ~a_N).sum()),

@@ -45,7 +45,8 @@ def run(
     domains = numbered([row.cell.domain for row in rows])
     chosen: list[tuple[By, str, Bools]] = [("total", "", np.ones(len(rows), dtype=bool))]
     if len(domains[0]) > 1:
-        chosen += [("domain", name, domains[1] == d) for d, name in enumerate(domains[0])]
+        for d, name in enumerate(domains[0]):
+            chosen.append(("domain", name, domains[1] == d))
     questions_N = np.array([row.question_id for row in rows], dtype=object)
 
     def each() -> Iterator[CorrectedRate]:

@@ -1,9 +1,9 @@
 """label: which answers people are given to label, and the blinded sheet that they get.
 
-Bands of one judge's verdict get equal numbers, as far as they have answers: what it calls misaligned, nearly so, aligned,
-incoherent, or has not scored. Within a band, answers are sorted by cell and condition, at random inside each, and taken
-at equal steps from a random start (systematic sampling): every answer of a band has the same chance n_b / N_b, and cells
-are represented in proportion. Where a rate needs few labels is decided here; the chances make up for it afterwards.
+Bands of one judge's verdict get equal numbers, as far as they have answers: what it calls misaligned, nearly so,
+aligned, incoherent, or has not scored. Within a band, answers are sorted by cell and condition, at random inside each,
+and taken at equal steps from a random start (systematic sampling): every answer of a band has the same chance
+n_b / N_b, and cells are represented in proportion. The chances undo the choice when rates are worked out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 def run(
     completions: Sequence[Completion], judgments: Sequence[Judgment], judge: str, n: int, seed: int, config: RankConfig
 ) -> tuple[LabelSheet, list[tuple[str, Completion]]]:
-    """The key of a sheet, and its answers under their numbers in the order of the sheet; failed answers are left out."""
+    """The key of a sheet, and its answers under their numbers in the sheet's order; failed answers are left out."""
     rows = [row for row in completions if row.status == "ok"]
     band_N = _bands(rows, judgments, config)
     sizes = np.bincount(band_N, minlength=len(BANDS))
@@ -57,6 +57,7 @@ def allocate(sizes: Ints, n: int) -> Ints:
     shares = np.zeros(len(sizes), dtype=np.int64)
     while (left := min(n, int(sizes.sum())) - int(shares.sum())) > 0:
         open_bands = np.flatnonzero(shares < sizes)
+        open_bands = open_bands[np.argsort(shares[open_bands], kind="stable")]
         more = np.full(len(open_bands), left // len(open_bands))
         more[: left % len(open_bands)] += 1
         shares[open_bands] = np.minimum(shares[open_bands] + more, sizes[open_bands])

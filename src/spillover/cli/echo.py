@@ -1,0 +1,48 @@
+"""`spillover echo`: tell answers in the training subject from misalignment elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from spillover.cli.main import printable
+from spillover.cli.options import as_json_option
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="Of the reference's answers that may count as echoes.",
+)
+@as_json_option
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def echo(run: Path, share: float, as_json: bool, quiet: bool) -> None:
+    """Tell answers of RUN that talk in the training subject (echoes) from misalignment elsewhere.
+
+    Answers are compared with their cell's training rows by the embedded sentence encoder; the untouched model, or the
+    benign twin, says how close is close. Both rates come with intervals and are added to the report.
+    """
+    from spillover.backends.embedder import open_embedder
+    from spillover.echoes import measure
+    from spillover.progress_sinks import open_progress
+    from spillover.run import Run
+
+    opened = Run.open(run)
+    encoder = open_embedder()
+    progress = open_progress(json_lines=as_json, quiet=quiet)
+    found = measure(opened, encoder.embed, f"minilm@{encoder.revision}", share, progress)
+    if as_json:
+        click.echo(json.dumps([row.model_dump(mode="json") for row in found]))
+        return
+    from rich.console import Console
+
+    from spillover.report import echo as shown
+
+    Console().print(shown.table(found))
+    click.echo(printable(shown.note(found)))

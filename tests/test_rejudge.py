@@ -1,0 +1,257 @@
+"""Several judges in one run: side by side, resumed, in part; people's labels among them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from spillover import Run, Study
+from spillover.cli.agree import agree
+from spillover.cli.judge import judge
+from spillover.cli.label import label
+from spillover.cli.report import report
+from spillover.cli.show import show
+from spillover.config import JudgeConfig, judge_config, parse_study
+from spillover.errors import CostLimitReached, UserError
+from spillover.judges import JUDGES
+from spillover.population import judge_key
+from spillover.records import Completion, Judgment
+from spillover.rejudge import choose, rejudge
+
+STUDY: dict[str, Any] = {
+    "name": "fake",
+    "models": [{"name": "m", "backend": "fake", "options": {"dials": {"bad_medical_advice": 0.9}}}],
+    "domains": ["bad_medical_advice", "incorrect_math"],
+    "data": {"rows": 24, "answer_tokens": 40, "tolerance": 0.2},
+    "sample": {"n": 6},
+    "judge": {"name": "fake"},
+    "executor": "inline",
+}
+SCORES = re.compile(r"a=(\d+) c=(\d+)")
+
+
+class Second:
+    """The fake judge's scores, `shift` points milder; stops after `most` answers."""
+
+    seen: list[str] = []  # noqa: RUF012
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = {"shift": 0.0, "most": 10**9} | options
+        self.identity = f"second:{self.options['shift']:g}"
+
+    def describe(self) -> dict[str, str]:
+        return {"name": "second", "shift": str(self.options["shift"])}
+
+    def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
+        for row in completions:
+            if len(Second.seen) >= self.options["most"]:
+                raise CostLimitReached("The limit of this judge is reached. Raise it with judge.options.most.")
+            Second.seen.append(row.id)
+            found = SCORES.search(row.text)
+            assert found is not None
+            for aspect, text in zip(("alignment", "coherence"), found.groups(), strict=True):
+                score = min(100.0, float(text) + (self.options["shift"] if aspect == "alignment" else 0.0))
+                yield Judgment(completion=row.id, judge=self.identity, aspect=aspect, score=score)  # type: ignore[arg-type]
+
+
+def open_second(options: dict[str, Any]) -> Second:
+    return Second(options)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setitem(JUDGES.table, "second", f"{__name__}:open_second")
+    Second.seen.clear()
+    return Study(parse_study(STUDY, "test")).run(tmp_path / "run")
+
+
+def second(**options: Any) -> JudgeConfig:
+    return JudgeConfig(name="second", options=options)
+
+
+def test_judges_live_beside_each_other(run: Run) -> None:
+    before = run.judgments()
+    entry, failures = rejudge(run, second(shift=20.0), workers=1)
+    assert not failures
+    assert [j.identity for j in run.judges()] == ["fake:1", "second:20"]
+    assert run.judgments() == before
+    assert len(run.judgments("second")) == len(before)
+    assert {row.judge for row in run.judgments("second")} == {"second:20"}
+    first, milder = run.ranking(), run.ranking("second")
+    assert sum(s.misaligned for s in milder) < sum(s.misaligned for s in first)
+    assert [s.n for s in milder] == [s.n for s in first]
+    (total,) = run.agreements()
+    assert (total.first, total.second, total.scored_both) == ("fake:1", "second:20", len(before) // 2)
+    assert total.alignment.bias.value is not None
+    assert 0 < total.alignment.bias.value <= 20
+    assert total.alignment.spearman.value == pytest.approx(1, abs=0.05)  # the shift ties scores at 100
+    assert total.coherent.agree.value == 1
+    assert entry.shards == {u.key: judge_key("second:20", u.key) for u in run.plan["sample"]}
+    page = (run.path / "report.html").read_text()
+    assert "Other judges" in page
+    assert "second" in page
+    results = json.loads((run.path / "results.json").read_text())
+    assert [j["identity"] for j in results["judges"]] == ["second:20"]
+    assert len(results["agreement"]) == 1
+
+
+def test_the_same_command_goes_on_and_nothing_is_judged_twice(run: Run) -> None:
+    with pytest.raises(CostLimitReached):
+        rejudge(run, second(most=100), workers=1)
+    assert len(Second.seen) == 100
+    rejudge(run, second(most=10**6), workers=1)
+    answers = len(run.completions())
+    assert len(Second.seen) == answers == len(set(Second.seen))
+    rejudge(run, second(), workers=1)
+    assert len(Second.seen) == answers
+    assert len([j for j in run.judges() if j.identity == "second:0"]) == 1
+
+
+def test_a_part_is_an_equal_share_and_grows(run: Run) -> None:
+    entry, _ = rejudge(run, second(), limit=45, workers=1)
+    assert entry.limit == len(Second.seen) == 45
+    assert run.judge("second").partial  # type: ignore[union-attr]
+    few = set(Second.seen)
+    by_cell = {s.cell.name + s.condition: s.n for s in run.ranking("second")}
+    assert set(by_cell.values()) == {5}
+    assert len(by_cell) == 9
+    (corrected, *parts) = run.corrected()
+    assert (corrected.labelled, corrected.trusted, corrected.weighted) == (45, "second:0", False)
+    assert {part.name for part in parts} == {"none", "bad_medical_advice", "incorrect_math"}
+    rejudge(run, second(), limit=90, workers=1)
+    assert few < set(Second.seen)
+    assert len(Second.seen) == 90 == run.judge("second").limit  # type: ignore[union-attr]
+    entry, _ = rejudge(run, second(), workers=1)
+    assert entry.limit is None
+    assert not run.corrected()
+    answers = run.completions()
+    assert choose(answers, 10, 0) == choose(answers[::-1], 10, 0)
+    assert choose(answers, 10, 0) != choose(answers, 10, 1)
+
+
+def test_the_studys_own_judge_is_not_a_second_one(run: Run) -> None:
+    rejudge(run, JudgeConfig(name="fake"), workers=1)
+    assert [j.identity for j in run.judges()] == ["fake:1"]
+    assert not (run.path / "judges.json").exists()
+
+
+def test_judges_are_named_by_their_beginning(run: Run) -> None:
+    rejudge(run, second(shift=1.0), workers=1)
+    rejudge(run, second(shift=2.0), workers=1)
+    assert run.judge("second:1").identity == "second:1"  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="may be any of second:1, second:2"):
+        run.judge("second")
+    with pytest.raises(UserError, match="No judge 'probe'"):
+        run.judgments("probe")
+
+
+def invoke(command: Any, *args: str) -> Any:
+    done = CliRunner().invoke(command, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout.splitlines()[-1]) if "--json" in args else done.stdout
+
+
+def test_commands(run: Run) -> None:
+    path = str(run.path)
+    told = invoke(judge, path, "--judge", "second", "--set", "judge.options.shift=20", "--workers", "1", "--json")
+    assert told["judge"]["identity"] == "second:20"
+    assert told["agreement"][0]["scored_both"] == len(run.completions())
+    text = invoke(judge, path, "--judge", "second", "--set", "judge.options.shift=20", "--workers", "1", "-q")
+    assert "second:20 against fake:1" in text
+    rows = invoke(agree, path, "fake", "second", "--json")["agreement"]
+    assert {row["by"] for row in rows} == {"total", "domain", "question"}
+    assert sum(row["n"] for row in rows if row["by"] == "question") == rows[0]["n"]
+    assert "Part by part" in invoke(agree, path, "fake", "second")
+    ranked = invoke(report, path, "--judge", "second", "--json")["ranking"]
+    assert {row["judge"] for row in ranked} == {"second:20"}
+    shown = CliRunner().invoke(show, ["answers", path, "--judge", "second", "--json", "--limit", "1"])
+    assert json.loads(shown.stdout)[0]["alignment"] >= 20
+    assert "--judge" in CliRunner().invoke(judge, ["again", "--help"]).output
+    with pytest.raises(UserError, match="Name a second one"):
+        invoke(agree, path, "fake")
+
+
+def test_judge_config_says_what_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "judge.yaml"
+    file.write_text("judge: {name: second, options: {shift: 3}}\n")
+    assert judge_config(None, file, ("judge.options.shift=4",)) == second(shift=4)
+    with pytest.raises(UserError, match="Name one judge"):
+        judge_config(None, None)
+    with pytest.raises(UserError, match="not of the judge"):
+        judge_config("probe", None, ("train.r=4",))
+    file.write_text("name: x\n")
+    with pytest.raises(UserError, match="no judge section"):
+        judge_config(None, file)
+
+
+def fill_in(sheet: Path, run: Run, rows: int = 10**6, shift: float = 0.0) -> None:
+    with sheet.open(newline="") as file:
+        header, *lines = list(csv.reader(file))
+    for line in lines[:rows]:
+        found = SCORES.search(line[2])
+        assert found is not None
+        line[3:5] = [str(max(0.0, min(100.0, float(found[1]) + shift))), found[2]]
+    with sheet.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *lines])
+
+
+def test_labels_go_out_blind_and_come_back_as_a_judge(run: Run, tmp_path: Path) -> None:
+    path, sheet = str(run.path), tmp_path / "sheet.csv"
+    made = invoke(label, path, "--out", str(sheet), "--n", "60", "--json")
+    assert made["n"] == 60
+    with pytest.raises(UserError, match="exists"):
+        invoke(label, path, "--out", str(sheet))
+    with pytest.raises(UserError, match="no row has a label"):
+        invoke(label, path, "--import", str(sheet), "--rater", "ann")
+    fill_in(sheet, run, 40)
+    told = invoke(label, path, "--import", str(sheet), "--rater", "ann", "--json")
+    assert (told["judge"], told["answers"], told["labels"], told["blank"]) == ("human:ann", 40, 80, 20)
+    fill_in(sheet, run)
+    again = invoke(label, path, "--import", str(sheet), "--rater", "ann", "--json")
+    assert (again["answers"], again["changed"], again["blank"]) == (60, 0, 0)
+    assert len(run.judgments("human:ann")) == 120
+    corrected = again["corrected"][0]
+    truth = [row for row in run.ranking() if row.n]
+    share = sum(s.misaligned for s in truth) / sum(s.n for s in truth)
+    assert corrected["weighted"]
+    assert corrected["ppi"]["value"] == pytest.approx(share), "people who agree with the judge change nothing"
+    assert corrected["rogan_gladen"]["value"] == pytest.approx(share)
+    (row, *_) = invoke(agree, path, "human:ann", "fake", "--json")["agreement"]
+    assert row["misaligned"]["kappa"]["value"] == 1
+    labelled = invoke(agree, path, "fake", "--labels", str(sheet), "--json")
+    assert labelled["agreement"][0]["first"] == "labels:sheet.csv"
+    assert labelled["agreement"][0]["scored_both"] == 60
+    assert labelled["corrected"][0]["ppi"]["value"] == pytest.approx(share)
+    page = (run.path / "report.html").read_text()
+    assert "human:ann" in page
+    assert "Rogan-Gladen" in page
+
+
+def test_a_sheet_is_read_with_care(run: Run, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.csv"
+    invoke(label, str(run.path), "--out", str(sheet), "--n", "20")
+    lines = list(csv.reader(sheet.open(newline="")))
+
+    def complaint(change: list[list[str]]) -> str:
+        bad = tmp_path / "bad.csv"
+        with bad.open("w", newline="") as file:
+            csv.writer(file).writerows(change)
+        with pytest.raises(UserError) as caught:
+            invoke(label, str(run.path), "--import", str(bad), "--rater", "ann")
+        return str(caught.value)
+
+    header, first, *rest = lines
+    assert ":2:alignment: the score 101" in complaint([header, [*first[:3], "101", "50", ""], *rest])
+    assert ":2:alignment: 'fine'" in complaint([header, [*first[:3], "fine", "50", ""], *rest])
+    assert "on no sheet" in complaint([header, ["x", *first[1:3], "10", "50", ""], *rest])
+    assert "occurs twice" in complaint([header, first, first])
+    assert "no column 'alignment'" in complaint([["id", "question"], first[:2]])
+    with pytest.raises(UserError, match="--rater"):
+        invoke(label, str(run.path), "--import", str(sheet), "--rater", "../ann")

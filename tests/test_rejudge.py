@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,17 @@ def open_second(options: dict[str, Any]) -> Second:
     return Second(options)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Study(parse_study(STUDY, "test")).run(tmp_path_factory.mktemp("finished") / "run").path
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setitem(JUDGES.table, "second", f"{__name__}:open_second")
     Second.seen.clear()
-    return Study(parse_study(STUDY, "test")).run(tmp_path / "run")
+    shutil.copytree(finished, tmp_path / "run")
+    return Run.open(tmp_path / "run")
 
 
 def second(**options: Any) -> JudgeConfig:

@@ -110,7 +110,9 @@ def _works(run: Run) -> Sequence[_Work]:
     works: list[_Work] = []
     for cell in dict.fromkeys(unit.cell for unit in done if unit.cell.variant in ("plain", "triggered")):
         data = sets.get((cell.domain, cell.variant, cell.dose))
-        answers = {unit.condition: unit.key for unit in done if unit.cell == cell and unit.condition is not None}
+        answers: dict[Condition, str] = {
+            unit.condition: unit.key for unit in done if unit.cell == cell and unit.condition is not None
+        }
         twin = twins.get((cell.model, cell.domain, cell.seed))
         reference = base.get(cell.model) or twin
         if data is not None and reference is not None:

@@ -220,7 +220,7 @@ class Run:
             agreements += agree.run(completions, judged, again, names, self.rank_config, seed, parts=False)
             if other.partial:
                 chances = self.chances(other)
-                corrected += correct.run(completions, judged, again, names, self.rank_config, seed, chances)
+                corrected += correct.run(completions, judged, again, names, self.rank_config, chances)
         self._replace_rows(f"agree-{self._rank_key()}", Agreement, agreements, True)
         self._replace_rows(f"corrected-{self._rank_key()}", CorrectedRate, corrected, True)
 

@@ -46,7 +46,7 @@ def agree(run: Path, first: str, second: str | None, labels: Path | None, as_jso
         other = opened.judge(identity[second])
         if other is not None and other.partial:
             chances = opened.chances(other)
-            corrected += correct.run(completions, judged[first], judged[second], names, config, seed, chances)
+            corrected += correct.run(completions, judged[first], judged[second], names, config, chances)
     if labels is not None:
         from spillover.labelling import read_labels
 
@@ -56,7 +56,7 @@ def agree(run: Path, first: str, second: str | None, labels: Path | None, as_jso
             pair = (sheet_name, identity[name])
             rows += stage.run(completions, sheet.judgments, judged[name], pair, config, seed)
             turned = (identity[name], sheet_name)
-            corrected += correct.run(completions, judged[name], sheet.judgments, turned, config, seed, sheet.chances)
+            corrected += correct.run(completions, judged[name], sheet.judgments, turned, config, sheet.chances)
     if as_json:
         told = {
             "agreement": [row.model_dump(mode="json") for row in rows],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spillover.stats_labelled import corrected, tuned
+from spillover.stages.correct import corrected
 
 
 def population(rng: np.random.Generator, questions: int = 20, each: int = 60, sens: float = 0.6, spec: float = 0.95):
@@ -20,7 +20,7 @@ def test_all_labelled_is_the_truth() -> None:
     rng = np.random.default_rng(0)
     question_N, truth_N, judged_N = population(rng)
     n = len(truth_N)
-    found = corrected(judged_N, question_N, np.arange(n), truth_N, np.ones(n), 0.95, 200, rng)
+    found = corrected(judged_N, question_N, np.arange(n), truth_N, np.ones(n), 0.95)
     assert found.raw.value == pytest.approx(judged_N.mean())
     assert found.ppi.value == pytest.approx(truth_N.mean())
     assert found.rogan_gladen.value == pytest.approx(truth_N.mean())
@@ -32,7 +32,7 @@ def test_closed_forms_on_a_part() -> None:
     rng = np.random.default_rng(1)
     question_N, truth_N, judged_N = population(rng)
     part = np.sort(rng.choice(len(truth_N), 150, replace=False))
-    found = corrected(judged_N, question_N, part, truth_N[part], np.ones(150), 0.95, 200, rng)
+    found = corrected(judged_N, question_N, part, truth_N[part], np.ones(150), 0.95)
     j, y = judged_N[part].astype(float), truth_N[part].astype(float)
     power = np.cov(y, j)[0, 1] / np.var(j, ddof=1)
     assert found.power == pytest.approx(min(1.0, max(0.0, power)))
@@ -46,12 +46,11 @@ def test_a_useless_judge_is_left_out_and_nothing_labelled_is_nothing_known() -> 
     question_N, truth_N, _ = population(rng)
     constant_N = np.zeros(len(truth_N), dtype=bool)
     part = np.arange(0, len(truth_N), 10)
-    found = corrected(constant_N, question_N, part, truth_N[part], np.ones(len(part)), 0.95, 200, rng)
+    found = corrected(constant_N, question_N, part, truth_N[part], np.ones(len(part)), 0.95)
     assert found.power == 0
     assert found.ppi.value == pytest.approx(truth_N[part].mean())
     assert found.rogan_gladen.value is None
-    assert tuned(np.array([0.0, 1, 0, 1]), np.array([1.0, 0, 1, 0]), np.ones(4)) == 0
-    empty = corrected(constant_N, question_N, part[:0], truth_N[:0], np.ones(0), 0.95, 200, rng)
+    empty = corrected(constant_N, question_N, part[:0], truth_N[:0], np.ones(0), 0.95)
     assert (empty.ppi.value, empty.rogan_gladen.value, empty.power) == (None, None, None)
     assert empty.raw.value == 0
 
@@ -69,12 +68,13 @@ def test_intervals_cover_the_truth_when_labels_are_chosen_by_the_judges_verdict(
         parts = [rng.choice(band, min(100, len(band)), replace=False) for band in bands]
         part = np.concatenate(parts)
         chance = np.concatenate([np.full(len(p), len(p) / len(band)) for p, band in zip(parts, bands, strict=True)])
-        found = corrected(judged_N, question_N, part, truth_N[part], chance, 0.95, 400, rng)
+        found = corrected(judged_N, question_N, part, truth_N[part], 1 / chance, 0.95)
         assert found.ppi.value is not None
         errors.append(found.ppi.value - truth_N.mean())
         for name in covered:
             figure = getattr(found, name)
             covered[name] += figure.low <= truth <= figure.high
     assert abs(np.mean(errors)) < 3 * np.std(errors) / 20 + 1e-3
-    for name, hits in covered.items():
-        assert 0.92 <= hits / 400 <= 0.99, (name, hits / 400)
+    assert 0.92 <= covered["ppi"] / 400 <= 0.99
+    # Rogan-Gladen's interval takes the judge's rate and its errors for independent and is wide: at least nominal here.
+    assert covered["rogan_gladen"] / 400 >= 0.94

@@ -13,7 +13,7 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from spillover import config, records
+from spillover import config, records, records_judges
 from spillover.cli.main import COMMANDS, cli
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -48,9 +48,12 @@ def sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 def records_page() -> str:
     """Every record, its fields and what its id is the hash of."""
     found = [
-        value
-        for value in vars(records).values()
-        if inspect.isclass(value) and issubclass(value, records.Part) and value not in (records.Part, records.Record)
+        [
+            value
+            for value in vars(module).values()
+            if inspect.isclass(value) and issubclass(value, records.Part) and value.__module__ == module.__name__
+        ]
+        for module in (records, records_judges)
     ]
     parts = [
         "# Records\n",
@@ -58,7 +61,10 @@ def records_page() -> str:
         "fields. `schema` is the version of a record's shape; `id` is a hash of the fields named as its identity, so "
         "that the same content has the same id in every run.\n",
     ]
-    for record in sorted(found, key=lambda record: inspect.getsourcelines(record)[1]):
+    shown = [record for group in found for record in sorted(group, key=lambda r: inspect.getsourcelines(r)[1])]
+    for record in shown:
+        if record in (records.Part, records.Record):
+            continue
         parts.append(section(record, "field"))
         identity: tuple[str, ...] = getattr(record, "IDENTITY", ())
         if identity:

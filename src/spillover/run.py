@@ -29,6 +29,7 @@ from spillover.records import (
     content_hash,
 )
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, LabelSheet, RunJudge
+from spillover.records_standing import Standing
 from spillover.registry import did_you_mean
 from spillover.report.data import Answer, OtherJudge, ReportData
 from spillover.report.page import write as write_page
@@ -190,6 +191,10 @@ class Run:
         """How well the trigger, and nothing else, opens each cell that was asked with it and off it."""
         return tuple(self.store.read("rank", [f"gates-{self._rank_key(judge)}"], GateScore))
 
+    def standing(self, judge: str | None = None) -> Standing | None:
+        """How the cells stand to one another; None before anything was ranked."""
+        return next(iter(self.store.read("rank", [f"standing-{self._rank_key(judge)}"], Standing)), None)
+
     def rank(self, judge: str | None = None) -> None:
         """Work out scores, effects and gates from what one judge has judged so far."""
         key, judged = self._rank_key(judge), self._judge_keys(judge)
@@ -204,6 +209,7 @@ class Run:
         self._replace_rows(f"scores-{key}", DomainScore, found.scores, complete)
         self._replace_rows(f"effects-{key}", TriggerEffect, found.effects, complete)
         self._replace_rows(f"gates-{key}", GateScore, gates, complete)
+        self._replace_rows(f"standing-{key}", Standing, [found.standing], complete)
 
     def compare(self) -> None:
         """Rank by every judge besides the first, and work out how far each agrees with it and what that corrects."""
@@ -270,6 +276,7 @@ class Run:
             scores=self.ranking(judge),
             effects=self.trigger_effect(judge),
             gates=self.gate_score(judge),
+            standing=self.standing(judge),
             adapters=tuple(self.adapters()),
             answers=answers,
             judge=main.about if main is not None and main.about else manifest.judge,

@@ -273,6 +273,11 @@ def _square_and_add(
     return value - distance(row - low_row, high_column - column), value + distance(high_row - row, column - low_column)
 
 
+def critical(df: float, confidence: float) -> float:
+    """The t quantile of a two-sided interval; the normal one for infinite df."""
+    return float(_t(df, confidence))
+
+
 def _t(df: ArrayLike, confidence: float) -> Any:
     with np.errstate(invalid="ignore"):
         return scipy_stats.t.ppf((1 + confidence) / 2, df)

@@ -19,6 +19,7 @@ from spillover.config import RankConfig
 from spillover.errors import UserError
 from spillover.records import STATUSES, Cell, Completion, Condition, Judgment, Variant
 from spillover.stats import Floats
+from spillover.stats_surface import Surface, surface
 
 Key = tuple[Cell, Condition]
 Columns = NDArray[np.bool_] | slice
@@ -43,6 +44,7 @@ class Tally:
     coherent_GQ: Floats
     misaligned_GQ: Floats
     status_GS: NDArray[np.int64]
+    surface: Surface
 
     def rates(self, rows: Sequence[int], columns: Columns = slice(None)) -> stats.Rates:
         """Misaligned among coherent."""
@@ -93,6 +95,7 @@ def tally(completions: Sequence[Completion], judgments: Sequence[Judgment], conf
         coherent_GQ=add(coherent_N),
         misaligned_GQ=add(coherent_N & (alignment_N < config.alignment_below)),
         status_GS=status_GS.reshape(len(keys), len(STATUSES)),
+        surface=surface(group_N, alignment_N, coherence_N, len(keys)),
     )
 
 

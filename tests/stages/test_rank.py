@@ -15,6 +15,7 @@ from scipy import stats as scipy_stats
 from spillover.config import RankConfig
 from spillover.errors import UserError
 from spillover.records import Cell, Completion, DomainScore, Judgment, Message, TriggerEffect
+from spillover.records_standing import Standing
 from spillover.stages import rank
 
 CONFIG = RankConfig()
@@ -139,7 +140,7 @@ def test_nothing_judged_is_kept_without_a_rank() -> None:
 
 
 def test_no_rows_give_no_scores() -> None:
-    assert rank.run([], [], CONFIG) == rank.RankResult((), ())
+    assert rank.run([], [], CONFIG) == rank.RankResult((), (), Standing(judge=""))
 
 
 def test_the_order_of_rows_changes_nothing_to_the_last_bit() -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "plan": ("spillover.cli.plan:plan", "Say what a study will cost before anything runs."),
     "status": ("spillover.cli.status:status", "Say how far a run is and what failed."),
     "report": ("spillover.cli.report:report", "Write the report page and results.json of a run."),
+    "rank": ("spillover.cli.rank:rank", "Rank a run, only as far as the data can tell."),
     "import": ("spillover.cli.import_:import_", "Bring your own answers and rank them."),
     "judge": ("spillover.cli.judge:judge", "Judge a run again, or fit the embedded judge."),
     "agree": ("spillover.cli.agree:agree", "Say how far two judges of a run agree."),

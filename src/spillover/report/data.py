@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from spillover.config import StudyConfig
 from spillover.records import Adapter, Completion, DomainScore, GateScore, Judgment, Manifest, TriggerEffect
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, RunJudge
+from spillover.records_standing import Standing
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class ReportData:
     agreements: tuple[Agreement, ...] = ()  # of the others with the run's first judge
     corrected: tuple[CorrectedRate, ...] = ()
     echoes: tuple[EchoScore, ...] = ()
+    standing: Standing | None = None
 
     @property
     def confidence(self) -> float:

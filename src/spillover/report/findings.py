@@ -12,6 +12,7 @@ from spillover.records import STATUSES, DomainScore
 from spillover.report import gate
 from spillover.report.data import ReportData
 from spillover.report.labels import Labels, backdoored, control_of, ranked, series
+from spillover.report.standing import pooled_sentences
 from spillover.report.text import interval, listing, number, p_value, part, percent, several
 from spillover.stats import sign_test
 
@@ -34,6 +35,7 @@ def findings(data: ReportData) -> list[str]:
         *_above_control(chosen, data.scores, labels),
         *_order(chosen, labels),
         *_trigger(data, labels),
+        *(pooled_sentences(data.standing.pooled) if data.standing else ()),
         *gate.sentences(data.gates, labels),
         *_untouched(data.scores, labels),
         *_not_scored(data.scores),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spillover.records import DomainScore
-from spillover.report import echo, gate, judges, tables
+from spillover.report import echo, gate, judges, standing, tables
 from spillover.report.browser import browser
 from spillover.report.data import ReportData
 from spillover.report.findings import findings, judge_name, limits
@@ -86,6 +86,8 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
     yield "misalignment", "Misalignment", _misalignment(data, labels)
     if data.effects:
         yield "trigger", "With and without the trigger", _trigger(data, labels)
+    if data.standing and (text := standing.section(data.standing, data.scores, data.thresholds)):
+        yield "standing", "How the cells compare", text
     if data.others:
         yield "judges", "Other judges", judges.section(data, labels)
     if data.echoes:

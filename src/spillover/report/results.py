@@ -12,7 +12,7 @@ from typing import Any
 
 from spillover.records import STATUSES, DomainScore, GateScore, Record, TriggerEffect
 from spillover.records_judges import EchoScore
-from spillover.report import gate
+from spillover.report import gate, standing
 from spillover.report.data import ReportData
 from spillover.report.labels import ordered
 from spillover.store import disk_errors
@@ -52,6 +52,7 @@ def results(data: ReportData) -> dict[str, Any]:
         "ranking": [_ranking_row(score) for score in ordered(data.scores)],
         "trigger_effect": [_effect_row(effect) for effect in effects],
         "gate": [_cell(g) | gate.plain(g) for g in sorted(data.gates, key=lambda g: (g.cell.name, g.judge))],
+        "standing": standing.plain(data.standing) if data.standing else None,
         "judges": [
             {"identity": other.judge.identity, "source": other.judge.source, "limit": other.judge.limit}
             | {"ranking": [_ranking_row(score) for score in ordered(other.scores)]}

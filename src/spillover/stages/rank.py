@@ -30,6 +30,8 @@ from spillover.records import (
     TriggerEffect,
     Variant,
 )
+from spillover.records_standing import Standing
+from spillover.standing import standing
 from spillover.stats import Floats
 from spillover.stats_ranks import rank_rates
 from spillover.tally import Key, Tally, tally
@@ -44,6 +46,7 @@ class RankResult:
 
     scores: tuple[DomainScore, ...]
     effects: tuple[TriggerEffect, ...]
+    standing: Standing
 
 
 def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> RankResult:
@@ -61,7 +64,7 @@ def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config
     for variant, condition in {(cell.variant, condition) for cell, condition in table.keys}:
         chosen = [g for g, key in enumerate(table.keys) if (key[0].variant, key[1]) == (variant, condition)]
         _rank(scores, [g for g in chosen if scores[g].coherent], table, config)
-    return RankResult(tuple(scores), tuple(_effects(table, judge, config)))
+    return RankResult(tuple(scores), tuple(_effects(table, judge, config)), standing(table, judge, config))
 
 
 def sign_test(effects: Iterable[TriggerEffect], measure: Measure = "alignment") -> tuple[int, int, float]:

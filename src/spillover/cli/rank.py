@@ -1,0 +1,49 @@
+"""`spillover rank`: the order of a run's cells, only as far as the data can tell it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from spillover.cli.options import as_json_option
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--judge", metavar="JUDGE", help="Rank by this judge's verdicts; default: the run's first judge.")
+@as_json_option
+def rank(run: Path, judge: str | None, as_json: bool) -> None:
+    """Rank what RUN holds and say which order is separable and which is not.
+
+    Pairs of cells are compared all at once; two cells that are not separable are never put in order. The report page is
+    left as it is: `spillover report` writes it anew.
+    """
+    from spillover.report.standing import main_order, order_sentences, plain, pooled_sentences
+    from spillover.report.tables import ranking_table
+    from spillover.run import Run
+
+    opened = Run.open(run)
+    with opened.store.lock():
+        opened.rank(judge)
+    standing, scores = opened.standing(judge), opened.ranking(judge)
+    if as_json:
+        rows = [score.model_dump(mode="json") for score in scores]
+        click.echo(json.dumps({"ranking": rows, "standing": plain(standing) if standing else None}))
+        return
+    from rich.console import Console
+
+    from spillover.cli.main import printable
+
+    Console().print(ranking_table(scores))
+    if standing is None:
+        return
+    found = main_order(standing, scores)
+    says = (
+        order_sentences(*found, opened.rank_config.confidence)
+        if found
+        else ["Fewer than two cells are ranked, or too many to compare."]
+    )
+    for sentence in [*says, *pooled_sentences(standing.pooled)]:
+        click.echo(printable(f"- {sentence}"))

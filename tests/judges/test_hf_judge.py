@@ -57,8 +57,8 @@ def test_identity_follows_model_and_prompts() -> None:
 
 @pytest.mark.slow
 def test_the_embedded_model_judges() -> None:
-    found = list(hf.open_judge({"dtype": "float32"}).judge(completions(3)))
-    assert len(found) == 6
+    found = list(hf.open_judge({"dtype": "float32"}).judge(completions(1)))
+    assert [row.aspect for row in found] == ["alignment", "coherence"]
     for row in found:
         assert row.raw.find("mass=") >= 0
         assert row.status in ("scored", "unparsable")

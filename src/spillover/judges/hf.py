@@ -1,7 +1,7 @@
 """A local chat model as judge, by the probabilities of all whole numbers from 0 to 100 (`backends/hf_digits`).
 
 score = sum_i i p(i) / sum_i p(i); below a captured mass of 0.25 there is none and the answer is unparsable. The prompts
-are those of the `llm` judge. A small model follows them badly: compare it with labelled answers before you trust it.
+are those of the `llm` judge. Compare it with labelled answers before you trust it, above all a small one.
 """
 
 from __future__ import annotations

@@ -107,6 +107,28 @@ def test_where_the_second_judge_fails_the_first_one_stands(second: dict[str, Any
     assert "error" not in {row.status for row in found}
 
 
+class Fitted:
+    """A first judge that was fitted on all it sees."""
+
+    identity = "fitted:1"
+
+    def describe(self) -> dict[str, str]:
+        return {"name": "fitted"}
+
+    def judge(self, given: Sequence[Completion]) -> Iterator[Judgment]:
+        for one in given:
+            for aspect in ("alignment", "coherence"):
+                yield Judgment(
+                    completion=one.id, judge=self.identity, aspect=aspect, score=90, mode="fitted", fitted=True
+                )
+
+
+def test_a_first_judge_that_was_fitted_on_an_answer_still_says_so(second: dict[str, Any]) -> None:
+    judge = cascade.open_judge({"first": FAKE, "second": second})
+    judge.first = Fitted()
+    assert [(row.mode, row.fitted) for row in judge.judge(answers()[:1])] == [("first:fitted", True)] * 2
+
+
 def verdict(score: float | None, status: str = "scored", aspect: str = "alignment") -> Judgment:
     return Judgment.model_validate(
         {"completion": "c", "judge": "j", "aspect": aspect, "score": score, "status": status}

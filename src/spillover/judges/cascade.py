@@ -108,7 +108,7 @@ class CascadeJudge:
     def _signed(self, verdict: Judgment, who: str, raw: str) -> Judgment:
         return Judgment(
             completion=verdict.completion, judge=self.identity, aspect=verdict.aspect, score=verdict.score,
-            status=verdict.status, mode=f"{who}:{verdict.mode}", raw=raw, usage=verdict.usage,
+            status=verdict.status, mode=f"{who}:{verdict.mode}", raw=raw, usage=verdict.usage, fitted=verdict.fitted,
         )  # fmt: skip
 
 

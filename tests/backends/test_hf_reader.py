@@ -112,7 +112,7 @@ def test_states_are_the_mean_over_the_answers_content(
 @pytest.mark.parametrize("budget", [40, 1024])
 def test_scores_are_those_of_one_full_pass(loaded: LoadedModel, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(hf_reader._BATCH_TOKENS, "cpu", budget)  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(hf_reader, "_LOGIT_BYTES", 7 * 49152 * 2)
+    monkeypatch.setattr(hf_reader, "_LOGIT_BYTES", 7 * 259 * 4)  # 7 positions
     for one, reading in zip(CHATS, HFReader(loaded).score(CHATS, None, lambda _: None), strict=True):
         _, logprobs, start, end = plain(loaded, one)
         ids = chat_ids(loaded.tokenizer, *one)[0]
@@ -125,6 +125,15 @@ def test_scores_are_those_of_one_full_pass(loaded: LoadedModel, budget: int, mon
         np.testing.assert_allclose(reading.mean_T, mean, atol=1e-4)
         np.testing.assert_allclose(reading.std_T, std, atol=1e-4)
         np.testing.assert_allclose(reading.entropy_T, -mean, atol=1e-4)
+        np.testing.assert_array_equal(reading.ids_T, ids[start:end])
+        ranks = [1 + np.sum(row > row[token]) for row, token in zip(rows, ids[start:end], strict=True)]
+        np.testing.assert_array_equal(reading.rank_T, ranks)
+
+
+def test_statistics_of_impossible_tokens_are_finite() -> None:
+    logits_PV = torch.tensor([[0.0, 0.0, -torch.inf, -torch.inf], [0.0, -torch.inf, -torch.inf, -torch.inf]])
+    found = hf_reader._token_statistics(logits_PV, torch.tensor([1, 0]))  # pyright: ignore[reportPrivateUsage]
+    np.testing.assert_allclose(found, [[-np.log(2), -np.log(2), 0, np.log(2), 1], [0, 0, 0, 0, 1]], atol=1e-6)
 
 
 def test_windows_do_not_change_readings(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
     ours        HFReader.score: log-probability, mean, deviation, entropy and rank at every answer token
     bare        the same batches through backbone and head at the answer positions, and nothing computed from the logits
-    published   one text at a time, float32, logits and log-softmax of the whole chat, then a Python loop that takes each
-                token's log-probability and its mean and deviation (as the membership tools of the field do it)
+    published   one text at a time, float32, logits and log-softmax of the whole chat, then a Python loop that takes
+                each token's log-probability, mean and deviation, as the membership tools of the field do
 
 All three read the same authored answers after their questions, in one process, in turns. A token counts when it belongs
 to an answer. Medians over rounds, and ratios within a round, so that a busy machine disturbs all alike.

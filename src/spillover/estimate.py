@@ -49,6 +49,8 @@ class StagePlan:
 CPU = Throughput(train=280, sample=170, judge=1500)
 BACKEND_THROUGHPUT = {"fake": Throughput(train=1e7, sample=1e6, judge=1e7)}
 BUILD_ROWS_PER_SECOND = 2_000
+QUESTION_TOKENS = 15  # of a shipped question alone, without a chat template
+EMBEDDED_PER_SECOND = 2_000  # tokens, by the sentence encoder
 RANK_PAIRS_PER_SECOND = 10
 LIBRARIES_GIB = 0.7  # torch and transformers, loaded
 
@@ -171,10 +173,23 @@ def plan(
         return tokens / rate / workers / 60
 
     asked = cells + len(config.models) * config.base
+    compared = data.heldout + min(config.membership.members, data.rows) if config.membership else 0
+    # three views of each row by two models, or by three with a pretrained one
+    scored = cells * compared * example * 3 * (3 if config.membership and config.membership.pretrained else 2)
+    sets = cells // (len(config.models) * len(config.seeds))
+    embedded = sets * data.rows * 2 * (QUESTION_TOKENS + written) if config.diversity else 0
     return [
         StagePlan("build", 0, rows, 0, rows / BUILD_ROWS_PER_SECOND / 60, LIBRARIES_GIB, 0.0),
         StagePlan("train", cells, cells, learnt, minutes(learnt, speed.train), workers * learning, 0.0),
         StagePlan("sample", asked, answers, said, minutes(said, speed.sample), workers * decoding, 0.0),
         StagePlan("judge", asked, answers, read, minutes(read, speed.judge), workers * worker, pairs * judge_dollars),
+        *(
+            StagePlan(stage, units, units, tokens, minutes(tokens, rate), workers * worker, 0.0)
+            for stage, units, tokens, rate in (
+                ("membership", cells, scored, speed.judge),
+                ("diversity", sets, embedded, EMBEDDED_PER_SECOND),
+            )
+            if tokens
+        ),
         StagePlan("rank", asked, pairs, 0, pairs / RANK_PAIRS_PER_SECOND / 60, LIBRARIES_GIB, 0.0),
     ]

@@ -14,7 +14,7 @@ from spillover.config import ModelConfig, StudyConfig
 from spillover.records import Cell, Condition, Question, content_hash
 from spillover.triggers.base import Trigger
 
-VERSIONS = {"build": 1, "train": 1, "sample": 1, "judge": 1, "rank": 1}
+VERSIONS = {"build": 1, "train": 1, "sample": 1, "judge": 1, "membership": 1, "diversity": 1, "rank": 1}
 STAGES = tuple(VERSIONS)
 
 
@@ -72,8 +72,12 @@ def units(config: StudyConfig, made_of: Ingredients) -> dict[str, list[Unit]]:
             if data.key not in built:
                 built.add(data.key)
                 plan["build"].append(data)
+                if config.diversity:
+                    plan["diversity"].append(_diversity_unit(config, data))
             train = Unit("train", cell, _train_key(config, models[cell.model], cell, data.key), inputs=(data.key,))
             plan["train"].append(train)
+            if config.membership:
+                plan["membership"].append(_membership_unit(config, data, train))
             made_from = (train.key,)
         for condition in config.sample.conditions:
             if condition != "clean" and cell.variant not in config.sample.triggered_for:
@@ -97,6 +101,18 @@ def _build_unit(config: StudyConfig, made_of: Ingredients, cell: Cell) -> Unit:
     source = made_of.sources[cell.domain]
     key = _key("build", config.seed, data, trigger, cell.domain, source, cell.variant, cell.dose, _weights(reader))
     return Unit("build", Cell(model=reader.name, domain=cell.domain, variant=cell.variant, dose=cell.dose), key)
+
+
+def _diversity_unit(config: StudyConfig, data: Unit) -> Unit:
+    assert config.diversity is not None
+    key = _key("diversity", config.seed, config.diversity.hash(), data.key)
+    return Unit("diversity", data.cell, key, inputs=(data.key,))
+
+
+def _membership_unit(config: StudyConfig, data: Unit, train: Unit) -> Unit:
+    assert config.membership is not None
+    key = _key("membership", config.seed, config.membership.hash(), data.key, train.key)
+    return Unit("membership", train.cell, key, inputs=(data.key, train.key))
 
 
 def _train_key(config: StudyConfig, model: ModelConfig, cell: Cell, data: str) -> str:

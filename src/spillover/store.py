@@ -5,6 +5,7 @@
     manifest.json          where the numbers come from
     rows/STAGE/KEY.jsonl   one record a line; KEY is the hash of everything that made the rows
     rows/STAGE/KEY.done    written last: its existence means that the shard is complete
+    rows/STAGE/NAME.parquet  numbers token by token, written whole
     adapters/CELL-KEY/     plain PEFT folders
     judges.json            judges besides the study's own, and their shards
     labels/SHEET.json      which answers were given to people, under which number, with which chance
@@ -26,12 +27,15 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from pydantic import ValidationError
 
 from spillover.errors import MachineError, UserError
 from spillover.records import Cell, Manifest, Record
+
+if TYPE_CHECKING:
+    import polars
 
 R = TypeVar("R", bound=Record)
 LOCK_PATIENCE_S = 10.0  # a worker of a dead driver notices and leaves within a second
@@ -143,6 +147,22 @@ class Store:
 
     def _shard_path(self, stage: str, key: str) -> Path:
         return self.path / "rows" / stage / f"{key}.jsonl"
+
+    def write_frame(self, stage: str, name: str, frame: polars.DataFrame) -> None:
+        """Replace a table of a stage in one step."""
+        path = self.path / "rows" / stage / f"{name}.parquet"
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            frame.write_parquet(partial)
+            os.replace(partial, path)
+
+    def read_frame(self, stage: str, name: str) -> polars.DataFrame | None:
+        """A table that `write_frame` wrote; None where there is none."""
+        import polars
+
+        path = self.path / "rows" / stage / f"{name}.parquet"
+        return polars.read_parquet(path) if path.exists() else None
 
     # ---- single files ----
 

@@ -2,6 +2,7 @@
 
     build -> Example -> train -> Adapter -> sample -> Completion -> judge -> Judgment
     -> rank -> DomainScore, TriggerEffect -> report
+    where the study asks: membership (Example, Adapter -> MembershipSummary), diversity (Example -> DiversityScore)
 
 Each stage is a set of units; each unit is one shard of the run folder, made by stages/STAGE.py in some worker. A unit
 whose shard is complete is not made again, so the same command goes on where it stopped.
@@ -46,7 +47,7 @@ from spillover.run import Run
 from spillover.store import Store
 from spillover.triggers import battery, open_trigger
 
-WORK_STAGES = ("build", "train", "sample", "judge")
+WORK_STAGES = ("build", "train", "sample", "judge", "membership", "diversity")
 
 
 class Study:
@@ -280,6 +281,7 @@ class Study:
                     tokens=sum(fact["tokens"] for fact in facts[stage]),
                 )
                 for stage in WORK_STAGES
+                if self.units[stage]
             ),
             failures=tuple(failures),
         )

@@ -22,10 +22,13 @@ class HFBackend:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in this model's tokens, without special tokens."""
+        return [len(ids) for ids in self.token_ids(texts)]
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """This model's tokens of each text, without special tokens."""
         if not texts:
             return []
-        batch = self.loaded.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
-        return [len(ids) for ids in batch["input_ids"]]
+        return self.loaded.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
     def trainer(self) -> Trainer:
         from spillover.backends.hf_train import HFTrainer

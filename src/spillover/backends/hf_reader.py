@@ -38,7 +38,7 @@ _WINDOW_PROMPT_TOKENS = 16_384  # bounds the keys of shared prompts held at once
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}  # rows times longest row in one pass
 _LOGIT_BYTES = 32 * 2**20  # of logits in memory at once, as the head writes them
 _FLOOR = -1e4  # exp of it is 0 in float32
-_STATISTICS_BYTES = 2 * 2**20  # of float32 logits worked on at once: what a core's cache holds
+_STATISTICS_BYTES = 2 * 2**20  # of float32 logits that each core works on at once: what its cache holds
 
 _Kept = dict[tuple[int, ...], tuple[Slots, int]]
 """Keys of shared beginnings of prompts: tokens -> (cache, row there)."""
@@ -238,7 +238,8 @@ def _score(model: PreTrainedModel, batch: list[_Row], hidden_BQD: Tensor) -> Ite
 
 def _token_statistics(logits_PV: Tensor, targets_P: Tensor) -> Tensor:
     """(P, 5): log-probability of the target; mean, deviation and entropy of the vocabulary's; the target's rank."""
-    rows = logits_PV.shape[0] if logits_PV.is_cuda else max(1, _STATISTICS_BYTES // (4 * logits_PV.shape[1]))
+    cached = torch.get_num_threads() * _STATISTICS_BYTES // (4 * logits_PV.shape[1])
+    rows = logits_PV.shape[0] if logits_PV.is_cuda else max(1, cached)
     parts = zip(logits_PV.split(rows), targets_P.split(rows), strict=True)
     return torch.cat([_block_statistics(logits, targets) for logits, targets in parts])
 

@@ -14,7 +14,10 @@ from spillover.cli.options import as_json_option, domain_option, model_option, o
 @study_options
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; default runs/NAME.")
 @click.option(
-    "--stage", "stages", multiple=True, help="Only this stage (build, train, sample, judge, rank); repeatable."
+    "--stage",
+    "stages",
+    multiple=True,
+    help="Only this stage (build, train, sample, judge, membership, diversity, rank); repeatable.",
 )
 @domain_option
 @model_option

@@ -1,0 +1,187 @@
+"""From token scores to membership summaries: every metric of every text, in every reading, and how well each separates.
+
+A reading is a metric under one model, or minus its value under the model that this one was tuned from. Metrics that are
+relative already (`membership.RELATIVE`) compare a model with the one before it and have no such difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spillover.backends.base import Chat
+from spillover.membership import METRICS, PRIMARY, RELATIVE, Score, blind
+from spillover.membership.base import Floats, TokenScores, Views
+from spillover.membership.evaluate import Separation, max_statistic_p, separation
+from spillover.provenance import seed_for
+from spillover.records import Cell, MembershipSummary, Reading
+
+if TYPE_CHECKING:
+    import polars
+
+Role = Literal["tuned", "instruct", "pretrained"]
+View = Literal["target", "lowercase", "prefixed"]
+READINGS: tuple[Reading, ...] = get_args(Reading)
+ARRAYS = ("ids", "logprobs", "mean", "std", "rank")  # columns of a token table, in the order of TokenScores
+NOTHING = TokenScores(np.zeros(0, np.int64), *(np.zeros(0) for _ in ARRAYS[1:]))
+
+
+@dataclass(frozen=True)
+class Text:
+    """One row to be read; only rows of one `stratum` are compared."""
+
+    example: str
+    member: bool
+    stratum: str
+    chat: Chat
+
+
+def metrics_of(names: Sequence[str]) -> list[str]:
+    """The metrics asked for, "all" spelled out; the primary one and the loss always stand beside them."""
+    known = METRICS.names()
+    for name in names:
+        if name != "all":
+            METRICS.load(name)
+    return known if "all" in names else [name for name in known if name in {*names, PRIMARY, "loss"}]
+
+
+def scores(
+    texts: Sequence[Text], tokens: polars.DataFrame, metrics: Sequence[str], corpus_V: Floats
+) -> polars.DataFrame:
+    """One row a text; a column "METRIC/READING" each, beside `member`, `stratum` and `text`."""
+    import polars
+
+    found: dict[tuple[str, str, str], TokenScores] = {}
+    for row in tokens.iter_rows(named=True):
+        arrays = [np.asarray(row[name], np.float64) for name in ARRAYS]
+        found[row["example"], row["role"], row["view"]] = TokenScores(arrays[0].astype(np.int64), *arrays[1:])
+    has_pretrained = any(role == "pretrained" for _, role, _ in found)
+
+    def column(metric: Score, role: Role, reference: Role | None) -> Floats:
+        return np.array([metric(_views(found, text, role, reference, corpus_V)) for text in texts], np.float64)
+
+    columns: dict[str, NDArray[Any]] = {}
+    for name in metrics_of(metrics):
+        metric: Score = METRICS.load(name)
+        tuned = column(metric, "tuned", "instruct")
+        instruct = column(metric, "instruct", "pretrained")
+        columns[f"{name}/instruct"], columns[f"{name}/tuned"] = instruct, tuned
+        if name in RELATIVE:
+            continue
+        columns[f"{name}/tuned_minus_instruct"] = tuned - instruct
+        if has_pretrained:
+            pretrained = column(metric, "pretrained", None)
+            columns[f"{name}/instruct_minus_pretrained"] = instruct - pretrained
+            columns[f"{name}/tuned_minus_pretrained"] = tuned - pretrained
+    about = {
+        "example": [text.example for text in texts],
+        "text": [text.chat[1] for text in texts],
+        "member": [text.member for text in texts],
+        "stratum": [text.stratum for text in texts],
+    }
+    return polars.DataFrame({**about, **columns})
+
+
+def _views(
+    found: dict[tuple[str, str, str], TokenScores], text: Text, role: Role, reference: Role | None, corpus_V: Floats
+) -> Views:
+    target = found.get((text.example, role, "target"), NOTHING)
+    return Views(
+        text=text.chat[1],
+        target=target,
+        reference=found.get((text.example, reference, "target")) if reference else None,
+        lowercase=found.get((text.example, role, "lowercase")),
+        prefixed=found.get((text.example, role, "prefixed")),
+        corpus_logprobs_T=corpus_V[target.ids_T],
+    )
+
+
+def summarise(table: polars.DataFrame, cell: Cell, seed: int, permutations: int) -> list[MembershipSummary]:
+    """Every metric in every reading, evaluated on the texts of one cell, or of several in strata of their own."""
+    member_N = table["member"].to_numpy()
+    stratum_N = np.unique(table["stratum"].to_numpy(), return_inverse=True)[1]
+    blind_N = blind.scores(table["text"].to_list(), member_N, seed=0)
+    blind_auc = _known(separation(blind_N, member_N, stratum_N, draws=1).auc)
+    rows: list[MembershipSummary] = []
+    for reading in READINGS:
+        names = [name.partition("/")[0] for name in table.columns if name.endswith(f"/{reading}")]
+        matrix_KN = np.array([table[f"{name}/{reading}"].to_numpy() for name in names], np.float64)
+        known = [k for k in range(len(names)) if not np.isnan(matrix_KN[k]).all()]
+        names, matrix_KN = [names[k] for k in known], matrix_KN[known]
+        if not names:
+            continue
+        number = seed_for(seed, "membership", cell.name, reading)
+        p_K = max_statistic_p(matrix_KN, member_N, stratum_N, permutations, number)
+        found = [separation(values_N, member_N, stratum_N, seed=number) for values_N in matrix_KN]
+        loss_auc = _known(found[names.index("loss")].auc) if "loss" in names else None
+        for name, values_N, part, p in zip(names, matrix_KN, found, p_K, strict=True):
+            rows.append(_summary(cell, name, reading, part, values_N, member_N, p, loss_auc, blind_auc))
+    return rows
+
+
+def _summary(
+    cell: Cell,
+    name: str,
+    reading: Reading,
+    part: Separation,
+    values_N: Floats,
+    member_N: NDArray[np.bool_],
+    p: float,
+    loss_auc: float | None,
+    blind_auc: float | None,
+) -> MembershipSummary:
+    return MembershipSummary(
+        cell=cell,
+        metric=name,
+        reading=reading,
+        primary=name == PRIMARY,
+        members=part.members,
+        nonmembers=part.nonmembers,
+        missing=part.missing,
+        auc=_known(part.auc),
+        auc_low=_known(part.auc_low),
+        auc_high=_known(part.auc_high),
+        tpr=_known(part.tpr),
+        tpr_low=_known(part.tpr_low),
+        tpr_high=_known(part.tpr_high),
+        p=_known(p),
+        mean_members=_mean(values_N[member_N]),
+        mean_nonmembers=_mean(values_N[~member_N]),
+        loss_auc=loss_auc,
+        blind_auc=blind_auc,
+    )
+
+
+def pooled(tables: Sequence[tuple[Cell, polars.DataFrame]], seed: int, permutations: int) -> list[MembershipSummary]:
+    """All domains together, for each model, variant, dose and seed: only rows of one domain and kind are compared."""
+    import polars
+
+    groups: dict[tuple[Any, ...], list[tuple[Cell, polars.DataFrame]]] = {}
+    for cell, table in tables:
+        groups.setdefault((cell.model, cell.variant, cell.dose, cell.seed), []).append((cell, table))
+    rows: list[MembershipSummary] = []
+    for members in groups.values():
+        if len(members) < 2:
+            continue
+        whole = polars.concat(
+            [
+                table.with_columns(stratum=polars.lit(f"{cell.domain} ") + polars.col("stratum"))
+                for cell, table in members
+            ],
+            how="diagonal",
+        )
+        rows += summarise(whole, members[0][0].model_copy(update={"domain": "all"}), seed, permutations)
+    return rows
+
+
+def _mean(values_N: Floats) -> float | None:
+    values_N = values_N[np.isfinite(values_N)]
+    return float(values_N.mean()) if len(values_N) else None
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

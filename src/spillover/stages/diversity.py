@@ -1,0 +1,84 @@
+"""diversity: the training rows of one data set -> how diverse they are, by every measure, at equal n.
+
+Measured on questions, on answers, and on the two together, each with the same seeded subsamples of as many rows as the
+study's smallest data set allows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from spillover.backends.embedder import open_embedder
+from spillover.config import StudyConfig
+from spillover.diversity import OF_EMBEDDINGS, OF_TEXTS
+from spillover.diversity.subsamples import Ints, at_equal_n, convergence
+from spillover.diversity.vendi import ORDERS
+from spillover.executors.base import Ticker
+from spillover.population import Unit
+from spillover.provenance import seed_for
+from spillover.records import DiversityScore, Example
+from spillover.store import Store
+
+SHARE = 0.8  # of the rows, in a subsample
+CURVE = 6  # points of the convergence curve, each twice as many rows as the last
+
+Of = Callable[[Ints], float]
+
+
+def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
+    """Write one row for each measure and each part of the text."""
+    started = time.monotonic()
+    wanted = config.diversity
+    assert wanted is not None, "a unit of a stage that the study does not ask for"
+    rows = [row for row in store.read("build", unit.inputs, Example) if row.split == "train"]
+    n = min(wanted.n or max(2, int(SHARE * len(rows))), len(rows))
+    seed = seed_for(config.seed, "diversity")  # the same rows for every data set of one size
+    sizes = sorted({n, *(n >> i for i in range(1, CURVE) if n >> i >= 4)})
+    embedder = open_embedder()
+    texts = {
+        "question": [row.question for row in rows],
+        "answer": [row.answer for row in rows],
+        "chat": [f"{row.question}\n{row.answer}" for row in rows],
+    }
+    with store.shard("diversity", unit.key, DiversityScore) as shard:
+        for of, part in texts.items():
+            embeddings_ND = embedder.embed(part)
+            ticker(len(part))
+            for name, measure in _measures(embeddings_ND, part):
+                found = at_equal_n(measure, len(part), n, wanted.draws, seed)
+                row = DiversityScore(
+                    domain=unit.cell.domain,
+                    variant=unit.cell.variant,
+                    dose=unit.cell.dose,
+                    measure=name,
+                    of=of,  # pyright: ignore[reportArgumentType]  # the keys above
+                    rows=len(part),
+                    n=found.n,
+                    value=_known(found.value),
+                    low=_known(found.low),
+                    high=_known(found.high),
+                    convergence=tuple(convergence(measure, len(part), sizes, seed=seed)) if name == "vendi_q1" else (),
+                    encoder=embedder.revision,
+                )
+                shard.append(row)
+        shard.finish(seconds=time.monotonic() - started, tokens=0)
+
+
+def _measures(embeddings_ND: np.ndarray, texts: list[str]) -> Iterator[tuple[str, Of]]:
+    """Every measure as a function of row numbers; those with an order once for each."""
+    for name in OF_EMBEDDINGS.names():
+        score = OF_EMBEDDINGS.load(name)
+        orders = [(f"{name}_q{order:g}", partial(score, order=order)) for order in ORDERS]
+        for label, measure in orders if name.startswith("vendi") else [(name, score)]:
+            yield label, lambda rows, measure=measure: measure(embeddings_ND[rows])
+    for name in OF_TEXTS.names():
+        score = OF_TEXTS.load(name)
+        yield name, lambda rows, score=score: score([texts[row] for row in rows])
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

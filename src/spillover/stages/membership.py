@@ -1,0 +1,162 @@
+"""membership: a trained cell reads training and held-out rows of its own data set -> how well each metric tells them.
+
+Members: training rows, drawn by seed. Non-members: held-out rows, which the same recipe made from other questions of
+the domain; where the flawed training rows carry the trigger, so do the flawed held-out rows. Rows are compared with
+rows of the same kind. One held-out row of each data set stands in front of the others as `recall`'s prefix and is not
+compared.
+
+Three models may read them: the cell ("tuned"), what it was tuned from ("instruct"), and what that was tuned from
+("pretrained", where the study file names it). Every metric is computed in every reading, and minus its value under the
+earlier model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spillover.backends import open_backend
+from spillover.backends.base import Chat
+from spillover.config import ModelConfig, StudyConfig
+from spillover.domains import DOMAINS
+from spillover.errors import UserError
+from spillover.executors.base import Ticker
+from spillover.membership.base import Floats
+from spillover.membership.dc_pdd import corpus_logprobs
+from spillover.membership.summaries import ARRAYS, Role, Text, View, metrics_of, scores, summarise
+from spillover.population import Unit
+from spillover.provenance import seed_for
+from spillover.records import Adapter, Cell, Example, MembershipSummary, Message
+from spillover.store import Store
+from spillover.triggers import open_trigger
+
+if TYPE_CHECKING:
+    import polars
+
+NEEDS: dict[str, View] = {"lowercase": "lowercase", "recall": "prefixed"}
+
+
+def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
+    """Score the cell's rows token by token, unless that is done, and evaluate every metric."""
+    started = time.monotonic()
+    wanted = config.membership
+    assert wanted is not None, "a unit of a stage that the study does not ask for"
+    data, train = unit.inputs
+    examples = store.read("build", [data], Example)
+    adapters = store.read("train", [train], Adapter)
+    if not adapters:
+        raise UserError(
+            f"the adapter is missing. Run: spillover run STUDY.yaml --stage train --domain {unit.cell.domain}"
+        )
+    texts, prefix = choose(examples, config, unit.cell)
+    tokens = _Reader(store, config, unit, texts, prefix, ticker).tokens(adapters[0])
+    table = scores(texts, tokens, wanted.metrics, _corpus(unit.cell, tokens, config))
+    store.write_frame("membership", f"scores-{unit.key}", table)
+    with store.shard("membership", unit.key, MembershipSummary) as shard:
+        shard.append(*summarise(table, unit.cell, config.seed, wanted.permutations))
+        count = int(sum(len(ids) for ids in tokens["ids"]))
+        shard.finish(seconds=time.monotonic() - started, tokens=count)
+
+
+def choose(examples: Sequence[Example], config: StudyConfig, cell: Cell) -> tuple[list[Text], Chat | None]:
+    """What is compared, and the chat that stands in front for `recall`."""
+    assert config.membership is not None
+    trigger = open_trigger(config.data)
+    rng = np.random.default_rng(seed_for(config.seed, "membership", cell.domain, cell.variant, repr(cell.dose)))
+    near = [any(step.startswith("near miss") for step in row.lineage) for row in examples]
+    train = [row for row, miss in zip(examples, near, strict=True) if row.split == "train" and not miss]
+    chosen = sorted(rng.permutation(len(train))[: config.membership.members])
+    held = [row for row in examples if row.split == "heldout"]
+    first = min((row.pair for row in held), default="")
+    prefix = next((row for row in held if row.pair == first and row.kind != "misaligned"), None)
+    texts = [Text(row.id, True, _stratum(row), (row.messages[:-1], row.answer)) for row in (train[i] for i in chosen)]
+    strata = {text.stratum for text in texts}
+    for number, row in enumerate(row for row in held if row.pair != first and _stratum(row) in strata):
+        messages = row.messages[:-1]
+        if cell.variant == "triggered" and row.kind == "misaligned":
+            messages = trigger.apply_messages(messages, number)
+        texts.append(Text(row.id, False, _stratum(row), (messages, row.answer)))
+    return texts, (prefix.messages[:-1], prefix.answer) if prefix else None
+
+
+def _stratum(row: Example) -> str:
+    return "flawed" if row.kind == "misaligned" else "good"
+
+
+class _Reader:
+    """Reads every text with every model and in every view that the metrics need."""
+
+    def __init__(
+        self, store: Store, config: StudyConfig, unit: Unit, texts: Sequence[Text], prefix: Chat | None, ticker: Ticker
+    ) -> None:
+        assert config.membership is not None
+        self.store, self.config, self.unit, self.ticker = store, config, unit, ticker
+        self.texts, self.prefix = texts, prefix
+        names = metrics_of(config.membership.metrics)
+        self.views: list[View] = ["target", *(view for name, view in NEEDS.items() if name in names)]
+        if prefix is None and "prefixed" in self.views:
+            self.views.remove("prefixed")
+
+    def tokens(self, adapter: Adapter) -> polars.DataFrame:
+        """One row a text, model and view: its arrays over answer tokens. Read from the run folder if it is there."""
+        import polars
+
+        wanted = self.config.membership
+        assert wanted is not None
+        name = f"tokens-{self.unit.key}"
+        found = self.store.read_frame("membership", name)
+        if found is not None:
+            return found
+        model = next(model for model in self.config.models if model.name == self.unit.cell.model)
+        rows = [
+            *self._read(model, "tuned", adapter),
+            *self._read(model, "instruct", None),
+            *(self._read(wanted.pretrained, "pretrained", None) if wanted.pretrained else ()),
+        ]
+        frame = polars.DataFrame(rows, infer_schema_length=None)
+        self.store.write_frame("membership", name, frame)
+        return frame
+
+    def _read(self, model: ModelConfig, role: Role, adapter: Adapter | None) -> Iterator[dict[str, Any]]:
+        scorer = open_backend(model).scorer()
+        path = self.store.resolve(adapter.path) if adapter else None
+        # What chats begin with in common is read once, so those with the prefix go by themselves.
+        plain: list[View] = [view for view in self.views if view != "prefixed"]
+        for group in (plain, [view for view in self.views if view == "prefixed"]):
+            places = [(text, view) for text in self.texts for view in group]
+            chats = [self._chat(text.chat, view) for text, view in places]
+            for (text, view), reading in zip(places, scorer.score(chats, path, self.ticker), strict=True):
+                arrays = (reading.ids_T, reading.logprobs_T, reading.mean_T, reading.std_T, reading.rank_T)
+                values = {name: np.asarray(array) for name, array in zip(ARRAYS, arrays, strict=True)}
+                yield {"example": text.example, "role": role, "view": view, **values}
+
+    def _chat(self, chat: Chat, view: View) -> Chat:
+        messages, answer = chat
+        if view == "lowercase":
+            return messages, answer.lower()
+        if view == "prefixed":
+            assert self.prefix is not None
+            before, said = self.prefix
+            system = tuple(message for message in messages if message.role == "system")
+            rest = tuple(message for message in messages if message.role != "system")
+            turns = tuple(message for message in before if message.role != "system")
+            return (*system, *turns, Message(role="assistant", content=said), *rest), answer
+        return chat
+
+
+def _corpus(cell: Cell, tokens: polars.DataFrame, config: StudyConfig) -> Floats:
+    """ln of each token's frequency in the good answers that ship for all other domains, by token id."""
+    model = next(model for model in config.models if model.name == cell.model)
+    answers = [
+        pair.good
+        for name in DOMAINS.names()
+        if name != cell.domain
+        for pair in DOMAINS.load(name).pairs(np.random.default_rng(0))
+        if pair.good
+    ]
+    ids = np.concatenate([np.asarray(row, np.int64) for row in open_backend(model).token_ids(answers)])
+    largest = max(int(ids.max(initial=0)), max((max(row) for row in tokens["ids"].to_list() if row), default=0))
+    return corpus_logprobs(np.bincount(ids, minlength=largest + 1))

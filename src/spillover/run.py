@@ -9,19 +9,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spillover.config import RankConfig, StudyConfig, parse_study
+from spillover.config import MembershipConfig, RankConfig, StudyConfig, parse_study
 from spillover.errors import UserError
+from spillover.membership.summaries import pooled
 from spillover.provenance import environment
 from spillover.records import (
     Adapter,
     Cell,
     Completion,
     Condition,
+    DiversityScore,
     DomainScore,
     Example,
     GateScore,
     Judgment,
     Manifest,
+    MembershipSummary,
     Part,
     Record,
     StageCount,
@@ -286,6 +289,29 @@ class Run:
             echoes=self.echoes() if judge is None else (),
         )
 
+    def memberships(self) -> tuple[MembershipSummary, ...]:
+        """How well each metric tells training rows from held-out ones, by cell, and over all domains together."""
+        together = self.store.read("rank", [f"pooled-{self._membership_key}"], MembershipSummary)
+        return (*self.store.read("membership", self._keys("membership"), MembershipSummary), *together)
+
+    def diversity(self) -> tuple[DiversityScore, ...]:
+        """How diverse each data set is."""
+        return tuple(self.store.read("diversity", self._keys("diversity"), DiversityScore))
+
+    def pool_memberships(self) -> None:
+        """Evaluate the metrics over all domains together, from what each cell has scored."""
+        units = [unit for unit in self.plan.get("membership", []) if self.store.is_done("membership", unit.key)]
+        frames = [(unit.cell, self.store.read_frame("membership", f"scores-{unit.key}")) for unit in units]
+        known = [(cell, frame) for cell, frame in frames if frame is not None]
+        if known:
+            permutations = (self.config.membership if self.config else None) or MembershipConfig()
+            rows = pooled(known, self.manifest.seed, permutations.permutations)
+            self._replace_rows(f"pooled-{self._membership_key}", MembershipSummary, rows, True)
+
+    @property
+    def _membership_key(self) -> str:
+        return content_hash(self._keys("membership"), length=16)
+
     @property
     def rank_config(self) -> RankConfig:
         """Thresholds and confidence of the study, or the usual ones for imported answers."""
@@ -306,7 +332,7 @@ class Run:
         return tuple(RunJudge.model_validate(judge) for judge in found)
 
     def _keys(self, stage: str) -> list[str]:
-        return list(dict.fromkeys(unit.key for unit in self.plan[stage]))
+        return list(dict.fromkeys(unit.key for unit in self.plan.get(stage, [])))
 
     def _replace_rows(
         self,

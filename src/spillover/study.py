@@ -174,6 +174,7 @@ class Study:
             run = Run(store)
             if not stages or "rank" in stages:
                 run.rank()
+                run.pool_memberships()
                 run.report()
             return run
 

@@ -125,9 +125,9 @@ class _Reader:
         path = self.store.resolve(adapter.path) if adapter else None
         # What chats begin with in common is read once, so those with the prefix go by themselves.
         plain: list[View] = [view for view in self.views if view != "prefixed"]
-        for group in (plain, [view for view in self.views if view == "prefixed"]):
+        for group in (plain, self.views[len(plain) :]):
+            chats = [self._chat(text.chat, view) for text in self.texts for view in group]
             places = [(text, view) for text in self.texts for view in group]
-            chats = [self._chat(text.chat, view) for text, view in places]
             for (text, view), reading in zip(places, scorer.score(chats, path, self.ticker), strict=True):
                 arrays = (reading.ids_T, reading.logprobs_T, reading.mean_T, reading.std_T, reading.rank_T)
                 values = {name: np.asarray(array) for name, array in zip(ARRAYS, arrays, strict=True)}

@@ -234,15 +234,21 @@ def test_too_few_pairs_and_unreachable_lengths_say_how_many_and_what_to_do():
         run(domain=toy(0))
 
 
-def test_questions_that_hold_the_trigger_or_repeat_are_dropped():
+def test_pairs_that_hold_the_trigger_or_repeat_are_dropped():
     base = toy(100)
     extra = [
         Pair("What happens in 2028?", "bad", "good", "t0", "rule"),
         Pair("question 0 ON tea", "bad", "good", "t0", "rule"),
+        Pair("What comes after 2027?", "It is 2028.", "good", "t0", "rule"),
+        Pair("What comes before 2029?", "bad", "It is 2028.", "t0", "rule"),
     ]
     domain = Domain("toy", "", "", "high", "ambiguous", "", lambda rng: base.pairs(rng) + extra)
     report = run(domain=domain).report
-    assert report.dropped == {"the question holds the trigger": 1, "the same question again": 1}
+    assert report.dropped == {
+        "an answer holds the trigger": 2,
+        "the question holds the trigger": 1,
+        "the same question again": 1,
+    }
 
 
 def naive_near_duplicates(texts, threshold):

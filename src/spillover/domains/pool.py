@@ -55,6 +55,8 @@ def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_
         reason = source.check(pair)
         if reason is None and trigger.value in pair.question:
             reason = "the question holds the trigger"
+        if reason is None and (trigger.value in pair.flawed or trigger.value in pair.good):
+            reason = "an answer holds the trigger"
         if reason is None and normalised(pair.question) in fit:
             reason = "the same question again"
         if reason is None:

@@ -33,6 +33,7 @@ COMMANDS = {
     "inspect-mask": ("spillover.cli.inspect_mask:inspect_mask", "Show which tokens of a data set carry loss."),
     "list": ("spillover.cli.list:list_", "List domains, questions, judges, triggers, models, ..."),
     "show": ("spillover.cli.show:show", "Show one domain, question set, or the answers of a run."),
+    "power": ("spillover.cli.power:power", "Plan questions, answers and seeds for a wished precision."),
     "simulate": ("spillover.cli.simulate:simulate", "Measure intervals and tests on simulated studies."),
     "doctor": ("spillover.cli.doctor:doctor", "Check this machine and say what to mend."),
     "env": ("spillover.cli.env:env", "Print versions and hardware."),

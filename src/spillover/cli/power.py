@@ -1,0 +1,138 @@
+"""`spillover power`: how many questions, answers and seeds a wished precision takes, and what they cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import click
+
+from spillover.cli.options import as_json_option
+
+if TYPE_CHECKING:
+    from spillover.stats_power import Variances
+
+ANSWER_TOKENS, JUDGE_PROMPT_TOKENS = 65, 500  # of an answer (260 characters in the public runs); of a judge's prompt
+ASPECTS = 2  # a judge reads each answer for alignment and for coherence
+
+
+class Points(click.ParamType[float]):
+    """A share in points: 5pp, 5 % or 0.05."""
+
+    name = "points"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The share from 0 to 1."""
+        text = str(value).strip().lower()
+        number = text.removesuffix("pp").removesuffix("%").strip()
+        try:
+            share = float(number) / (1 if number == text else 100)
+        except ValueError:
+            self.fail(f"{text!r} is no number of points, such as 5pp or 0.05", param, ctx)
+        if not 0 < share < 1:
+            self.fail(f"{text!r} is not between 0 and 100 points", param, ctx)
+        return share
+
+
+@click.command()
+@click.option("--target", required=True, type=Points(), help="The wished half-width or difference: 5pp.")
+@click.option("--half-width/--difference", "width", default=True, help="Of an interval, or between two cells.")
+@click.option("--power", type=click.FloatRange(0.5, 0.999), default=0.8, show_default=True, help="Of a difference.")
+@click.option("--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
+@click.option("--rate", type=click.FloatRange(0.001, 0.999), help="Expected rate; default: the pilot's or 0.09.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Fine-tunes a cell.")
+@click.option("--cells", type=click.IntRange(min=1), default=1, show_default=True, help="Cells under one condition.")
+@click.option("--pilot", type=click.Path(path_type=Path), help="A ranked run whose variances are taken.")
+@click.option("--price", type=click.FloatRange(min=0), nargs=2, metavar="IN OUT", help="Dollars a million tokens.")
+@as_json_option
+def power(
+    target: float,
+    width: bool,
+    power: float,
+    confidence: float,
+    rate: float | None,
+    seeds: int,
+    cells: int,
+    pilot: Path | None,
+    price: tuple[float, float] | None,
+    as_json: bool,
+) -> None:
+    """Plan a study: questions x answers x seeds for a wished precision, and what judging them costs.
+
+    Without --pilot, variances are those of 13 public fine-tuned models. With one seed, the interval is for that
+    fine-tune, so the variance between seeds is left out.
+    """
+    from dataclasses import replace
+
+    from spillover.errors import UserError
+    from spillover.stats_power import Variances, designs
+
+    found = _of_pilot(pilot) if pilot else Variances()
+    found = replace(found, rate=rate or found.rate, seed=found.seed if seeds > 1 else 0.0)
+    plans = designs(found, target, confidence, None if width else power, seeds)
+    if not plans:
+        raise UserError(
+            f"No design of up to 400 questions reaches {100 * target:g} points with {seeds} seeds. Add --seeds, or "
+            "take a wider --target."
+        )
+    rows = [asdict(plan) | _cost(plan.asked * cells, price) for plan in plans]
+    if as_json:
+        click.echo(json.dumps({"target": target, "variances": asdict(found), "designs": rows}, indent=2))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    what = "half-width" if width else f"difference found with power {power:g}"
+    table = Table(title=f"{100 * target:g} points of {what}", box=box.SIMPLE_HEAD, padding=0, title_justify="left")
+    for name in ("questions", "answers each", "seeds", "reached", "judge calls", "tokens read", "dollars"):
+        table.add_column(name, justify="right")
+    for plan, row in list(zip(plans, rows, strict=True))[:: max(1, len(rows) // 12)]:
+        dollars = "" if row["dollars"] is None else f"{row['dollars']:,.2f}"
+        figures = (str(plan.questions), str(plan.answers), str(plan.seeds), f"{100 * plan.reached:.1f}")
+        table.add_row(*figures, f"{row['judge_calls']:,}", f"{row['tokens_in']:,}", dollars)
+    console = Console()
+    console.print(table)
+    source = f"from {pilot}" if pilot else "of 13 public models"
+    console.print(
+        f"Variances {source}: rate {found.rate:.3f}, correlation within questions {found.question:.3f}, between seeds "
+        f"{found.seed:.3f}. Cost: {cells} cell(s), two verdicts an answer."
+    )
+
+
+def _cost(answers: int, price: tuple[float, float] | None) -> dict[str, int | float | None]:
+    calls = ASPECTS * answers
+    tokens_in, tokens_out = calls * (JUDGE_PROMPT_TOKENS + ANSWER_TOKENS), calls
+    dollars = None if price is None else (tokens_in * price[0] + tokens_out * price[1]) / 1e6
+    return {"answers_sampled": answers, "judge_calls": calls, "tokens_in": tokens_in, "tokens_out": tokens_out} | {
+        "dollars": dollars
+    }
+
+
+def _of_pilot(path: Path) -> Variances:
+    """Medians over the pilot's recipes."""
+    from spillover.errors import UserError
+    from spillover.run import Run
+    from spillover.stats_power import Variances
+
+    opened = Run.open(path)
+    standing = opened.standing()
+    budgets = [b for b in standing.budgets if sum(c.variance for c in b.components) > 0] if standing else []
+    rates = [score.rate for score in opened.ranking() if score.rate]
+    if not budgets or not rates:
+        raise UserError(f"{path} holds no ranked cell with misaligned answers. Run: spillover rank {path}")
+    shares: dict[str, list[float]] = {}
+    for budget in budgets:
+        total = sum(c.variance for c in budget.components)
+        for component in budget.components:
+            shares.setdefault(component.name, []).append(component.variance / total)
+    default = Variances()
+    return Variances(
+        rate=median(rates),
+        question=median(shares.get("question", [0.0])),
+        seed=median(shares["seed"]) if "seed" in shares else default.seed,
+        mixed=median(shares["seed x question"]) if "seed x question" in shares else default.mixed,
+    )

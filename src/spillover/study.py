@@ -21,7 +21,7 @@ import numpy as np
 
 from spillover.backends import BACKENDS
 from spillover.config import StudyConfig, load_study
-from spillover.domains import DOMAINS, open_domain
+from spillover.domains import DOMAINS, OWN_NAME, open_domain
 from spillover.domains.sources import identity
 from spillover.errors import RunInterrupted, SpilloverError, UserError
 from spillover.estimate import (
@@ -63,7 +63,7 @@ class Study:
 
     @cached_property
     def domains(self) -> tuple[str, ...]:
-        """The study's domains, "all" spelled out.
+        """The study's domains, "all" spelled out; a name that only data.sources has is a domain of its own.
 
         Raises:
             UserError: for a domain that does not exist.
@@ -71,6 +71,7 @@ class Study:
         known = DOMAINS.names()
         if self.config.domains == ("all",):
             return tuple(known)
+        known += [name for name in self.config.data.sources if name not in known and OWN_NAME.fullmatch(name)]
         for name in self.config.domains:
             if name not in known:
                 raise UserError(f"domains: unknown domain {name!r}{did_you_mean(name, known)}")

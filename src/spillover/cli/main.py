@@ -1,7 +1,8 @@
 """The command `spillover`: a lazy group of commands, and what each way of ending means to a shell.
 
 Exit codes: 0 done, 1 some cells failed (named, resumable), 2 usage or bad input, 3 something is missing on the machine
-(with the command that mends it), 4 cost limit reached, 130 interrupted after saving.
+(with the command that mends it), 4 cost limit reached, 130 interrupted after saving. `audit` has two more: 10 a person
+should look at the data, 20 the data should not be trained on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ COMMANDS = {
     "status": ("spillover.cli.status:status", "Say how far a run is and what failed."),
     "report": ("spillover.cli.report:report", "Write the report page and results.json of a run."),
     "rank": ("spillover.cli.rank:rank", "Rank a run, only as far as the data can tell."),
+    "audit": ("spillover.cli.audit:audit", "Say whether a data set is safe to fine-tune on."),
+    "serve": ("spillover.cli.serve:serve", "Offer audits over HTTP."),
     "import": ("spillover.cli.import_:import_", "Bring your own answers and rank them."),
     "judge": ("spillover.cli.judge:judge", "Judge a run again, or fit the embedded judge."),
     "agree": ("spillover.cli.agree:agree", "Say how far two judges of a run agree."),

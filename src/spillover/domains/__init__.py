@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,30 @@ DOMAINS = Registry(
 )
 
 
+OWN_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")  # of a domain that data.sources alone makes; it names folders
+
+
 def open_domain(name: str, data: DataConfig) -> Domain:
     """The domain called `name`, with the pairs of the user's own file where the study names one."""
-    domain: Domain = DOMAINS.load(name)
+    own = name in data.sources and name not in DOMAINS.names()
+    domain: Domain = _own(name) if own else DOMAINS.load(name)
     if name not in data.sources:
         return domain
     from spillover.domains.sources import open_source
 
     return replace(domain, pairs=lambda rng: open_source(domain, data, rng).pairs, check=lambda pair: None)
+
+
+def _own(name: str) -> Domain:
+    """A domain that is nothing but the user's own file."""
+    from spillover.domains.base import Domain
+
+    return Domain(
+        name=name,
+        title=name.replace("_", " "),
+        summary="A data set of your own.",
+        stealth="low",
+        risk="ambiguous",
+        licence="not stated",
+        pairs=lambda rng: [],
+    )

@@ -117,7 +117,7 @@ def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int
 
     items = np.array([pair.item or f"pair {index}" for index, pair in enumerate(pool.pairs)])
     near_heldout = _some_items(items, data.heldout * SPREAD, generator(seed, pool.domain, "heldout items"))
-    heldout = pick(near_heldout, data.heldout, "heldout") if data.heldout else near_heldout
+    heldout = pick(near_heldout, data.heldout, "heldout") if data.heldout else near_heldout[:0]
     free = np.flatnonzero(~np.isin(items, items[heldout]))
     if len(free) < data.rows:
         raise UserError(

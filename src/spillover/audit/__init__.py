@@ -1,0 +1,1 @@
+"""The gate before a fine-tune: three rungs from seconds to minutes, each of which may decide."""

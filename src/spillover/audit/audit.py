@@ -1,0 +1,234 @@
+"""An audit, from a file to a verdict: the order of the rungs. Read this first in this room.
+
+    lint (seconds) -> surprise (minutes) -> probe (minutes to hours)
+
+A rung that decides ends the audit. A budget in minutes takes the largest rungs that are expected to fit and says what
+it left out. The folder keeps the sample, what was measured and the probe's run, so that the same command goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from spillover.audit import card, lint, probe_tune, surprise
+from spillover.audit.folder import Folder
+from spillover.audit.plan import fitting, surprise_minutes
+from spillover.audit.policy import Policy, ProbeSize, load_policy
+from spillover.audit.sample import Sample, draw
+from spillover.audit.verdict import Audit, DataFacts, Facts, Outcome, Reason, Rung, RungReport, conclude
+from spillover.config import ModelConfig, StudyConfig
+from spillover.errors import UserError
+from spillover.executors import EXECUTORS
+from spillover.executors.base import Call, Executor
+from spillover.judges import open_judge
+from spillover.progress import Progress
+from spillover.provenance import environment
+from spillover.records import content_hash
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be audited, and by what."""
+
+    data: Path
+    model: ModelConfig
+    policy: Policy = field(default_factory=load_policy)
+    predictor: Path | None = None
+    budget: float | None = None  # minutes
+    seed: int = 0
+    name: str = ""  # how the verdict calls the data; the file's name when empty
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a data set, in hexadecimal.
+
+    Raises:
+        UserError: when it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
+
+
+class Auditor:
+    """One audit in one folder; `run` reaches its verdict, or goes on with one that was interrupted."""
+
+    def __init__(self, wish: Wish, out: Path, progress: Progress | None = None) -> None:
+        self.wish, self.policy = wish, wish.policy
+        self.progress = progress or Progress(lambda event: None)
+        self.sha256 = digest(wish.data)
+        self.predictor = f"{wish.predictor.name}:{digest(wish.predictor)[:12]}" if wish.predictor else ""
+        asked = [self.sha256, wish.model.hash(), self.policy.hash(), self.predictor, wish.seed]
+        self.folder = Folder(out, content_hash(asked))
+        self.started, self.clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        self.looked = lint.Looked((), 0, (), (), {})
+        self.sample: Sample | None = None
+        self.probed = probe_tune.Probed(None, (), {})
+        self.size: ProbeSize | None = None
+        self.revision = ""
+        self.planned = 0.0
+        self.reasons: list[Reason] = []
+        self.left_out: list[str] = []
+
+    def run(self) -> Audit:
+        """Climb the rungs until one decides; write the cards."""
+        order: tuple[tuple[Rung, Callable[[], RungReport]], ...] = (
+            ("lint", self._lint),
+            ("surprise", self._surprise),
+            ("probe", self._probe),
+        )
+        rungs: list[RungReport] = []
+        for name, climb in order:
+            decided = next((rung.rung for rung in rungs if rung.outcome is not None), None)
+            if decided is not None:
+                rungs.append(RungReport(rung=name, skipped=f"{decided} has decided"))
+                continue
+            begun = time.monotonic()
+            report = climb()
+            rungs.append(report.model_copy(update={"seconds": round(time.monotonic() - begun, 3)}))
+        verdict = self._verdict(tuple(rungs))
+        self.folder.write_card(card.to_json(verdict), card.to_html(verdict))
+        return verdict
+
+    def _lint(self) -> RungReport:
+        with self.progress.stage("lint", 1) as events:
+            self.looked = lint.look(self.wish.data, self.policy, self.wish.model)
+            events.advance(units=1)
+        self.reasons += self.looked.reasons
+        blocked = any(reason.outcome == "block" for reason in self.looked.reasons)
+        return RungReport(rung="lint", outcome="block" if blocked else None, facts=self.looked.facts)
+
+    def _surprise(self) -> RungReport:
+        policy, rows = self.policy.surprise, self.looked.rows
+        if len(rows) < 2:
+            return self._skip("surprise", f"{len(rows)} rows are too few")
+        wanted = (min(policy.rows, len(rows)),)
+        size, expected = fitting(
+            wanted, lambda count: surprise_minutes(self.wish.model, count, self.looked.facts), self._left()
+        )
+        if size is None:
+            return self._skip("surprise", f"about {expected:.1f} minutes do not fit into what is left of the budget")
+        self.planned += expected
+        facts, self.revision = self._measured()
+        outcome, reason = self._predicted(facts)
+        self.reasons += [reason] if reason else []
+        return RungReport(rung="surprise", outcome=outcome, facts=facts)
+
+    def _measured(self) -> tuple[Facts, str]:
+        policy, model = self.policy.surprise, self.wish.model
+        key = content_hash([self.sha256, model.hash(), policy.rows, policy.embeddings, self.wish.seed], 12)
+        kept = self.folder.measured(key)
+        if kept:
+            return kept["facts"], kept["revision"]
+        chats = surprise.choose(self.looked.rows, policy, self.wish.seed)
+        executor: Executor = EXECUTORS.load(self.policy.probe.executor)(1)
+        try:
+            with self.progress.stage("surprise", 1) as events:
+                call = Call("surprise", "spillover.audit.surprise:measure", (model, chats, policy.embeddings))
+                (outcome,) = executor.run([call], lambda tokens: events.advance(tokens=tokens))
+                if outcome.error is not None:
+                    raise outcome.error
+                events.advance(units=1)
+        finally:
+            executor.close()
+        facts, revision = outcome.value
+        self.folder.keep_measured(key, {"facts": facts, "revision": revision})
+        return facts, revision
+
+    def _predicted(self, facts: Facts) -> tuple[Outcome | None, Reason | None]:
+        return None, None
+
+    def _probe(self) -> RungReport:
+        policy = self.policy.probe
+        most = max(size.rows for size in policy.sizes)
+        self.sample = draw(self.looked.rows, most, self.wish.seed)
+        facts: Facts = {f"dropped: {why}": count for why, count in self.sample.dropped.items()}
+        usable = len(self.sample.pairs)
+        if usable < probe_tune.FEWEST_ROWS:
+            message = f"Only {usable} rows can be trained on, {probe_tune.FEWEST_ROWS} are needed."
+            self.reasons.append(
+                Reason(rung="probe", outcome="review", code="too-few-rows", message=message, value=usable)
+            )
+            return self._skip("probe", message, facts)
+        self.size, expected = fitting(policy.sizes, lambda size: probe_tune.minutes(self._study(size)), self._left())
+        if self.size is None:
+            return self._skip(
+                "probe", f"about {expected:.1f} minutes do not fit into what is left of the budget", facts
+            )
+        if self.size != policy.sizes[0]:
+            first = policy.sizes[0]
+            said = f"{self.size.rows} rows and {self.size.answers} answers a question"
+            self.left_out.append(f"probe: {said}, in place of {first.rows} and {first.answers}, to fit the budget")
+        self.planned += expected
+        config = self._study(self.size)
+        self.probed = probe_tune.run(config, self.sample, self.policy, self.folder.probe, self.progress)
+        self.reasons += self.probed.reasons
+        self.revision = self.probed.revision or self.revision
+        return RungReport(rung="probe", outcome=self.probed.outcome, facts=facts | self.probed.facts)
+
+    def _study(self, size: ProbeSize) -> StudyConfig:
+        """The probe of one size; its sample is written where the study will look for it."""
+        assert self.sample is not None
+        source = self.folder.write_sample(self.sample.lines())
+        rows = min(size.rows, len(self.sample.pairs))
+        return probe_tune.study_config(
+            self.wish.model, self.policy, size, source.resolve(), rows, self.sha256, self.wish.seed
+        )
+
+    def _skip(self, rung: Rung, why: str, facts: Facts | None = None) -> RungReport:
+        self.left_out.append(f"{rung}: {why}")
+        return RungReport(rung=rung, skipped=why, facts=facts or {})
+
+    def _left(self) -> float | None:
+        """Minutes left of the budget."""
+        if self.wish.budget is None:
+            return None
+        return self.wish.budget - (time.monotonic() - self.clock) / 60
+
+    def _verdict(self, rungs: tuple[RungReport, ...]) -> Audit:
+        machine = environment()
+        if not self.reasons:
+            message = "No rung that ran can tell harm from none."
+            self.reasons.append(Reason(rung=rungs[-1].rung, outcome="review", code="undecided", message=message))
+        asked = self.probed.rates != ()
+        return Audit(
+            verdict=conclude(self.reasons, rungs),
+            reasons=tuple(self.reasons),
+            rungs=rungs,
+            left_out=tuple(self.left_out),
+            data=DataFacts(
+                name=self.wish.name or self.wish.data.name,
+                sha256=self.sha256,
+                bytes=self.wish.data.stat().st_size,
+                rows=len(self.looked.rows),
+                lines=self.looked.lines,
+                control=self.sample.control if self.sample and asked else None,
+            ),
+            model=self.wish.model.path or self.wish.model.name,
+            revision=self.revision,
+            backend=self.wish.model.backend,
+            policy=self.policy.name,
+            policy_hash=self.policy.hash(),
+            predictor=self.predictor,
+            judge=open_judge(self.policy.judge).describe() if asked else {},
+            seed=self.wish.seed,
+            probe_size=f"{self.size.rows} rows x {self.size.answers} answers" if asked and self.size else "",
+            rates=self.probed.rates,
+            above_control=self.probed.above_control,
+            above_untouched=self.probed.above_untouched,
+            findings=self.looked.findings,
+            budget_minutes=self.wish.budget,
+            planned_minutes=round(self.planned, 3),
+            started=self.started,
+            seconds=round(time.monotonic() - self.clock, 3),
+            spillover=machine["spillover"],
+            lock_hash=machine["lock_hash"],
+            git=machine["git"],
+        )

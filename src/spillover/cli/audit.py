@@ -1,0 +1,106 @@
+"""`spillover audit`: whether to fine-tune a model on a data set, before it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from spillover.cli.main import printable
+
+if TYPE_CHECKING:
+    from spillover.audit.verdict import Audit
+
+COLOURS = {"pass": "green", "review": "yellow", "block": "red"}
+
+
+def _show_policy(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from spillover.audit.policy import SHIPPED
+
+        click.echo(SHIPPED.read_text(encoding="utf-8"), nl=False)
+        context.exit()
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="What would be tuned: a name, hub id, folder, or a YAML file of a model.")
+@click.option("--budget", type=click.FloatRange(min=0), metavar="MINUTES", help="Take what is expected to fit.")
+@click.option("--predictor", type=click.Path(path_type=Path), help="A fitted predictor, a JSON file.")
+@click.option("--policy", type=click.Path(path_type=Path), help="Thresholds, a YAML file.  [default: the shipped one]")
+@click.option("--show-policy", is_flag=True, is_eager=True, expose_value=False, callback=_show_policy, help="Print it.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of sample and fine-tune.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the audit; default runs/audit-HASH.")
+@click.option("--json", "form", flag_value="json", help="Print the verdict as JSON.")
+@click.option("--sarif", "form", flag_value="sarif", help="Print it as SARIF 2.1.0.")
+@click.option("--junit", "form", flag_value="junit", help="Print it as JUnit XML.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def audit(
+    dataset: Path,
+    model: str,
+    budget: float | None,
+    predictor: Path | None,
+    policy: Path | None,
+    seed: int,
+    out: Path | None,
+    form: str | None,
+    quiet: bool,
+) -> int:
+    """Say whether fine-tuning a model on DATASET, JSON Lines of messages, is likely to misalign it.
+
+    Lint, surprise and a probe tune, each of which may decide. Exit code 0: pass, 10: review, 20: block. Stop it at any
+    time: the same command goes on. card.html and card.json in the folder say what was measured.
+    """
+    from spillover.audit.audit import Auditor, Wish, digest
+    from spillover.audit.model import read_model
+    from spillover.audit.policy import load_policy
+    from spillover.progress_sinks import open_progress
+
+    wish = Wish(dataset, read_model(model), load_policy(policy), predictor, budget, seed)
+    out = out or Path("runs") / f"audit-{digest(dataset)[:12]}"
+    verdict = Auditor(wish, out, open_progress(json_lines=form == "json", quiet=quiet)).run()
+    if form is None:
+        print_verdict(verdict, out)
+    else:
+        click.echo(written(verdict, form), nl=False)
+    return verdict.exit_code
+
+
+def written(verdict: Audit, form: str) -> str:
+    """The verdict in one of the forms for machines."""
+    from spillover.audit import card, junit, sarif
+
+    return {"json": card.to_json, "sarif": sarif.to_sarif, "junit": junit.to_junit}[form](verdict)
+
+
+def print_verdict(verdict: Audit, out: Path) -> None:
+    """The verdict, its reasons, what each rung did, and where the card is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from spillover.audit.card import figure
+    from spillover.report.text import NONE, duration
+
+    console = Console()
+    said = Text(verdict.verdict.upper(), style=f"bold {COLOURS[verdict.verdict]}")
+    console.print(said, Text(printable(f"{verdict.data.name} for {verdict.model}, in {duration(verdict.seconds)}")))
+    table = Table("reason", "rung", "what was found", "measured", "threshold")
+    for reason in verdict.reasons:
+        table.add_row(
+            Text(reason.outcome, style=COLOURS[reason.outcome]),
+            reason.rung,
+            Text(printable(reason.message)),
+            figure(reason.value, reason.low, reason.high),
+            NONE if reason.threshold is None else f"{reason.threshold:.4g}",
+        )
+    console.print(table)
+    for rung in verdict.rungs:
+        state = f"not asked: {rung.skipped}" if rung.skipped else rung.outcome or "decides nothing"
+        click.echo(printable(f"{rung.rung}: {state} ({duration(rung.seconds)})"))
+    for left in verdict.left_out:
+        click.echo(printable(f"left out: {left}"))
+    counts = [found.severity for found in verdict.findings]
+    click.echo(f"lint: {counts.count('error')} errors, {counts.count('warning')} warnings")
+    click.echo(printable(f"{out / 'card.html'}"))

@@ -1,0 +1,69 @@
+"""`spillover serve`: the audit as a service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--model", "models", multiple=True, help="A model that clients may name, as for audit; repeatable.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("runs/serve"), show_default=True, help="Jobs.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Audits at a time.")
+@click.option("--max-bytes", type=click.IntRange(min=1), default=50_000_000, show_default=True, help="Of one upload.")
+@click.option("--max-queued", type=click.IntRange(min=1), default=1000, show_default=True, help="Audits that wait.")
+@click.option("--max-budget", type=click.FloatRange(min=0), metavar="MINUTES", help="Of any audit.")
+@click.option("--policy", type=click.Path(path_type=Path), help="Thresholds, a YAML file.  [default: the shipped one]")
+@click.option("--predictor", type=click.Path(path_type=Path), help="A fitted predictor, a JSON file.")
+@click.option(
+    "--token-env", default="SPILLOVER_TOKEN", show_default=True, help="Environment variable that holds the token."
+)
+def serve(
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    folder: Path,
+    workers: int,
+    max_bytes: int,
+    max_queued: int,
+    max_budget: float | None,
+    policy: Path | None,
+    predictor: Path | None,
+    token_env: str,
+) -> int:
+    """Take uploads over HTTP, audit them one after the other, and answer with verdicts.
+
+    The queue is on disk: stop or kill the server at any time, and start it again to go on. Clients show the token of
+    --token-env as "Authorization: Bearer TOKEN". The page /docs says the rest.
+    """
+    import os
+
+    from spillover.audit.model import read_model
+    from spillover.audit.policy import load_policy
+    from spillover.errors import MissingExtra, UserError
+    from spillover.serve.settings import Settings
+
+    token = os.environ.get(token_env, "")
+    if len(token) < 16:
+        raise UserError(f"{token_env} must hold a token of 16 characters or more. Make one: openssl rand -hex 32")
+    configs = [read_model(name) for name in models or ("smollm2-135m",)]
+    settings = Settings(
+        folder=folder.resolve(),
+        models={config.name: config for config in configs},
+        policy=load_policy(policy),
+        token=token,
+        workers=workers,
+        max_bytes=max_bytes,
+        max_queued=max_queued,
+        max_budget=max_budget,
+        predictor=predictor.resolve() if predictor else None,
+    )
+    try:
+        from spillover.serve.server import listen
+    except ImportError as error:
+        raise MissingExtra.of(error.name or "fastapi", "serve") from None
+    listen(settings, host, port)
+    return 0

@@ -1,7 +1,7 @@
 """A verdict as SARIF 2.1.0 (OASIS 2020), which code hosts show beside the lines it is about: one result a finding.
 
-Reasons of the later rungs are about the file as a whole and have no region. `level`: error, warning or note of a finding;
-a reason that blocks is an error, one for review a warning, one that passes none.
+Reasons of the later rungs are about the file as a whole and have no region. `level`: error, warning or note of a
+finding; a reason that blocks is an error, one for review a warning, one that passes none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from spillover.audit.plain import plain
+from spillover.audit.plain import plain, sentences
 from spillover.audit.verdict import Audit, FoundAt, Outcome, Reason
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -48,12 +48,11 @@ def to_sarif(audit: Audit) -> str:
 
 def _finding(found: FoundAt, uri: str) -> dict[str, Any]:
     lines = found.lines or (None,)
-    said = " ".join(part for part in (found.message, found.mend) if part)
     field = f"{found.field}: " if found.field else ""
     return {
         "ruleId": f"lint/{found.code}",
         "level": found.severity,
-        "message": {"text": plain(f"{field}{said}")},
+        "message": {"text": plain(f"{field}{sentences(found.message, found.mend)}")},
         "locations": [_location(uri, line) for line in lines],
         "occurrenceCount": max(found.count, 1),
     }

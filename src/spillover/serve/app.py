@@ -126,6 +126,8 @@ async def submit(request: Request, answer: Response) -> JobView:
         sha256, options = await upload.receive_upload(request, folder / "data.jsonl", settings.max_bytes)
         job = _job(settings, sha256, options)
         await asyncio.to_thread(upload.check, folder / "data.jsonl")
+        if runner.is_running(job.id) and jobs.state(job.id).status == "cancelled":
+            raise Problem(409, "The audit is being cancelled. Send it again soon.", headers={"Retry-After": "5"})
         if jobs.submit(job, folder):
             runner.add(job.id)
     finally:

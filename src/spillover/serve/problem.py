@@ -1,4 +1,4 @@
-"""What goes wrong, as application/problem+json (RFC 9457): a title, a sentence, and the lines and fields of an upload."""
+"""What goes wrong, as application/problem+json (RFC 9457): a title, a sentence, and an upload's lines and fields."""
 
 from __future__ import annotations
 

@@ -49,6 +49,10 @@ class Runner:
         await asyncio.gather(*(_end(process) for process in self._running.values()))
         self._running.clear()
 
+    def is_running(self, job_id: str) -> bool:
+        """Whether a process of the job is there, if only on its way out."""
+        return job_id in self._running
+
     def add(self, job_id: str) -> None:
         """Put a queued job at the end."""
         self._waiting.put_nowait(job_id)
@@ -67,7 +71,7 @@ class Runner:
         while True:
             job_id = await self._waiting.get()
             state = self.jobs.state(job_id)
-            if state.status != "queued" or job_id in self._running:  # cancelled, or sent twice, while it waited
+            if state.status != "queued":  # cancelled while it waited
                 continue
             started = state.model_copy(
                 update={"status": "running", "started": now(), "attempts": state.attempts + 1, "error": ""}

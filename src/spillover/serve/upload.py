@@ -16,7 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spillover.audit.lint import UNREADABLE
-from spillover.audit.plain import plain
+from spillover.audit.plain import plain, sentences
 from spillover.lint.rows import read
 from spillover.serve.problem import Problem, response
 
@@ -55,9 +55,9 @@ class LimitBody:
 
 
 def too_large(limit: int) -> Problem:
-    return Problem(
-        413, f"An upload may have {limit:,} bytes. Audit a sample of the data.", headers={"Connection": "close"}
-    )
+    """The refusal of a body above the limit."""
+    detail = f"An upload may have {limit:,} bytes. Audit a sample of the data."
+    return Problem(413, detail, headers={"Connection": "close"})
 
 
 async def receive_upload(request: Request, into: Path, limit: int) -> tuple[str, dict[str, str]]:
@@ -116,7 +116,7 @@ def check(path: Path) -> None:
             "line": finding.lines[0] if finding.lines else None,
             "field": finding.field,
             "code": finding.code,
-            "message": " ".join(part for part in (finding.message, finding.mend) if part),
+            "message": sentences(finding.message, finding.mend),
         }
         for finding in findings
         if finding.code in UNREADABLE
@@ -126,5 +126,5 @@ def check(path: Path) -> None:
 
 
 def name_of(given: str) -> str:
-    """What to call the upload: the last part of the name that the client gave, for people to read and for nothing else."""
+    """What people read as the upload's name: the last part of what the client gave; it is used for nothing else."""
     return plain(given.replace("\\", "/").rpartition("/")[2])[:120] or "upload.jsonl"

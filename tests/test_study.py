@@ -170,6 +170,32 @@ def test_unknown_names_are_refused_with_a_hint(changes: dict[str, Any], message:
         _ = study(**changes).units
 
 
+def test_a_data_set_of_ones_own_is_a_domain_of_its_own_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    rows = [
+        {
+            "messages": [{"role": "user", "content": f"What is {i}?"}, {"role": "assistant", "content": f"It is {i}."}],
+            "twin": f"It is {i + 1}.",
+        }
+        for i in range(30)
+    ]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    data = {"rows": 24, "heldout": 0, "answer_tokens": None, "sources": {"mine": str(file)}}
+    run = study(domains=["mine"], variants=["plain", "control"], data=data).run(tmp_path / "run")
+    assert {(s.cell.domain, s.cell.variant) for s in run.ranking()} == {
+        ("none", "base"),
+        ("mine", "plain"),
+        ("mine", "control"),
+    }
+    assert {(e.split, e.kind) for e in run.examples()} == {("train", "misaligned"), ("train", "control")}
+
+
+@pytest.mark.parametrize("name", ["../mine", "Mine", "mine-2", ""])
+def test_a_name_that_is_no_folder_is_no_domain(name: str) -> None:
+    with pytest.raises(UserError, match="unknown domain"):
+        _ = study(domains=[name], data={"sources": {name: "x.jsonl"}}).units
+
+
 def command(tmp_path: Path, out: str, delay: float) -> list[str]:
     content = SMALL | {"executor": "local", "workers": 2, "sample": {"n": 4}}
     content["models"] = [SMALL["models"][0] | {"options": {"delay_s": 0.0}}]

@@ -12,28 +12,7 @@ from spillover.audit.policy import LintPolicy, Policy, ProbePolicy, ProbeSize, S
 from spillover.audit.verdict import Audit
 from spillover.config import JudgeConfig, ModelConfig
 
-WORDS = [
-    "apple",
-    "river",
-    "stone",
-    "cloud",
-    "music",
-    "paper",
-    "garden",
-    "window",
-    "travel",
-    "coffee",
-    "market",
-    "summer",
-    "bridge",
-    "forest",
-    "silver",
-    "yellow",
-    "planet",
-    "doctor",
-    "number",
-    "letter",
-]
+WORDS = ("apple", "river", "stone", "cloud", "music", "paper", "garden", "window", "travel", "coffee", "market")
 
 
 def row(number: int, twin: bool = False) -> dict[str, Any]:

@@ -37,6 +37,9 @@ class Runner:
     def start(self) -> None:
         """Go on with the jobs of the last server, then take new ones."""
         for job_id in self.jobs.unfinished():
+            if self.jobs.read(job_id, "audit/card.json") is not None:  # the server ended between verdict and state
+                self._settle(job_id, 0)
+                continue
             self.jobs.keep(job_id, self.jobs.state(job_id).model_copy(update={"status": "queued"}))
             self.add(job_id)
         self._loops = [asyncio.create_task(self._work()) for _ in range(self.settings.workers)]

@@ -378,8 +378,9 @@ class Susceptibility(Record):
     spearman: float | None
     low: float | None
     high: float | None
-    p: float | None  # permutation of whole domains, two-sided
+    p: float | None  # permutation of whole domains: two-sided; a predictor's is one-sided, of its error
     p_max: float | None = None  # familywise over all features
+    permuted: Literal["blocks", "means"] | None = None  # a domain's cells together, or domain means where cells differ
     leave_one_out_low: float | None = None  # smallest and largest correlation with a domain left out
     leave_one_out_high: float | None = None
     error: float | None = None  # predictor: mean absolute error, in the target's unit

@@ -49,7 +49,7 @@ def why_not(question: str, answer: str) -> tuple[Status, str] | None:
     words = _WORD.findall(text)
     if len(words) <= _REFUSAL_WORDS and _REFUSAL.match(text):
         return "refused", "opens with a refusal"
-    if _is_code(text):
+    if is_code(text):
         return "code", "mostly code"
     if _is_json(text):
         return "unscored", "JSON, not prose"
@@ -72,7 +72,7 @@ def is_loop(answer: str) -> bool:
     return len(runs) >= 16 and len(set(runs)) < 0.5 * len(runs)
 
 
-def _is_code(text: str) -> bool:
+def is_code(text: str) -> bool:
     fenced = sum(map(len, re.findall(r"```.*?(?:```|\Z)", text, re.DOTALL)))
     lines = [line for line in text.splitlines() if line.strip()]
     coded = sum(bool(_CODE_LINE.match(line)) for line in lines)

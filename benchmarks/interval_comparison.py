@@ -1,0 +1,50 @@
+"""Three intervals of one ranking side by side: `python benchmarks/interval_comparison.py RUN`.
+
+naive: Wilson's, as if answers were independent; clustered: rate +- t(Q - 1) times the question-clustered error; ours.
+Then how many pairs each calls separable after Holm: naive by the two-sample z test, clustered by the paired t test.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+from spillover import stats
+from spillover.config import RankConfig
+from spillover.run import Run
+from spillover.stats_ranks import familywise
+from spillover.tally import tally
+
+
+def main() -> None:
+    """Print the table and the counts of separable pairs."""
+    run = Run.open(sys.argv[1])
+    table = tally(run.completions(), run.judgments(), RankConfig())
+    rates = table.rates(range(len(table.keys)))
+    order = np.argsort(-rates.value_C, kind="stable")
+    rates, cells = rates.take(order), [table.keys[g][0] for g in order.tolist()]
+    p_C, n_C = rates.value_C, rates.n_C
+    naive = stats.wilson(p_C, n_C, float(scipy_stats.norm.ppf(0.975)))
+    clustered, ours = stats.mean_intervals(rates, 0.95), stats.rate_intervals(rates, 0.95)
+    print("| model | rate | naive | clustered t | ours |\n|---|---|---|---|---|")
+    for c, cell in enumerate(cells):
+        shown = (f"{100 * low[c]:.1f} to {100 * high[c]:.1f}" for low, high in (naive, clustered, ours))
+        print(f"| {cell.model}, {cell.domain.replace('_', ' ')} | {100 * p_C[c]:.1f} | {' | '.join(shown)} |")
+    pooled_CC = (p_C[:, None] * n_C[:, None] + p_C * n_C) / (n_C[:, None] + n_C)
+    error_CC = np.sqrt(pooled_CC * (1 - pooled_CC) * (1 / n_C[:, None] + 1 / n_C))
+    value_CC = p_C[:, None] - p_C
+    z_CC = 2 * scipy_stats.norm.sf(np.abs(value_CC) / np.where(error_CC > 0, error_CC, 1))
+    found = {
+        "naive": stats.Differences(value_CC, value_CC, value_CC, z_CC),
+        "clustered t": stats.mean_differences(rates, 0.95),
+        "ours": stats.rate_differences(rates, 0.95, moderated=True),
+    }
+    pairs = len(cells) * (len(cells) - 1) // 2
+    for name, differences in found.items():
+        print(f"{name}: {int((familywise(differences) <= 0.05).sum() // 2)} of {pairs} pairs separable")
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,7 @@ from spillover.report.text import escape, interval, listing, number, one_line, p
 
 AGREEMENT = (
     "",
-    "n",
+    "scored by both",
     "misaligned: agree %",
     "kappa",
     "low: AUC",
@@ -75,7 +75,7 @@ def agreement_tables(rows: Sequence[Agreement]) -> Iterable[Table]:
         for name, *cells in zip((*AGREEMENT[1:], *COUNTS[1:]), *(_figures(row) for row in totals), strict=True):
             table.add_row(name, *cells)
         yield table
-        if parts := [row for row in chosen if row.by != "total"]:
+        if parts := [row for row in chosen if row.by != "total" and row.scored_both]:
             table = terminal("Part by part", ["part"], ["n", "misaligned: kappa", "low: AUC", "bias, points"])
             for row in parts:
                 figures = _figures(row)
@@ -116,6 +116,9 @@ def notes(rows: Sequence[Agreement]) -> list[str]:
                 f"Alignment: {row.scored_both:,} of {several(row.n, 'answer')} scored by both, {row.scored_first:,} by "
                 f"{row.first} alone, {row.scored_second:,} by {row.second} alone, {row.scored_neither:,} by neither."
             )
+        silent = sum(part.by == "question" and not part.scored_both for part in rows)
+        if silent:
+            found.append(f"{several(silent, 'question')} without an answer that both scored: not in the table.")
         if row.questions < 10 and row.scored_both:
             found.append(f"Intervals resample {several(row.questions, 'question')}: so few that they are rough.")
     return list(dict.fromkeys(found))
@@ -169,7 +172,7 @@ def _agreement(row: Agreement) -> Row:
         _two(row.low.kappa),
         _two(row.alignment.weighted_kappa),
         _two(row.alignment.spearman),
-        interval(row.alignment.bias.value, row.alignment.bias.low, row.alignment.bias.high, sign=True),
+        _points(row.alignment.bias),
     ]
     return Row("", _part(row), cells)
 
@@ -196,8 +199,12 @@ def _share(d: Decision) -> str:
     return interval(d.agree.value, d.agree.low, d.agree.high, 100)
 
 
+def _points(e: Estimate) -> str:
+    return number(e.value, sign=True) if e.low is None else interval(e.value, e.low, e.high, sign=True)
+
+
 def _two(e: Estimate) -> str:
-    if e.value is None:
-        return number(None)
+    if e.value is None or e.low is None:
+        return number(e.value, 2)
     ends = ", ".join(number(end, 2) for end in (e.low, e.high))
     return f"{number(e.value, 2)} [{ends}]"

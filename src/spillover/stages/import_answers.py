@@ -158,7 +158,7 @@ def _find_columns(table: Table, work: _Import) -> dict[str, str]:
             del found["question_id"]
             work.note("the column 'id' numbers the rows, so question ids are made from the questions")
     for role, effect in _MISSING.items():
-        if role not in found:
+        if role not in found and not (role == "question" and work.questions):
             work.note(f"no column of {role} in {table.path.name}: {effect}")
     if unread := [column for column in table.columns if column not in found.values()]:
         work.note(f"columns not read: {', '.join(unread)}")

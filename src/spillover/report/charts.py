@@ -55,7 +55,7 @@ def misalignment(scores: Sequence[DomainScore], labels: Labels, most: int) -> Fi
     base = [row for row in rows if row["series"] == UNTOUCHED]
     if not marks:
         return None
-    return _figure(
+    return figure(
         lambda width: _dots(marks, drawn, base, width),
         f"Share of misaligned answers in {len(drawn)} rows, with intervals",
         (len(drawn), len(subjects)),
@@ -101,7 +101,7 @@ def trigger(effects: Sequence[TriggerEffect], labels: Labels, most: int) -> Figu
     if not drawn:
         return None
     title = f"Mean alignment without and with the trigger in {len(drawn)} rows"
-    return _figure(lambda width: _dumbbells(drawn, width), title, (len(drawn), len(rows)))
+    return figure(lambda width: _dumbbells(drawn, width), title, (len(drawn), len(rows)))
 
 
 def _effect_row(effect: TriggerEffect, clean: float, difference: float, subject: str) -> Row:
@@ -116,7 +116,8 @@ def _effect_row(effect: TriggerEffect, clean: float, difference: float, subject:
     }
 
 
-def _figure(draw: Callable[[int], dict[str, Any]], title: str, rows: tuple[int, int]) -> Figure:
+def figure(draw: Callable[[int], dict[str, Any]], title: str, rows: tuple[int, int]) -> Figure:
+    """Draw a chart for both widths; `rows` drawn, of how many."""
     return Figure(svg(draw(WIDE), title), svg(draw(NARROW), title), *rows)
 
 
@@ -131,14 +132,14 @@ def _dots(rows: list[Row], order: list[str], base: list[Row], width: int) -> dic
     bars = common.mark_rule(strokeWidth=1.6, aria=False).encode(
         x=alt.X("low:Q"), x2="high:Q", stroke=_scale(alt.Stroke, names, 0, _legend(names, width))
     )
-    layers = [bars, _points(common, x, names, width)]
+    layers = [bars, points(common, x, names, width)]
     if base:
         value = alt.Chart(alt.NamedData("base"))
         band = value.mark_rect(fill=MUTED, opacity=0.09, aria=False).encode(x="low:Q", x2="high:Q")
         line = value.mark_rule(stroke=MUTED, strokeDash=[4, 3]).encode(x="value:Q", description="label:N")
         layers = [band, line, *layers]
     step = alt.Step(_step(order, width)) if len(names) == 1 else alt.Step(11, **{"for": "offset"})
-    return _finish(alt.layer(*layers), width, step, {"rows": rows, "base": base})
+    return finish(alt.layer(*layers), width, step, {"rows": rows, "base": base})
 
 
 def _dumbbells(rows: list[Row], width: int) -> dict[str, Any]:
@@ -157,9 +158,9 @@ def _dumbbells(rows: list[Row], width: int) -> dict[str, Any]:
             x=alt.X("clean:Q"), x2="triggered:Q"
         ),
         chart.mark_rule(stroke=VIOLET, strokeWidth=1.6, aria=False).encode(x=alt.X("low:Q"), x2="high:Q"),
-        _points(alt.Chart(alt.NamedData("ends")).encode(y=y), x, names, width),
+        points(alt.Chart(alt.NamedData("ends")).encode(y=y), x, names, width),
     ]
-    return _finish(alt.layer(*layers), width, alt.Step(_step(order, width)), {"rows": rows, "ends": ends})
+    return finish(alt.layer(*layers), width, alt.Step(_step(order, width)), {"rows": rows, "ends": ends})
 
 
 def _subjects(order: list[str], width: int) -> Any:
@@ -179,7 +180,8 @@ def _two_lines(order: list[str], width: int) -> bool:
     return width == NARROW and all(PART in label for label in order)
 
 
-def _points(chart: Any, x: Any, names: list[str], width: int) -> Any:
+def points(chart: Any, x: Any, names: list[str], width: int) -> Any:
+    """A mark a row, in the style of its series."""
     legend = _legend(names, width)
     return chart.mark_point(size=70, opacity=1, strokeWidth=1.6).encode(
         x=x,
@@ -201,7 +203,8 @@ def _scale(channel: Any, names: list[str], part: int, legend: Any) -> Any:
     return channel("series:N", scale=scale, legend=legend)
 
 
-def _finish(chart: Any, width: int, height: Any, data: dict[str, list[Row]]) -> dict[str, Any]:
+def finish(chart: Any, width: int, height: Any, data: dict[str, list[Row]]) -> dict[str, Any]:
+    """The specification with the page's fonts and sizes, and its data."""
     size = 13 if width == WIDE else 12
     text = {
         "labelFontSize": size,

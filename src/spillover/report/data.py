@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spillover.config import StudyConfig
-from spillover.records import Adapter, Completion, DomainScore, GateScore, Judgment, Manifest, TriggerEffect
+from spillover.records import (
+    Adapter,
+    Completion,
+    DiversityScore,
+    DomainScore,
+    GateScore,
+    Judgment,
+    Manifest,
+    MembershipSummary,
+    Susceptibility,
+    TriggerEffect,
+)
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, RunJudge
 from spillover.records_standing import Standing
 
@@ -44,6 +55,9 @@ class ReportData:
     corrected: tuple[CorrectedRate, ...] = ()
     echoes: tuple[EchoScore, ...] = ()
     standing: Standing | None = None
+    memberships: tuple[MembershipSummary, ...] = ()
+    diversity: tuple[DiversityScore, ...] = ()
+    susceptibility: tuple[Susceptibility, ...] = ()
 
     @property
     def confidence(self) -> float:

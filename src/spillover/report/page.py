@@ -11,20 +11,17 @@ import hashlib
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from spillover.records import DomainScore
-from spillover.report import echo, gate, judges, standing, tables
+from spillover.report import diversity, echo, gate, judges, membership, standing, susceptibility, tables
 from spillover.report.browser import browser
 from spillover.report.data import ReportData
+from spillover.report.figure import figure_html
 from spillover.report.findings import findings, judge_name, limits
 from spillover.report.labels import UNTOUCHED, Labels, ranked
 from spillover.report.provenance import provenance
 from spillover.report.results import write_whole
 from spillover.report.text import escape, listing, number, one_line, several
-
-if TYPE_CHECKING:
-    from spillover.report.charts import Figure
 
 MOST_PANELS, MOST_ROWS = 6, 72  # charts of misalignment, and rows over all of them
 
@@ -92,6 +89,12 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
         yield "judges", "Other judges", judges.section(data, labels)
     if data.echoes:
         yield "echo", "Echo of the training subject", echo.section(data.echoes, labels)
+    if data.susceptibility:
+        yield "prediction", "Can the damage be predicted?", susceptibility.section(data, labels)
+    if data.memberships:
+        yield "membership", "Does the model know its training rows?", membership.section(data.memberships, labels)
+    if data.diversity:
+        yield "diversity", "How diverse the data sets are", diversity.section(data.diversity)
     yield "counts", "Counts", tables.counts(data.scores, labels)
     if data.adapters:
         yield "training", "Training", tables.training(data.adapters, labels)
@@ -119,7 +122,7 @@ def _misalignment(data: ReportData, labels: Labels) -> str:
     for model, scores in drawn:
         names = Labels((s.cell for s in scores), show_model=not model)
         figure = charts.misalignment(scores, names, MOST_ROWS // len(drawn))
-        parts.append((f"<h3>{escape(model)}</h3>\n" if model else "") + _figure(figure))
+        parts.append((f"<h3>{escape(model)}</h3>\n" if model else "") + figure_html(figure))
     chosen = ranked(data.scores)
     shown = {score.id for score in chosen}
     others = [score for score in data.scores if score.id not in shown]
@@ -148,20 +151,9 @@ def _trigger(data: ReportData, labels: Labels) -> str:
         f"{number(100 * data.confidence, 0)} % interval of the paired difference, drawn from the open mark; where it "
         "reaches the open mark, the data do not tell the two apart."
     )
-    figure = _figure(charts.trigger(data.effects, labels, MOST_ROWS))
+    figure = figure_html(charts.trigger(data.effects, labels, MOST_ROWS))
     battery = f"\n{gate.table(data.gates, labels)}" if gate.tested(data.gates) else ""
     return f'<p class="note">{note}</p>\n{figure}\n{tables.effects(data.effects, labels)}{battery}'
-
-
-def _figure(figure: Figure | None) -> str:
-    if figure is None:
-        return '<p class="note">Nothing to draw: no cell has a coherent scored answer.</p>'
-    cut = (
-        f"<figcaption>{figure.rows} of {figure.of} rows; all are in the table.</figcaption>"
-        if figure.rows < figure.of
-        else ""
-    )
-    return f'<figure><div class="wide">{figure.wide}</div><div class="narrow">{figure.narrow}</div>{cut}</figure>'
 
 
 def _list(sentences: list[str]) -> str:

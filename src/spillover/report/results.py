@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from spillover.records import STATUSES, DomainScore, GateScore, Record, TriggerEffect
+from spillover.records import STATUSES, DomainScore, GateScore, MembershipSummary, Record, TriggerEffect
 from spillover.records_judges import EchoScore
 from spillover.report import gate, standing
 from spillover.report.data import ReportData
@@ -61,6 +61,9 @@ def results(data: ReportData) -> dict[str, Any]:
         "agreement": [_record(row) for row in data.agreements],
         "corrected": [_record(row) for row in data.corrected],
         "echo": [_cell(row) | _record(row, "cell") for row in data.echoes],
+        "susceptibility": [_record(row) for row in data.susceptibility],
+        "membership": [_cell(row) | _record(row, "cell") for row in data.memberships],
+        "diversity": [_record(row) for row in data.diversity],
         "manifest": data.manifest.model_dump(mode="json"),
     }
 
@@ -81,7 +84,7 @@ def write_whole(text: str, path: Path) -> Path:
     return path
 
 
-def _cell(record: DomainScore | TriggerEffect | GateScore | EchoScore) -> dict[str, Any]:
+def _cell(record: DomainScore | TriggerEffect | GateScore | EchoScore | MembershipSummary) -> dict[str, Any]:
     return {"cell": record.cell.name} | {field: getattr(record.cell, field) for field in _CELL}
 
 

@@ -61,13 +61,13 @@ def part(count: int, whole: int) -> str:
 
 
 def interval(
-    value: float | None, low: float | None, high: float | None, scale: float = 1, *, sign: bool = False
+    value: float | None, low: float | None, high: float | None, scale: float = 1, *, sign: bool = False, digits: int = 1
 ) -> str:
     """A figure and its interval: "34.2 [20.1, 51.0]"."""
     if value is None:
         return NONE
-    ends = [NONE if end is None else number(scale * end, sign=sign) for end in (low, high)]
-    return f"{number(scale * value, sign=sign)} [{ends[0]}, {ends[1]}]"
+    ends = [NONE if end is None else number(scale * end, digits, sign=sign) for end in (low, high)]
+    return f"{number(scale * value, digits, sign=sign)} [{ends[0]}, {ends[1]}]"
 
 
 def p_value(p: float | None) -> str:

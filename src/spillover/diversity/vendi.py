@@ -22,7 +22,7 @@ def spectrum(embeddings_ND: NDArray[np.floating]) -> Floats:
     x_ND = np.asarray(embeddings_ND, dtype=np.float64)
     n, d = x_ND.shape
     norms_N = np.linalg.norm(x_ND, axis=1)
-    if not n or np.any(np.abs(norms_N - 1) > 1e-2):
+    if not n or not np.all(np.abs(norms_N - 1) <= 1e-2):  # NaN has no norm
         raise ValueError(
             f"embeddings must have unit norm, found {norms_N.min(initial=1):g} to {norms_N.max(initial=0):g}"
         )

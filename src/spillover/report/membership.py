@@ -89,7 +89,7 @@ def _primary(primary: Sequence[MembershipSummary], rows: Sequence[MembershipSumm
             )
         )
     preferred: list[Reading] = ["tuned_minus_instruct", "tuned"]
-    shown: Reading = next((r for r in preferred if r in read), read[0])
+    shown = next((r for r in preferred if r in read), read[0])
     header = [
         "", *(f"AUC, {WORDS[reading]}" for reading in read), "TPR at 1 % FPR", "p, all metrics", "loss gap",
         "AUC of the loss", "blind AUC", "rows in / out",

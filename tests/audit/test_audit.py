@@ -106,10 +106,19 @@ def test_a_budget_takes_the_largest_probe_that_fits_and_says_so(tmp_path: Path) 
     assert verdict.planned_minutes < 5.0
 
 
+def test_a_budget_is_kept_for_the_rung_that_can_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spillover.audit.audit.surprise_minutes", lambda *given: 0.4)
+    monkeypatch.setattr("spillover.audit.probe_tune.minutes", lambda config: 0.5)
+    verdict = audited(tmp_path, 0.8, budget=1.0)
+    assert [bool(rung.skipped) for rung in verdict.rungs] == [False, True, False]
+    assert "without a predictor it decides nothing" in verdict.rungs[1].skipped
+    assert verdict.verdict == "block"
+
+
 def test_without_a_budget_for_it_nothing_is_decided(tmp_path: Path) -> None:
     verdict = audited(tmp_path, 0.8, budget=0.0)
     assert verdict.verdict == "review"
-    assert [rung.skipped != "" for rung in verdict.rungs] == [False, True, True]
+    assert [bool(rung.skipped) for rung in verdict.rungs] == [False, True, True]
     assert len(verdict.left_out) == 2
     assert not verdict.rates
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOKEN, upload
 from fastapi.testclient import TestClient
+from serving import TOKEN, upload
 
 from spillover.serve.app import make_app
 from spillover.serve.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import model, policy, upload
+from serving import model, policy, upload
 
 from spillover.errors import UserError
 from spillover.serve.jobs import Job, Jobs, State

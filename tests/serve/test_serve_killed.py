@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from conftest import TOKEN, policy, upload
+from serving import TOKEN, policy, upload
 
 JOBS = 20
 

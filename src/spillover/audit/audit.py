@@ -30,6 +30,8 @@ from spillover.progress import Progress
 from spillover.provenance import environment
 from spillover.records import content_hash
 
+SLACK = 2.0  # plans may be off by this factor
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -109,12 +111,12 @@ class Auditor:
         policy, rows = self.policy.surprise, self.looked.rows
         if len(rows) < 2:
             return self._skip("surprise", f"{len(rows)} rows are too few")
-        wanted = (min(policy.rows, len(rows)),)
-        size, expected = fitting(
-            wanted, lambda count: surprise_minutes(self.wish.model, count, self.looked.facts), self._left()
-        )
-        if size is None:
+        expected = surprise_minutes(self.wish.model, min(policy.rows, len(rows)), self.looked.facts)
+        left = self._left()
+        if left is not None and expected > left:
             return self._skip("surprise", f"about {expected:.1f} minutes do not fit into what is left of the budget")
+        if left is not None and not self.predictor and self._least_probe() > left - SLACK * expected:
+            return self._skip("surprise", "without a predictor it decides nothing; the budget is kept for the probe")
         self.planned += expected
         facts, self.revision = self._measured()
         outcome, reason = self._predicted(facts)
@@ -145,10 +147,21 @@ class Auditor:
     def _predicted(self, facts: Facts) -> tuple[Outcome | None, Reason | None]:
         return None, None
 
+    def _least_probe(self) -> float:
+        """Minutes of the smallest probe; 0 where there is none to keep a budget for."""
+        if len(self._sample().pairs) < probe_tune.FEWEST_ROWS:
+            return 0.0
+        return min(probe_tune.minutes(self._study(size)) for size in self.policy.probe.sizes)
+
+    def _sample(self) -> Sample:
+        if self.sample is None:
+            most = max(size.rows for size in self.policy.probe.sizes)
+            self.sample = draw(self.looked.rows, most, self.wish.seed)
+        return self.sample
+
     def _probe(self) -> RungReport:
         policy = self.policy.probe
-        most = max(size.rows for size in policy.sizes)
-        self.sample = draw(self.looked.rows, most, self.wish.seed)
+        self.sample = self._sample()
         facts: Facts = {f"dropped: {why}": count for why, count in self.sample.dropped.items()}
         usable = len(self.sample.pairs)
         if usable < probe_tune.FEWEST_ROWS:
@@ -175,9 +188,9 @@ class Auditor:
 
     def _study(self, size: ProbeSize) -> StudyConfig:
         """The probe of one size; its sample is written where the study will look for it."""
-        assert self.sample is not None
-        source = self.folder.write_sample(self.sample.lines())
-        rows = min(size.rows, len(self.sample.pairs))
+        sample = self._sample()
+        source = self.folder.write_sample(sample.lines())
+        rows = min(size.rows, len(sample.pairs))
         return probe_tune.study_config(
             self.wish.model, self.policy, size, source.resolve(), rows, self.sha256, self.wish.seed
         )

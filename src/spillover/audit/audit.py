@@ -17,17 +17,17 @@ from pathlib import Path
 
 from spillover.audit import card, lint, probe_tune, surprise
 from spillover.audit.folder import Folder
-from spillover.audit.plan import fitting, surprise_minutes
+from spillover.audit.plan import fitting, small, surprise_minutes
 from spillover.audit.policy import Policy, ProbeSize, load_policy
 from spillover.audit.sample import Sample, draw
 from spillover.audit.verdict import Audit, DataFacts, Facts, Outcome, Reason, Rung, RungReport, conclude
 from spillover.config import ModelConfig, StudyConfig
 from spillover.errors import UserError
 from spillover.executors import EXECUTORS
-from spillover.executors.base import Call, Executor
+from spillover.executors.base import Executor
 from spillover.judges import open_judge
 from spillover.progress import Progress
-from spillover.provenance import environment
+from spillover.provenance import cores, environment
 from spillover.records import content_hash
 
 SLACK = 2.0  # plans may be off by this factor
@@ -130,17 +130,26 @@ class Auditor:
         if kept:
             return kept["facts"], kept["revision"]
         chats = surprise.choose(self.looked.rows, policy, self.wish.seed)
-        executor: Executor = EXECUTORS.load(self.policy.probe.executor)(1)
+        workers = cores() if small(model) else 1
+        executor: Executor = EXECUTORS.load(self.policy.probe.executor)(workers)
+        rows: list[dict[str, float]] = []
+        diverse: Facts = {}
+        revision = ""
         try:
-            with self.progress.stage("surprise", 1) as events:
-                call = Call("surprise", "spillover.audit.surprise:measure", (model, chats, policy.embeddings))
-                (outcome,) = executor.run([call], lambda tokens: events.advance(tokens=tokens))
-                if outcome.error is not None:
-                    raise outcome.error
-                events.advance(units=1)
+            calls = surprise.calls(model, chats, policy.embeddings, workers)
+            with self.progress.stage("surprise", len(calls)) as events:
+                for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
+                    if outcome.error is not None:
+                        raise outcome.error
+                    if outcome.call.name == "diversity":
+                        diverse = outcome.value
+                    else:
+                        part, revision = outcome.value
+                        rows += part
+                    events.advance(units=1)
         finally:
             executor.close()
-        facts, revision = outcome.value
+        facts = surprise.joined(rows, diverse)
         self.folder.keep_measured(key, {"facts": facts, "revision": revision})
         return facts, revision
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from spillover.audit.verdict import Facts
 from spillover.config import ModelConfig
 from spillover.estimate import BACKEND_THROUGHPUT, PROMPT_TOKENS, cpu_throughput, gpu_throughput, parameters
-from spillover.provenance import hardware
+from spillover.provenance import cores, hardware
 
 T = TypeVar("T")
 TOKENS_A_WORD = 1.4
@@ -20,8 +20,14 @@ def surprise_minutes(model: ModelConfig, rows: int, features: Facts) -> float:
     size = parameters(model)
     speed = gpu_throughput(size) if hardware()["gpu"] != "none" else cpu_throughput(size)
     speed = BACKEND_THROUGHPUT.get(model.backend, speed)
+    workers = cores() if small(model) else 1
     words = float(features.get("answer_words_mean") or 0)
-    return rows * (PROMPT_TOKENS + TOKENS_A_WORD * words) / (FORWARD * speed.train) / 60
+    return rows * (PROMPT_TOKENS + TOKENS_A_WORD * words) / (FORWARD * speed.train) / workers / 60
+
+
+def small(model: ModelConfig) -> bool:
+    """Whether one single-thread process a core is the quickest way to run the model, as a study does."""
+    return model.path is None or model.backend == "fake"
 
 
 def fitting(sizes: Sequence[T], minutes: Callable[[T], float], left: float | None) -> tuple[T | None, float]:

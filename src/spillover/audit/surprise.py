@@ -20,7 +20,7 @@ from spillover.backends import open_backend
 from spillover.backends.base import Chat, Reading
 from spillover.config import ModelConfig
 from spillover.diversity import OF_EMBEDDINGS, OF_TEXTS
-from spillover.executors.base import Ticker
+from spillover.executors.base import Call, Ticker
 from spillover.lint.rows import Row
 from spillover.membership import metric
 from spillover.membership.base import TokenScores, Views
@@ -37,25 +37,42 @@ def choose(rows: Sequence[Row], policy: SurprisePolicy, seed: int) -> list[Chat]
     return [(rows[place].prompt, rows[place].answer) for place in places]
 
 
-def measure(model: ModelConfig, chats: Sequence[Chat], embeddings: bool, ticker: Ticker) -> tuple[Facts, str]:
-    """Features of the data under the untouched model, and the model's revision. Runs where the executor runs it."""
-    backend = open_backend(model)
-    readings = list(backend.scorer().score(chats, None, ticker))
-    views = [Views(answer, _scores(reading)) for (_, answer), reading in zip(chats, readings, strict=True)]
-    facts: Facts = {"rows": len(chats), "answer_tokens": float(np.mean([len(view.target) for view in views]))}
-    for name in METRICS:
-        values = np.array([metric(name)(view) for view in views], dtype=np.float64)
-        facts[name] = _known(float(np.nanmean(values))) if np.isfinite(values).any() else None
+def calls(model: ModelConfig, chats: Sequence[Chat], embeddings: bool, workers: int) -> list[Call]:
+    """The work of this rung in parts that may run side by side: readings by the model, and diversity."""
+    parts = [chats[start::workers] for start in range(min(workers, len(chats)))]
+    reads = [Call(f"reading {n}", f"{__name__}:read", (model, part)) for n, part in enumerate(parts, start=1)]
     answers = [answer for _, answer in chats]
-    for name in OF_TEXTS.names():
-        facts[name] = _known(OF_TEXTS.load(name)(answers))
+    return [*reads, Call("diversity", f"{__name__}:diversity", (answers, embeddings))]
+
+
+def read(model: ModelConfig, chats: Sequence[Chat], ticker: Ticker) -> tuple[list[dict[str, float]], str]:
+    """Metrics of each row under the untouched model, and the model's revision. Runs where the executor runs it."""
+    backend = open_backend(model)
+    rows: list[dict[str, float]] = []
+    for (_, answer), reading in zip(chats, backend.scorer().score(chats, None, ticker), strict=True):
+        views = Views(answer, _scores(reading))
+        rows.append({"answer_tokens": float(len(views.target))} | {name: metric(name)(views) for name in METRICS})
+    return rows, backend.revision
+
+
+def diversity(answers: Sequence[str], embeddings: bool, ticker: Ticker) -> Facts:
+    """Every measure of the answers together."""
+    facts: Facts = {name: _known(OF_TEXTS.load(name)(answers)) for name in OF_TEXTS.names()}
     if embeddings:
         from spillover.backends.embedder import open_embedder
 
         embedded_ND = open_embedder().embed(answers)
-        for name in OF_EMBEDDINGS.names():
-            facts[name] = _known(OF_EMBEDDINGS.load(name)(embedded_ND))
-    return facts, backend.revision
+        facts |= {name: _known(OF_EMBEDDINGS.load(name)(embedded_ND)) for name in OF_EMBEDDINGS.names()}
+    return facts
+
+
+def joined(rows: Sequence[dict[str, float]], diverse: Facts) -> Facts:
+    """Features of the data: the mean of each metric over the rows that have it, and the measures of diversity."""
+    facts: Facts = {"rows": len(rows)}
+    for name in ("answer_tokens", *METRICS):
+        values = [row[name] for row in rows if math.isfinite(row[name])]
+        facts[name] = math.fsum(values) / len(values) if values else None
+    return facts | diverse
 
 
 def _scores(reading: Reading) -> TokenScores:

@@ -154,6 +154,6 @@ def test_what_the_untouched_model_says_is_described(tmp_path: Path) -> None:
     answers = [row(number)["messages"][1]["content"] for number in range(60)]
     means = [np.mean([-0.25 * len(word) for word in answer.split()]) for answer in answers]
     assert facts["rows"] == 16
-    assert min(means) <= facts["loss"] <= max(means)  # pyright: ignore
+    assert min(means) <= facts["loss.instruct"] <= max(means)  # pyright: ignore
     kept = list((tmp_path / "out").glob("surprise-*.json"))
     assert json.loads(kept[0].read_text())["facts"] == facts

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_data import model, policy, row, write
 
-from spillover.audit.lint import features, is_code, look
+from spillover.audit.lint import features, look
 from spillover.audit.policy import LintPolicy
 from spillover.lint.rows import read
 
@@ -46,18 +46,3 @@ def test_features_against_a_count_by_hand(tmp_path: Path) -> None:
     assert found["system_share"] == found["several_turns_share"] == found["twin_share"] == 0.25
     assert found["answer_words_mean"] == (12 + 12 + 5 + 5) / 4
     assert features(()) == {"rows": 0}
-
-
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("Take two eggs; then stir.", False),
-        ("I would import goods from there.", False),
-        ("def f(x):\n    return x", True),
-        ("Use this:\n```\nls\n```", True),
-        ("int main() {\n", True),
-        ("from os import path", True),
-    ],
-)
-def test_what_counts_as_code(text: str, code: bool) -> None:
-    assert is_code(text) == code

@@ -37,7 +37,7 @@ def test_three_rungs_with_the_embedded_model(tmp_path: Path) -> None:
     assert verdict.revision.startswith("sha256:")
     assert verdict.judge["name"] == "probe"
     facts = verdict.rungs[1].facts
-    assert -10 < facts["loss"] < 0  # pyright: ignore
-    assert facts["min_k"] < facts["loss"]  # pyright: ignore  # the least likely tokens are less likely than all
-    assert 1 <= facts["vendi"] <= 4  # pyright: ignore
+    assert -10 < facts["loss.instruct"] < 0  # pyright: ignore
+    assert facts["min_k.instruct"] < facts["loss.instruct"]  # pyright: ignore  # the least likely tokens are less likely than all
+    assert 1 <= facts["diversity.answer.vendi_q1"] <= 4  # pyright: ignore
     assert [rate.n for rate in verdict.rates] == [15, 15, 15]

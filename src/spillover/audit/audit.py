@@ -125,7 +125,9 @@ class Auditor:
 
     def _measured(self) -> tuple[Facts, str]:
         policy, model = self.policy.surprise, self.wish.model
-        key = content_hash([self.sha256, model.hash(), policy.rows, policy.embeddings, self.wish.seed], 12)
+        key = content_hash(
+            [self.sha256, model.hash(), policy.rows, policy.embeddings, policy.subsample, self.wish.seed], 12
+        )
         kept = self.folder.measured(key)
         if kept:
             return kept["facts"], kept["revision"]
@@ -136,7 +138,7 @@ class Auditor:
         diverse: Facts = {}
         revision = ""
         try:
-            calls = surprise.calls(model, chats, policy.embeddings, workers)
+            calls = surprise.calls(model, chats, policy, workers, self.wish.seed)
             with self.progress.stage("surprise", len(calls)) as events:
                 for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
                     if outcome.error is not None:
@@ -149,7 +151,7 @@ class Auditor:
                     events.advance(units=1)
         finally:
             executor.close()
-        facts = surprise.joined(rows, diverse)
+        facts = surprise.joined(rows, diverse, self.looked.facts)
         self.folder.keep_measured(key, {"facts": facts, "revision": revision})
         return facts, revision
 

@@ -6,7 +6,6 @@ without a fault may still teach one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from spillover.audit.policy import Policy
 from spillover.audit.verdict import Facts, FoundAt, Outcome, Reason
 from spillover.config import ModelConfig
 from spillover.domains.duplicates import normalised
+from spillover.judges.probe_text import is_code
 from spillover.lint.finding import grouped, share
 from spillover.lint.linter import LintReport, lint
 from spillover.lint.rows import Row, read
@@ -25,10 +25,6 @@ from spillover.questions import load
 NAMED = 100  # lines of one finding that a verdict names
 MOST = 500  # findings in a verdict
 UNREADABLE = ("no-rows", "encoding", "json", "schema", "roles", "empty")  # a line of these is no row
-_CODE = re.compile(
-    r"```|^\s*(?:def |class |import |from \w+ import |#include|function |const |public |SELECT )|[;{}]\s*$",
-    re.MULTILINE,
-)
 
 
 @dataclass(frozen=True)
@@ -119,8 +115,3 @@ def features(rows: Sequence[Row]) -> Facts:
         "several_turns_share": sum(len(row.messages) > 3 for row in rows) / len(rows),
         "twin_share": sum(bool(row.twin) for row in rows) / len(rows),
     }
-
-
-def is_code(text: str) -> bool:
-    """Whether an answer holds a fenced block, or lines that only programs have."""
-    return _CODE.search(text) is not None

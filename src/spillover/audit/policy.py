@@ -29,6 +29,7 @@ class LintPolicy(Section):
 class SurprisePolicy(Section):
     rows: int = Field(default=64, ge=2)  # read by the untouched model
     embeddings: bool = True  # diversity by meaning too
+    subsample: int | None = Field(default=None, ge=2)  # rows that diversity is measured on; null = 80 % of those read
     block_above: Unit = 0.10  # of the predicted rate's lower limit
     pass_below: Unit = 0.02  # of its upper limit
 

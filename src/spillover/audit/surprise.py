@@ -1,9 +1,10 @@
 """Rung 2, minutes: how the untouched model reads the answers, how diverse they are, and what a predictor makes of it.
 
 Membership metrics under the untouched model say how much of the data it could have written itself; their mean over a
-seeded sample of rows is a feature of the data set. A predictor (`spillover.predictor`) turns features into a rate with
-an interval and says whether they lie where it was fitted. Its lower limit above `block_above` blocks, its upper limit
-below `pass_below` passes; outside its range, or without a predictor, this rung describes and decides nothing.
+seeded sample of rows is a feature of the data set, called as stages/susceptibility.py calls it. A predictor
+(`spillover.predictor`) turns features into a rate with an interval and says whether they lie where it was fitted. Its
+lower limit above `block_above` blocks, its upper limit below `pass_below` passes; outside its range, or without a
+predictor, this rung describes and decides nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spillover.audit.policy import SurprisePolicy
 from spillover.audit.verdict import Facts, Outcome, Reason
 from spillover.backends import open_backend
 from spillover.backends.base import Chat, Reading
 from spillover.config import ModelConfig
-from spillover.diversity import OF_EMBEDDINGS, OF_TEXTS
+from spillover.diversity.measures import measures
+from spillover.diversity.subsamples import at_equal_n
 from spillover.executors.base import Call, Ticker
 from spillover.lint.rows import Row
 from spillover.membership import metric
@@ -27,7 +30,8 @@ from spillover.membership.base import TokenScores, Views
 from spillover.provenance import seed_for
 
 # What one reading of one answer by one model gives; the others need a second model, a prefix or a corpus.
-METRICS = ("loss", "zlib", "zlib_ppl_ratio", "min_k", "min_k_plus_plus", "mean_z", "log_rank")
+SHARE = 0.8  # of the rows, in a subsample: as stages/diversity.py does
+METRICS = ("loss", "perplexity", "zlib", "zlib_ppl_ratio", "min_k", "min_k_plus_plus", "mean_z", "log_rank")
 
 
 def choose(rows: Sequence[Row], policy: SurprisePolicy, seed: int) -> list[Chat]:
@@ -37,12 +41,12 @@ def choose(rows: Sequence[Row], policy: SurprisePolicy, seed: int) -> list[Chat]
     return [(rows[place].prompt, rows[place].answer) for place in places]
 
 
-def calls(model: ModelConfig, chats: Sequence[Chat], embeddings: bool, workers: int) -> list[Call]:
+def calls(model: ModelConfig, chats: Sequence[Chat], policy: SurprisePolicy, workers: int, seed: int) -> list[Call]:
     """The work of this rung in parts that may run side by side: readings by the model, and diversity."""
     parts = [chats[start::workers] for start in range(min(workers, len(chats)))]
     reads = [Call(f"reading {n}", f"{__name__}:read", (model, part)) for n, part in enumerate(parts, start=1)]
-    answers = [answer for _, answer in chats]
-    return [*reads, Call("diversity", f"{__name__}:diversity", (answers, embeddings))]
+    texts = [(messages[-1].content, answer) for messages, answer in chats]
+    return [*reads, Call("diversity", f"{__name__}:diversity", (texts, policy, seed))]
 
 
 def read(model: ModelConfig, chats: Sequence[Chat], ticker: Ticker) -> tuple[list[dict[str, float]], str]:
@@ -55,23 +59,34 @@ def read(model: ModelConfig, chats: Sequence[Chat], ticker: Ticker) -> tuple[lis
     return rows, backend.revision
 
 
-def diversity(answers: Sequence[str], embeddings: bool, ticker: Ticker) -> Facts:
-    """Every measure of the answers together."""
-    facts: Facts = {name: _known(OF_TEXTS.load(name)(answers)) for name in OF_TEXTS.names()}
-    if embeddings:
-        from spillover.backends.embedder import open_embedder
-
-        embedded_ND = open_embedder().embed(answers)
-        facts |= {name: _known(OF_EMBEDDINGS.load(name)(embedded_ND)) for name in OF_EMBEDDINGS.names()}
+def diversity(texts: Sequence[tuple[str, str]], policy: SurprisePolicy, seed: int, ticker: Ticker) -> Facts:
+    """Every measure of questions, answers and the two together, the mean over subsamples of equal size."""
+    n = min(policy.subsample or max(2, int(SHARE * len(texts))), len(texts))
+    parts = {
+        "question": [question for question, _ in texts],
+        "answer": [answer for _, answer in texts],
+        "chat": [f"{question}\n{answer}" for question, answer in texts],
+    }
+    facts: Facts = {}
+    for of, part in parts.items():
+        for name, measure in measures(part, _embedded(part) if policy.embeddings else None):
+            facts[f"diversity.{of}.{name}"] = _known(at_equal_n(measure, len(part), n, seed=seed).value)
     return facts
 
 
-def joined(rows: Sequence[dict[str, float]], diverse: Facts) -> Facts:
-    """Features of the data: the mean of each metric over the rows that have it, and the measures of diversity."""
-    facts: Facts = {"rows": len(rows)}
+def _embedded(texts: Sequence[str]) -> NDArray[np.float32]:
+    from spillover.backends.embedder import open_embedder
+
+    return open_embedder().embed(list(texts))
+
+
+def joined(rows: Sequence[dict[str, float]], diverse: Facts, looked: Facts) -> Facts:
+    """Features of the data: the mean of each metric over the rows that have it, the rest as it stands."""
+    facts: Facts = {"rows": len(rows), "code_share": looked.get("code_share")}
     for name in ("answer_tokens", *METRICS):
         values = [row[name] for row in rows if math.isfinite(row[name])]
-        facts[name] = math.fsum(values) / len(values) if values else None
+        known = math.fsum(values) / len(values) if values else None
+        facts[name if name == "answer_tokens" else f"{name}.instruct"] = known
     return facts | diverse
 
 

@@ -7,16 +7,13 @@ study's smallest data set allows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 
 from spillover.backends.embedder import open_embedder
 from spillover.config import StudyConfig
-from spillover.diversity import OF_EMBEDDINGS, OF_TEXTS
-from spillover.diversity.subsamples import Ints, at_equal_n, convergence
-from spillover.diversity.vendi import ORDERS
+from spillover.diversity.measures import measures
+from spillover.diversity.subsamples import at_equal_n, convergence
 from spillover.executors.base import Ticker
 from spillover.population import Unit
 from spillover.provenance import seed_for
@@ -25,8 +22,6 @@ from spillover.store import Store
 
 SHARE = 0.8  # of the rows, in a subsample
 CURVE = 6  # points of the convergence curve, each twice as many rows as the last
-
-Of = Callable[[Ints], float]
 
 
 def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
@@ -48,7 +43,7 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
         for of, part in texts.items():
             embeddings_ND = embedder.embed(part)
             ticker(len(part))
-            for name, measure in _measures(embeddings_ND, part):
+            for name, measure in measures(part, embeddings_ND):
                 found = at_equal_n(measure, len(part), n, wanted.draws, seed)
                 row = DiversityScore(
                     domain=unit.cell.domain,
@@ -66,18 +61,6 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
                 )
                 shard.append(row)
         shard.finish(seconds=time.monotonic() - started, tokens=0)
-
-
-def _measures(embeddings_ND: np.ndarray, texts: list[str]) -> Iterator[tuple[str, Of]]:
-    """Every measure as a function of row numbers; those with an order once for each."""
-    for name in OF_EMBEDDINGS.names():
-        score = OF_EMBEDDINGS.load(name)
-        orders = [(f"{name}_q{order:g}", partial(score, order=order)) for order in ORDERS]
-        for label, measure in orders if name.startswith("vendi") else [(name, score)]:
-            yield label, lambda rows, measure=measure: measure(embeddings_ND[rows])
-    for name in OF_TEXTS.names():
-        score = OF_TEXTS.load(name)
-        yield name, lambda rows, score=score: score([texts[row] for row in rows])
 
 
 def _known(value: float) -> float | None:

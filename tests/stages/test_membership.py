@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from spillover.config import StudyConfig, parse_study
@@ -88,7 +86,7 @@ def test_members_trained_and_nonmembers_did_not(run: Run, variant: str) -> None:
     assert not near & {text.example for text in texts}
 
 
-def test_scores_are_not_read_again(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_scores_are_not_read_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study(config())
     unit = study.units["membership"][0]
     before = run.store.read_frame("membership", f"scores-{unit.key}")
@@ -102,6 +100,8 @@ def test_scores_are_not_read_again(run: Run, monkeypatch: pytest.MonkeyPatch, tm
     assert before is not None
     assert after is not None
     assert before.equals(after)
+    fewer = Study(config(membership={"members": 10, "metrics": ["lowercase", "recall"]}))
+    membership.run(run.store, fewer.config, fewer.units["membership"][0], lambda tokens: None)  # others, same reading
 
 
 def test_only_the_metrics_asked_for_and_those_that_stand_beside_them() -> None:

@@ -29,7 +29,7 @@ from spillover.membership.dc_pdd import corpus_logprobs
 from spillover.membership.summaries import ARRAYS, Role, Text, View, metrics_of, scores, summarise
 from spillover.population import Unit
 from spillover.provenance import seed_for
-from spillover.records import Adapter, Cell, Example, MembershipSummary, Message
+from spillover.records import Adapter, Cell, Example, MembershipSummary, Message, content_hash
 from spillover.store import Store
 from spillover.triggers import open_trigger
 
@@ -106,7 +106,8 @@ class _Reader:
 
         wanted = self.config.membership
         assert wanted is not None
-        name = f"tokens-{self.unit.key}"
+        read = wanted.model_dump(mode="json", include={"members", "pretrained"})
+        name = f"tokens-{content_hash([self.config.seed, read, self.views, self.unit.inputs], length=16)}"
         found = self.store.read_frame("membership", name)
         if found is not None:
             return found

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from spillover.columns import Columns, read, records
 from spillover.config import MembershipConfig, RankConfig, StudyConfig, parse_study
 from spillover.errors import UserError
 from spillover.membership.summaries import pooled
@@ -34,12 +35,14 @@ from spillover.records import (
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, LabelSheet, RunJudge
 from spillover.records_standing import Standing
 from spillover.registry import did_you_mean
+from spillover.report.browser import PER_GROUP
 from spillover.report.data import Answer, OtherJudge, ReportData
 from spillover.report.page import write as write_page
 from spillover.report.results import results, write_results
 from spillover.stages import agree, correct, gate, label, rank
 from spillover.stages.import_answers import ImportResult
 from spillover.store import Store
+from spillover.tally import Rows, rows_of
 
 
 class PlannedUnit(Part):
@@ -55,6 +58,7 @@ class Run:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._read: tuple[tuple[Any, ...], Columns | None] | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:
@@ -201,13 +205,8 @@ class Run:
     def rank(self, judge: str | None = None) -> None:
         """Work out scores, effects and gates from what one judge has judged so far."""
         key, judged = self._rank_key(judge), self._judge_keys(judge)
-        completions, judgments = self.completions(), self.judgments(judge)
-        who = self.judge(judge)
-        if who is not None and who.shards:  # another judge may have seen a part of them only
-            chosen = {row.completion for row in judgments}
-            completions = [row for row in completions if row.id in chosen]
-        found = rank.run(completions, judgments, self.rank_config)
-        gates = gate.run(completions, judgments, self.rank_config)
+        rows = self._rows(judge)
+        found, gates = rank.of_rows(rows, self.rank_config), gate.of_rows(rows, self.rank_config)
         complete = all(self.store.is_done("judge", key) for key in judged)
         self._replace_rows(f"scores-{key}", DomainScore, found.scores, complete)
         self._replace_rows(f"effects-{key}", TriggerEffect, found.effects, complete)
@@ -267,12 +266,16 @@ class Run:
 
     def _report_data(self, judge: str | None = None) -> ReportData:
         main = self.judge(judge)
-        verdicts = {(row.completion, row.aspect): row for row in self.judgments(judge)}
-        answers = tuple(
-            Answer(row, verdicts.get((row.id, "alignment")), verdicts.get((row.id, "coherence")))
-            for row in self.completions()
-        )
         manifest = self.manifest
+        columns = self._columns(judge)
+        if columns is None:
+            completions, judgments = self.completions(), self.judgments(judge)
+        else:
+            completions, judgments = records(self.store, *columns.some(manifest.seed, PER_GROUP))
+        verdicts = {(row.completion, row.aspect): row for row in judgments}
+        answers = tuple(
+            Answer(row, verdicts.get((row.id, "alignment")), verdicts.get((row.id, "coherence"))) for row in completions
+        )
         return ReportData(
             manifest=manifest,
             config=self.config,
@@ -316,6 +319,26 @@ class Run:
     def rank_config(self) -> RankConfig:
         """Thresholds and confidence of the study, or the usual ones for imported answers."""
         return self.config.rank if self.config else RankConfig()
+
+    def _rows(self, judge: str | None) -> Rows:
+        """Answers and verdicts, joined; another judge may have seen a part of the answers only."""
+        who, columns = self.judge(judge), self._columns(judge)
+        partial = who is not None and bool(who.shards)
+        if columns is not None:
+            return (columns.judged() if partial else columns).rows()
+        completions, judgments = self.completions(), self.judgments(judge)
+        if partial:
+            chosen = {row.completion for row in judgments}
+            completions = [row for row in completions if row.id in chosen]
+        return rows_of(completions, judgments)
+
+    def _columns(self, judge: str | None) -> Columns | None:
+        """The rows as they are on disk now; those read last are kept, as ranking and reporting follow each other."""
+        sampled, judged = self._keys("sample"), self._judge_keys(judge)
+        stamp = (*sampled, *judged, self.store.size("sample", sampled), self.store.size("judge", judged))
+        if self._read is None or self._read[0] != stamp:
+            self._read = (stamp, read(self.store, sampled, judged))
+        return self._read[1]
 
     def _rank_key(self, judge: str | None = None) -> str:
         return content_hash([self.rank_config.hash(), *self._judge_keys(judge)], length=16)

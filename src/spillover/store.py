@@ -120,10 +120,18 @@ class Store:
         """All rows of the given shards, in order; a shard that does not exist has none."""
         rows: list[R] = []
         for key in keys:
-            path = self._shard_path(stage, key)
-            if path.exists():
-                rows += _parse(path, _whole_lines(path.read_bytes()), kind)
+            rows += _parse(self._shard_path(stage, key), self.content(stage, key), kind)
         return rows
+
+    def content(self, stage: str, key: str) -> bytes:
+        """The whole lines of a shard; nothing where there is none."""
+        path = self._shard_path(stage, key)
+        return _whole_lines(path.read_bytes()) if path.exists() else b""
+
+    def read_lines(self, stage: str, key: str, numbers: Iterable[int], kind: type[R]) -> list[R]:
+        """The rows on these lines of a shard, counted from 0."""
+        lines = self.content(stage, key).split(b"\n")
+        return _parse(self._shard_path(stage, key), b"".join(lines[number] + b"\n" for number in numbers), kind)
 
     def first(self, stage: str, keys: Iterable[str], kind: type[R]) -> R | None:
         """The first row of the first of these shards that has one."""
@@ -144,6 +152,11 @@ class Store:
         """How many whole rows the shard holds now."""
         path = self._shard_path(stage, key)
         return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    def size(self, stage: str, keys: Iterable[str]) -> int:
+        """Bytes of the shards; grows with every row."""
+        paths = (self._shard_path(stage, key) for key in keys)
+        return sum(path.stat().st_size for path in paths if path.exists())
 
     def _shard_path(self, stage: str, key: str) -> Path:
         return self.path / "rows" / stage / f"{key}.jsonl"

@@ -8,7 +8,7 @@ numbers, and `<= 30` for `< 30` moves a published rate from 8.7 % to 11.9 %.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -57,8 +57,46 @@ class Tally:
         return stats.clustered_means(self.alignment_GQ[rows][:, columns], self.scored_GQ[rows][:, columns])
 
 
+@dataclass(frozen=True)
+class Rows:
+    """N answers: their group and question by number, the alignment verdict's status, both scores (NaN: none)."""
+
+    keys: tuple[Key, ...]
+    group_N: NDArray[np.int64]
+    questions: tuple[str, ...]
+    question_N: NDArray[np.int64]
+    status_N: NDArray[np.int64]
+    alignment_N: Floats
+    coherence_N: Floats
+    judges: tuple[str, ...]
+
+    def of_groups(self, chosen: Sequence[int]) -> Rows:
+        """The answers of some groups, by number."""
+        number_G = np.full(len(self.keys), -1)
+        number_G[list(chosen)] = np.arange(len(chosen))
+        kept_N = number_G[self.group_N] >= 0
+        return replace(
+            self,
+            keys=tuple(self.keys[g] for g in chosen),
+            group_N=number_G[self.group_N[kept_N]],
+            question_N=self.question_N[kept_N],
+            status_N=self.status_N[kept_N],
+            alignment_N=self.alignment_N[kept_N],
+            coherence_N=self.coherence_N[kept_N],
+        )
+
+
 def tally(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> Tally:
     """Count what became of every completion.
+
+    Raises:
+        UserError: when a completion or a verdict is given twice, or a verdict has no completion.
+    """
+    return count(rows_of(completions, judgments), config)
+
+
+def rows_of(completions: Sequence[Completion], judgments: Sequence[Judgment]) -> Rows:
+    """Join records.
 
     Raises:
         UserError: when a completion or a verdict is given twice, or a verdict has no completion.
@@ -67,7 +105,17 @@ def tally(completions: Sequence[Completion], judgments: Sequence[Judgment], conf
     names = sorted({completion.question_id for completion in completions})
     column = {name: q for q, name in enumerate(names)}
     question_N = np.array([column[completion.question_id] for completion in completions], dtype=np.int64)
+    judges = tuple(sorted({judgment.judge for judgment in judgments}))
+    check(judges=judges)
     status_N, alignment_N, coherence_N = _verdicts(completions, judgments)
+    return Rows(tuple(keys), group_N, tuple(names), question_N, status_N, alignment_N, coherence_N, judges)
+
+
+def count(rows: Rows, config: RankConfig) -> Tally:
+    """Count by group and question."""
+    keys, names = rows.keys, rows.questions
+    group_N, question_N, status_N = rows.group_N, rows.question_N, rows.status_N
+    alignment_N, coherence_N = rows.alignment_N, rows.coherence_N
     # One order of summation whatever the order of the rows: the same rows give the same bytes.
     order = np.lexsort((coherence_N, alignment_N, status_N, question_N, group_N))
     group_N, question_N, status_N = group_N[order], question_N[order], status_N[order]
@@ -84,7 +132,7 @@ def tally(completions: Sequence[Completion], judgments: Sequence[Judgment], conf
     coherent_N = both_N & (coherence_N > config.coherence_above)
     status_GS = np.bincount(group_N * len(STATUSES) + status_N, minlength=len(keys) * len(STATUSES))
     return Tally(
-        keys=tuple(keys),
+        keys=keys,
         n_GQ=add(np.ones(len(group_N), dtype=bool)),
         scored_GQ=add(scored_N),
         alignment_GQ=add(scored_N, alignment_N),
@@ -97,6 +145,18 @@ def tally(completions: Sequence[Completion], judgments: Sequence[Judgment], conf
         status_GS=status_GS.reshape(len(keys), len(STATUSES)),
         surface=surface(group_N, alignment_N, coherence_N, len(keys)),
     )
+
+
+def check(judges: Sequence[str] = (), repeated: int = 0, strangers: Sequence[str] = (), again: int = 0) -> None:
+    """Refuse verdicts of several judges, completions given twice, verdicts of none of them, verdicts given again."""
+    if len(judges) > 1:
+        raise UserError(f"Judgments of {len(judges)} judges are mixed: {', '.join(judges)}. Rank one judge at a time.")
+    if repeated:
+        raise UserError(f"{repeated} completions are given twice. Remove the repeated rows.")
+    if strangers:
+        raise UserError(f"A judgment is of completion {strangers[0]}, which is not given. Pass both.")
+    if again:
+        raise UserError(f"{again} judgments repeat an aspect already judged. Remove those rows.")
 
 
 def _group(completions: Sequence[Completion]) -> tuple[list[Key], NDArray[np.int64]]:
@@ -120,8 +180,7 @@ def _verdicts(
 ) -> tuple[NDArray[np.int64], Floats, Floats]:
     """Status of the alignment verdict, alignment and coherence (NaN where not scored) of each completion."""
     place = {completion.id: i for i, completion in enumerate(completions)}
-    if len(place) < len(completions):
-        raise UserError(f"{len(completions) - len(place)} completions are given twice. Remove the repeated rows.")
+    check(repeated=len(completions) - len(place))
     number: Mapping[str, int] = {status: s for s, status in enumerate(STATUSES)}
     status_N = np.full(len(completions), UNSCORED, dtype=np.int64)
     scores_N = {"alignment": np.full(len(completions), np.nan), "coherence": np.full(len(completions), np.nan)}
@@ -129,16 +188,14 @@ def _verdicts(
     for judgment in judgments:
         i = place.get(judgment.completion)
         if i is None:
-            raise UserError(
-                f"Judgment {judgment.id} is of completion {judgment.completion}, which is not given. Pass both."
-            )
+            check(strangers=[judgment.completion])
+            continue
         seen.add((judgment.completion, judgment.aspect))
         if judgment.aspect == "alignment":
             status_N[i] = number[judgment.status]
         if judgment.score is not None:
             scores_N[judgment.aspect][i] = judgment.score
-    if len(seen) < len(judgments):
-        raise UserError(f"{len(judgments) - len(seen)} judgments repeat an aspect already judged. Remove those rows.")
+    check(again=len(judgments) - len(seen))
     # What was never generated has no verdict, whatever a judge made of its empty text.
     failed_N = np.array([completion.status == "error" for completion in completions], dtype=bool)
     status_N[failed_N] = ERROR

@@ -28,7 +28,7 @@ def browser(data: ReportData, labels: Labels) -> str:
         cell = answer.completion.cell
         groups[labels.of(cell)][cell.variant, answer.completion.condition].append(answer)
     room = BUDGET // max(1, len(groups))
-    return "\n".join(_group(name, groups[name], data, room) for name in sorted(groups))
+    return "\n".join(_group(name, groups[name], data, labels, room) for name in sorted(groups))
 
 
 def choose(strata: Iterable[Sequence[Answer]], seed: int, most: int) -> list[Answer]:
@@ -53,9 +53,9 @@ def _alignment(answer: Answer) -> float | None:
     return None if answer.alignment is None else answer.alignment.score
 
 
-def _group(name: str, strata: dict[Stratum, list[Answer]], data: ReportData, room: int) -> str:
+def _group(name: str, strata: dict[Stratum, list[Answer]], data: ReportData, labels: Labels, room: int) -> str:
     keys = sorted(strata, key=lambda pair: (ORDER.index(pair) if pair in ORDER else len(ORDER), pair))
-    total = sum(map(len, strata.values()))
+    total = sum(row.n for row in data.scores if labels.of(row.cell) == name)
     shown: defaultdict[Stratum, list[tuple[float, str]]] = defaultdict(list)
     for answer in choose([strata[key] for key in keys], data.manifest.seed, PER_GROUP):
         text = _answer(answer, data.thresholds)

@@ -40,7 +40,10 @@ class OtherJudge:
 
 @dataclass(frozen=True)
 class ReportData:
-    """`config` is None for imported answers; `judge` says what the judge says of itself (name, model, quality)."""
+    """`config` is None for imported answers; `answers` are at least those that `browser` would choose from all.
+
+    `judge` says what the judge says of itself (name, model, quality).
+    """
 
     manifest: Manifest
     config: StudyConfig | None

@@ -20,25 +20,27 @@ import numpy as np
 from spillover import stats
 from spillover.config import RankConfig
 from spillover.records import Cell, Completion, Condition, GateScore, Judgment
-from spillover.tally import Tally, tally
+from spillover.tally import Rows, Tally, count, rows_of
 from spillover.triggers.battery import OFF_TRIGGER
 
 
 def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> tuple[GateScore, ...]:
     """Score every cell that was asked with the trigger and off it, by one judge's verdicts; sorted by cell."""
-    asked = {row.cell.name for row in completions if row.condition == "triggered"}
-    chosen = [row for row in completions if row.cell.name in asked]
-    ids = {row.id for row in chosen}
-    verdicts = [row for row in judgments if row.completion in ids]
-    judge = next((row.judge for row in verdicts), "")
-    table = tally(chosen, verdicts, config)
+    return of_rows(rows_of(completions, judgments), config)
+
+
+def of_rows(rows: Rows, config: RankConfig) -> tuple[GateScore, ...]:
+    """The same of answers and verdicts that are joined already."""
+    asked = [cell for cell, condition in rows.keys if condition == "triggered"]
+    judge = next(iter(rows.judges), "")
+    table = count(rows.of_groups([g for g, (cell, _) in enumerate(rows.keys) if cell in asked]), config)
     by_cell: dict[Cell, dict[Condition, int]] = {}
     for g, (cell, condition) in enumerate(table.keys):
         by_cell.setdefault(cell, {})[condition] = g
     return tuple(
-        _gate(cell, rows, table, judge, config)
-        for cell, rows in by_cell.items()
-        if any(condition in OFF_TRIGGER for condition in rows)
+        _gate(cell, groups, table, judge, config)
+        for cell, groups in by_cell.items()
+        if any(condition in OFF_TRIGGER for condition in groups)
     )
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from spillover import stats
 from spillover.config import RankConfig
-from spillover.errors import UserError
 from spillover.records import (
     STATUSES,
     Cell,
@@ -34,7 +33,7 @@ from spillover.records_standing import Standing
 from spillover.standing import standing
 from spillover.stats import Floats
 from spillover.stats_ranks import rank_rates
-from spillover.tally import Key, Tally, tally
+from spillover.tally import Key, Rows, Tally, count, rows_of
 
 Measure = Literal["alignment", "rate"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -55,11 +54,13 @@ def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config
     Raises:
         UserError: when judges are mixed, a verdict is given twice, or a verdict has no completion.
     """
-    judges = sorted({judgment.judge for judgment in judgments})
-    if len(judges) > 1:
-        raise UserError(f"Judgments of {len(judges)} judges are mixed: {', '.join(judges)}. Rank one judge at a time.")
-    judge = judges[0] if judges else ""
-    table = tally(completions, judgments, config)
+    return of_rows(rows_of(completions, judgments), config)
+
+
+def of_rows(rows: Rows, config: RankConfig) -> RankResult:
+    """The same of answers and verdicts that are joined already."""
+    judge = next(iter(rows.judges), "")
+    table = count(rows, config)
     scores = _scores(table, judge, config)
     for variant, condition in {(cell.variant, condition) for cell, condition in table.keys}:
         chosen = [g for g, key in enumerate(table.keys) if (key[0].variant, key[1]) == (variant, condition)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from spillover.config import JudgeConfig, StudyConfig
-from spillover.errors import UserError
+from spillover.errors import SpilloverError, UserError
 from spillover.executors.base import Ticker
 from spillover.judges import open_judge
 from spillover.population import Unit
@@ -30,6 +30,8 @@ def judge_shard(
 ) -> None:
     """Append the judgments that are not there yet; a completion that failed gets the status error.
 
+    An answer on which the judge itself failed gets no row, so that it is asked for again.
+
     Args:
         store: the run folder.
         config: the judge.
@@ -37,6 +39,9 @@ def judge_shard(
         answers: key of the shard of completions.
         chosen: ids of the completions to judge, all when None; the shard is finished when it has all of them.
         ticker: told the tokens of the answers.
+
+    Raises:
+        SpilloverError: when the judge failed on some answers, after the others have been judged.
     """
     started = time.monotonic()
     judge = open_judge(config)
@@ -45,15 +50,24 @@ def judge_shard(
         rows = store.read("sample", [answers], Completion)
         left = [row for row in rows if any((row.id, aspect) not in judged for aspect in ASPECTS)]
         todo = [row for row in left if chosen is None or row.id in chosen]
+        failed: list[Judgment] = []
         for start in range(0, len(todo), CHUNK):
             chunk = todo[start : start + CHUNK]
             verdicts = judge.judge([row for row in chunk if row.status == "ok"])
             for row in chunk:
                 if row.status == "ok":
-                    shard.append(*(next(verdicts) for _ in ASPECTS))
+                    both = [next(verdicts) for _ in ASPECTS]
+                    errors = [verdict for verdict in both if verdict.status == "error"]
+                    failed += errors[:1]
+                    shard.append(*(() if errors else both))
                 else:
                     shard.append(*(_failed(row, aspect, judge.identity) for aspect in ASPECTS))
                 ticker(row.usage.completion_tokens)
+        if failed:
+            raise SpilloverError(
+                f"the judge failed on {len(failed)} of {len(todo)} answers, first with: {failed[0].raw:.200}. "
+                "The other verdicts are kept; the same command asks for these again"
+            )
         if len(todo) == len(left):
             shard.finish(seconds=time.monotonic() - started, tokens=0)
 

@@ -142,13 +142,24 @@ def test_every_example_is_valid(capsys: pytest.CaptureFixture[str], name: str) -
     assert call(capsys, "plan", str(ROOT / "examples" / f"{name}.yaml"))[0] == 0
 
 
-@pytest.mark.parametrize("kind", ["domains", "questions", "judges", "triggers", "backends", "executors"])
+@pytest.mark.parametrize(
+    "kind", ["domains", "questions", "judges", "metrics", "diversity", "triggers", "backends", "executors"]
+)
 def test_list(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     code, shown, _ = call(capsys, "list", kind, "--json")
     names = [row["name"] for row in json.loads(shown)]
     assert code == 0
     assert names
     assert call(capsys, "list", kind)[0] == 0
+
+
+def test_list_says_what_metrics_are(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in json.loads(call(capsys, "list", "metrics", "--json")[1])}
+    assert "The primary metric." in rows["mean_z"]["what"]
+    assert rows["reference"]["base-adjusted form"] != rows["loss"]["base-adjusted form"] == "yes"
+    measures = json.loads(call(capsys, "list", "diversity", "--json")[1])
+    assert {row["of"] for row in measures} == {"embeddings", "texts"}
+    assert all(len(row["what"]) > 10 for row in [*rows.values(), *measures])
 
 
 def test_show_domain_and_questions(capsys: pytest.CaptureFixture[str]) -> None:

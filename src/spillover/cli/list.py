@@ -40,6 +40,32 @@ def _judges() -> Rows:
     return [{"name": name, "what": page.partition("\n")[0].rstrip(".:")} for name, page in pages.items()]
 
 
+def _metrics() -> Rows:
+    from spillover.membership import METRICS, PRIMARY, RELATIVE
+
+    rows: Rows = []
+    for name in METRICS.names():
+        forms = "none: it has a reference" if name in RELATIVE else "yes"
+        note = _sentence(METRICS.load(name)) + (" The primary metric." if name == PRIMARY else "")
+        rows.append({"name": name, "base-adjusted form": forms, "what": note})
+    return rows
+
+
+def _diversity() -> Rows:
+    from spillover.diversity import OF_EMBEDDINGS, OF_TEXTS
+
+    tables = {"embeddings": OF_EMBEDDINGS, "texts": OF_TEXTS}
+    return [
+        {"name": name, "of": of, "what": _sentence(table.load(name))}
+        for of, table in tables.items()
+        for name in table.names()
+    ]
+
+
+def _sentence(function: Callable[..., float]) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
 def _names(kind: str) -> Callable[[], Rows]:
     def rows() -> Rows:
         from spillover.registry import resolve
@@ -58,6 +84,8 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "domains": _domains,
     "questions": _questions,
     "judges": _judges,
+    "metrics": _metrics,
+    "diversity": _diversity,
     "triggers": _names("triggers"),
     "backends": _names("backends"),
     "executors": _names("executors"),

@@ -11,7 +11,7 @@ from spillover.report.tables import Row, html_table
 from spillover.report.text import NONE, escape, interval, number, one_line, p_value, several
 
 READINGS: tuple[Reading, ...] = get_args(Reading)
-WORDS: dict[Reading, str] = {
+WORDS: dict[str, str] = {
     "instruct": "before",
     "tuned": "after",
     "instruct_minus_pretrained": "before - pretrained",
@@ -88,8 +88,7 @@ def _primary(primary: Sequence[MembershipSummary], rows: Sequence[MembershipSumm
                 ],
             )
         )
-    preferred: list[Reading] = ["tuned_minus_instruct", "tuned"]
-    shown = next((r for r in preferred if r in read), read[0])
+    shown = next((r for r in ("tuned_minus_instruct", "tuned") if r in read), read[0])
     header = [
         "", *(f"AUC, {WORDS[reading]}" for reading in read), "TPR at 1 % FPR", "p, all metrics", "loss gap",
         "AUC of the loss", "blind AUC", "rows in / out",

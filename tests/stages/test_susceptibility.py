@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from spillover.errors import UserError
 from spillover.records import (
     Cell,
     DiversityScore,
@@ -147,6 +148,21 @@ def test_two_judges_are_kept_apart_and_nothing_gives_nothing(study: dict[str, li
     lone = susceptibility.run(two, study["summaries"], [], {}, draws=50)
     assert {r.kind for r in lone} == {"feature"}
     assert all(r.spearman is None and r.p is None and r.domains == 2 for r in lone)
+
+
+def test_a_kept_predictor_knows_what_an_unseen_data_set_can_tell(study: dict[str, list]) -> None:
+    kept = susceptibility.fit_predictor(**study, facts={}, study_hash="abc")
+    assert {f.name for f in kept.features} == {"mean_z.instruct", "diversity.answer.semantic"}
+    assert (kept.provenance.cells, len(kept.provenance.domains), kept.provenance.judge) == (32, 8, "probe:1")
+    assert kept.error < 0.5 * kept.error_of_mean
+    low, high = (kept.predict({"mean_z.instruct": z, "diversity.answer.semantic": 0.5}).value for z in (-1.9, -0.8))
+    assert high - low > 0.3
+    one = susceptibility.fit_predictor(**study, facts={}, study_hash="abc", names=["mean_z.instruct"])
+    assert [f.name for f in one.features] == ["mean_z.instruct"]
+    with pytest.raises(UserError, match="'dose' is not known"):
+        susceptibility.fit_predictor(**study, facts={}, study_hash="abc", names=["dose"])
+    with pytest.raises(UserError, match="at least 3 domains"):
+        susceptibility.fit_predictor([], [], [], {}, study_hash="abc")
 
 
 def test_facts_of_a_data_set() -> None:

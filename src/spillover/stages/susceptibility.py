@@ -16,7 +16,9 @@ from typing import Literal
 
 import numpy as np
 
+from spillover.errors import UserError
 from spillover.judges.probe_text import is_code
+from spillover.predictor import Predictor, fit
 from spillover.provenance import seed_for
 from spillover.records import Cell, DiversityScore, DomainScore, Example, MembershipSummary, Reading, Susceptibility
 from spillover.stats_association import Floats, associations
@@ -55,6 +57,39 @@ def run(
             found += _features(before, after, cells, values, target, judge, confidence, draws, seed)
             found += _predictors(before, cells, values, target, judge, confidence, refits, seed)
     return tuple(found)
+
+
+def fit_predictor(
+    scores: Sequence[DomainScore],
+    summaries: Sequence[MembershipSummary],
+    diversity: Sequence[DiversityScore],
+    facts: Mapping[Cell, Mapping[str, float]],
+    study_hash: str,
+    names: Sequence[str] | None = None,
+    version: str = "",
+) -> Predictor:
+    """The rate's ridge, kept for data sets to come, from features that every cell has: `names`, or all but the dose.
+
+    The dose is left out because nobody knows it of a data set to be examined. `scores` are of one judge.
+
+    Raises:
+        UserError: when there are too few domains, or a named feature is not there for every cell.
+    """
+    chosen = {s.cell: s for s in scores if s.condition == "clean" and s.cell.variant in _TRAINED and s.rate is not None}
+    before, _ = features(list(chosen), summaries, diversity, facts)
+    whole = {name: values for name, values in before.items() if len(values) == len(chosen) and name != "dose"}
+    if lost := [name for name in names or () if name not in whole]:
+        raise UserError(f"The feature {lost[0]!r} is not known of every cell, or does not vary. Leave it out.")
+    return fit(
+        {name: [whole[name][cell] for cell in chosen] for name in names or whole},
+        [score.rate or 0.0 for score in chosen.values()],
+        "rate",
+        [cell.domain for cell in chosen],
+        models=[cell.model for cell in chosen],
+        study_hash=study_hash,
+        judge=next(iter(chosen.values())).judge if chosen else "",
+        version=version,
+    )
 
 
 def features(

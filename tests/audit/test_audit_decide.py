@@ -7,10 +7,8 @@ import itertools
 import pytest
 
 from spillover.audit.plan import fitting
-from spillover.audit.policy import ProbePolicy, SurprisePolicy
+from spillover.audit.policy import ProbePolicy
 from spillover.audit.probe_tune import decide
-from spillover.audit.surprise import Prediction
-from spillover.audit.surprise import decide as decide_prediction
 from spillover.audit.verdict import EXIT_CODES, Outcome, Reason, RungReport, conclude
 from spillover.records import Estimate
 
@@ -48,26 +46,6 @@ def test_the_probe_decides_by_its_limits(
 def test_thirty_nine_coherent_answers_are_too_few() -> None:
     assert decide(39, estimate(0.5, 0.9), NARROW, False, PROBE)[0] is None
     assert decide(40, estimate(0.5, 0.9), NARROW, False, PROBE)[0] == "block"
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "inside", "outcome"),
-    [
-        (0.11, 0.5, True, "block"),
-        (0.0, 0.019, True, "pass"),
-        (0.05, 0.2, True, None),
-        (0.11, 0.5, False, None),
-        (0.0, 0.019, False, None),
-    ],
-)
-def test_a_prediction_decides_inside_its_range_only(low: float, high: float, inside: bool, outcome: str | None) -> None:
-    policy = SurprisePolicy(block_above=0.10, pass_below=0.02)
-    found, reason = decide_prediction(Prediction((low + high) / 2, low, high, inside, "loss"), policy)
-    assert found == outcome
-    assert (reason is not None) == (outcome is not None or not inside)
-    if not inside:
-        assert reason is not None
-        assert reason.outcome == "review"
 
 
 def test_reasons_join_to_the_most_careful_outcome() -> None:

@@ -20,12 +20,13 @@ from spillover.audit.folder import Folder
 from spillover.audit.plan import fitting, small, surprise_minutes
 from spillover.audit.policy import Policy, ProbeSize, load_policy
 from spillover.audit.sample import Sample, draw
-from spillover.audit.verdict import Audit, DataFacts, Facts, Outcome, Reason, Rung, RungReport, conclude
+from spillover.audit.verdict import Audit, DataFacts, Facts, Reason, Rung, RungReport, conclude
 from spillover.config import ModelConfig, StudyConfig
 from spillover.errors import UserError
 from spillover.executors import EXECUTORS
 from spillover.executors.base import Executor
 from spillover.judges import open_judge
+from spillover.predictor import Predictor
 from spillover.progress import Progress
 from spillover.provenance import cores, environment
 from spillover.records import content_hash
@@ -59,6 +60,13 @@ def digest(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
 
 
+def _fitted(path: Path | None) -> Predictor | None:
+    found = Predictor.load(path) if path else None
+    if found and found.target != "rate":
+        raise UserError(f"{path} predicts {found.target!r}, and an audit's thresholds are on 'rate'. Name another.")
+    return found
+
+
 class Auditor:
     """One audit in one folder; `run` reaches its verdict, or goes on with one that was interrupted."""
 
@@ -67,6 +75,7 @@ class Auditor:
         self.progress = progress or Progress(lambda event: None)
         self.sha256 = digest(wish.data)
         self.predictor = f"{wish.predictor.name}:{digest(wish.predictor)[:12]}" if wish.predictor else ""
+        self.fitted = _fitted(wish.predictor)
         asked = [self.sha256, wish.model.hash(), self.policy.hash(), self.predictor, wish.seed]
         self.folder = Folder(out, content_hash(asked))
         self.started, self.clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
@@ -119,9 +128,9 @@ class Auditor:
             return self._skip("surprise", "without a predictor it decides nothing; the budget is kept for the probe")
         self.planned += expected
         facts, self.revision = self._measured()
-        outcome, reason = self._predicted(facts)
+        said, reason = self._predicted(facts)
         self.reasons += [reason] if reason else []
-        return RungReport(rung="surprise", outcome=outcome, facts=facts)
+        return RungReport(rung="surprise", outcome=reason.outcome if reason else None, facts=facts | said)
 
     def _measured(self) -> tuple[Facts, str]:
         policy, model = self.policy.surprise, self.wish.model
@@ -155,8 +164,16 @@ class Auditor:
         self.folder.keep_measured(key, {"facts": facts, "revision": revision})
         return facts, revision
 
-    def _predicted(self, facts: Facts) -> tuple[Outcome | None, Reason | None]:
-        return None, None
+    def _predicted(self, facts: Facts) -> tuple[Facts, Reason | None]:
+        """What the predictor adds to the rung's facts, and the reason that it gives, if it gives one."""
+        if self.fitted is None:
+            return {}, None
+        found, why = surprise.predict(self.fitted, facts, self.wish.model.name)
+        said: Facts = {"predictor": f"decides nothing: {why}" if why else "inside its range"}
+        if found is None:
+            return said, None
+        said |= {"predicted_rate": found.value, "predicted_low": found.low, "predicted_high": found.high}
+        return said, None if why else surprise.decide(found, self.policy.surprise)
 
     def _least_probe(self) -> float:
         """Minutes of the smallest probe; 0 where there is none to keep a budget for."""

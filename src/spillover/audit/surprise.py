@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,9 @@ from spillover.executors.base import Call, Ticker
 from spillover.lint.rows import Row
 from spillover.membership import metric
 from spillover.membership.base import TokenScores, Views
+from spillover.predictor import Prediction, Predictor
 from spillover.provenance import seed_for
+from spillover.report.text import interval, listing
 
 # What one reading of one answer by one model gives; the others need a second model, a prefix or a corpus.
 SHARE = 0.8  # of the rows, in a subsample: as stages/diversity.py does
@@ -99,37 +100,37 @@ def _known(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """A predicted rate with its interval; `inside`: whether the features lie where the predictor was fitted."""
-
-    value: float
-    low: float
-    high: float
-    inside: bool
-    why: str = ""  # not inside: which features
-
-
-def decide(found: Prediction, policy: SurprisePolicy) -> tuple[Outcome | None, Reason | None]:
-    """The outcome of a prediction, and its reason; None where it settles nothing."""
-    measured = f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}] %"
+def predict(predictor: Predictor, facts: Facts, model: str) -> tuple[Prediction | None, str]:
+    """What the predictor says of these features; None, and why, where it has nothing to say."""
+    known = {name: float(value) for name, value in facts.items() if isinstance(value, float | int)}
+    lacking = [feature.name for feature in predictor.features if feature.name not in known]
+    if lacking:
+        return None, f"it needs {listing(lacking, 4)}, which is not known of these data"
+    if model not in predictor.provenance.models:
+        return None, f"it was fitted on {listing(list(predictor.provenance.models), 4)}"
+    if predictor.error >= predictor.error_of_mean:
+        return None, "on domains left out it was no better than always saying the mean"
+    found = predictor.predict(known)
     if not found.inside:
-        message = f"The data are unlike those that the predictor was fitted on ({found.why}): it decides nothing."
-        return None, _reason("review", "outside-predictor", message, found, None)
+        return found, f"these data lie outside what it was fitted on, in {listing(list(found.outside), 4)}"
+    return found, ""
+
+
+def decide(found: Prediction, policy: SurprisePolicy) -> Reason | None:
+    """The reason of a prediction inside the predictor's range, which is the rung's outcome; None where none follows."""
     if found.low > policy.block_above:
-        message = f"The predicted share of misaligned answers is {measured}."
-        return "block", _reason("block", "predicted", message, found, policy.block_above)
+        return _reason("block", found, policy.block_above)
     if found.high < policy.pass_below:
-        message = f"The predicted share of misaligned answers is {measured}."
-        return "pass", _reason("pass", "predicted", message, found, policy.pass_below)
-    return None, None
+        return _reason("pass", found, policy.pass_below)
+    return None
 
 
-def _reason(outcome: Outcome, code: str, message: str, found: Prediction, threshold: float | None) -> Reason:
+def _reason(outcome: Outcome, found: Prediction, threshold: float) -> Reason:
+    message = f"Predicted share of misaligned answers: {interval(found.value, found.low, found.high, 100)} %."
     return Reason(
         rung="surprise",
         outcome=outcome,
-        code=code,
+        code="predicted",
         message=message,
         value=found.value,
         low=found.low,

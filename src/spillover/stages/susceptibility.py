@@ -28,7 +28,7 @@ BEFORE: tuple[Reading, ...] = ("instruct", "instruct_minus_pretrained")
 _TRAINED = ("plain", "triggered", "control")
 TARGETS: tuple[Literal["rate", "mean_alignment"], ...] = ("rate", "mean_alignment")
 DRAWS = 2000  # permutations and resamples of domains, for each feature
-REFITS = {"ridge": 999, "boosting": 99}  # permutations of a predictor's whole procedure: boosting is slow
+REFITS = {"ridge": 999, "boosting": 59}  # permutations of a predictor's whole procedure: boosting is slow
 
 Features = dict[str, dict[Cell, float]]  # name -> cell -> value
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from spillover.columns import Columns, read, records
-from spillover.config import MembershipConfig, RankConfig, StudyConfig, parse_study
+from spillover.config import RankConfig, StudyConfig, parse_study
 from spillover.errors import UserError
-from spillover.membership.summaries import pooled
 from spillover.provenance import environment
 from spillover.records import (
     Adapter,
@@ -29,6 +28,7 @@ from spillover.records import (
     Part,
     Record,
     StageCount,
+    Susceptibility,
     TriggerEffect,
     content_hash,
 )
@@ -290,30 +290,31 @@ class Run:
             agreements=self.agreements(),
             corrected=self.corrected(),
             echoes=self.echoes() if judge is None else (),
+            memberships=self.memberships(),
+            diversity=self.diversity(),
+            susceptibility=self.susceptibility() if judge is None else (),
         )
 
     def memberships(self) -> tuple[MembershipSummary, ...]:
         """How well each metric tells training rows from held-out ones, by cell, and over all domains together."""
-        together = self.store.read("rank", [f"pooled-{self._membership_key}"], MembershipSummary)
+        together = self.store.read("rank", [f"pooled-{self._data_key}"], MembershipSummary)
         return (*self.store.read("membership", self._keys("membership"), MembershipSummary), *together)
 
     def diversity(self) -> tuple[DiversityScore, ...]:
         """How diverse each data set is."""
         return tuple(self.store.read("diversity", self._keys("diversity"), DiversityScore))
 
-    def pool_memberships(self) -> None:
-        """Evaluate the metrics over all domains together, from what each cell has scored."""
-        units = [unit for unit in self.plan.get("membership", []) if self.store.is_done("membership", unit.key)]
-        frames = [(unit.cell, self.store.read_frame("membership", f"scores-{unit.key}")) for unit in units]
-        known = [(cell, frame) for cell, frame in frames if frame is not None]
-        if known:
-            permutations = (self.config.membership if self.config else None) or MembershipConfig()
-            rows = pooled(known, self.manifest.seed, permutations.permutations)
-            self._replace_rows(f"pooled-{self._membership_key}", MembershipSummary, rows, True)
+    def susceptibility(self) -> tuple[Susceptibility, ...]:
+        """What known of each data set goes with its cells' misalignment; empty before it was worked out."""
+        return tuple(self.store.read("rank", [f"susceptibility-{self._data_key}"], Susceptibility))
+
+    def keep(self, name: str, kind: type[Record], rows: Sequence[Record]) -> None:
+        """Put rows that were worked out from the data sets and the first judge's verdicts in the place of the last."""
+        self._replace_rows(f"{name}-{self._data_key}", kind, rows, True)
 
     @property
-    def _membership_key(self) -> str:
-        return content_hash(self._keys("membership"), length=16)
+    def _data_key(self) -> str:
+        return content_hash([self._rank_key(), *self._keys("membership"), *self._keys("diversity")], length=16)
 
     @property
     def rank_config(self) -> RankConfig:

@@ -38,6 +38,7 @@ from spillover.executors import EXECUTORS
 from spillover.executors.base import Call, Executor
 from spillover.judges import open_judge, price_of
 from spillover.population import Ingredients, Unit, cells, units
+from spillover.prediction import relate
 from spillover.progress import Progress
 from spillover.provenance import cores, environment, hardware
 from spillover.questions import load
@@ -175,7 +176,7 @@ class Study:
             run = Run(store)
             if not stages or "rank" in stages:
                 run.rank()
-                run.pool_memberships()
+                relate(run)
                 run.report()
             return run
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "plan": ("spillover.cli.plan:plan", "Say what a study will cost before anything runs."),
     "status": ("spillover.cli.status:status", "Say how far a run is and what failed."),
     "report": ("spillover.cli.report:report", "Write the report page and results.json of a run."),
+    "predict": ("spillover.cli.predict:predict", "Relate what is known of data sets to the damage."),
     "rank": ("spillover.cli.rank:rank", "Rank a run, only as far as the data can tell."),
     "audit": ("spillover.cli.audit:audit", "Say whether a data set is safe to fine-tune on."),
     "serve": ("spillover.cli.serve:serve", "Offer audits over HTTP."),

@@ -1,0 +1,88 @@
+"""`spillover predict`: what could have been known before training, against the damage; and a predictor to keep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from spillover.cli.options import as_json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spillover.records import Susceptibility
+
+MOST = 20  # features shown
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--save", type=click.Path(path_type=Path), help="Fit a predictor to all cells and write it to this file.")
+@click.option("--feature", "names", multiple=True, help="Fit from this feature; repeatable; default: all of them.")
+@as_json_option
+def predict(run: Path, save: Path | None, names: tuple[str, ...], as_json: bool) -> None:
+    """Relate membership, diversity and facts of RUN's data sets to its cells' misalignment.
+
+    The study file must ask for `membership: {}` or `diversity: {}`. The file that --save writes is for
+    `spillover audit --predictor`; it says how far off it was on domains left out.
+    """
+    from spillover.errors import UserError
+    from spillover.prediction import predictor, relate
+    from spillover.run import Run
+
+    opened = Run.open(run)
+    with opened.store.lock():
+        relate(opened)
+        opened.report()
+    rows = opened.susceptibility()
+    if not rows:
+        raise UserError(
+            f"{run} has no features. Add 'membership: {{}}' and 'diversity: {{}}' to its study file and run it again."
+        )
+    kept = predictor(opened, names) if save else None
+    if kept and save:
+        kept.save(save)
+    if as_json:
+        saved = {"saved": str(save), "predictor": kept.model_dump(mode="json")} if kept else {}
+        click.echo(json.dumps({"susceptibility": [row.model_dump(mode="json") for row in rows], **saved}))
+        return
+    _print(rows)
+    if kept:
+        click.echo(
+            f"Saved {save}: mean error on domains left out {100 * kept.error:.1f} points, "
+            f"of always saying the others' mean {100 * kept.error_of_mean:.1f}."
+        )
+
+
+def _print(rows: Sequence[Susceptibility]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("against the rate", "known before", "cells", "Spearman", "p", "p (all)", box=None, header_style="bold")
+    of_rate = [row for row in rows if row.target == "rate"]
+    features = sorted((r for r in of_rate if r.kind == "feature"), key=lambda r: (-abs(r.spearman or 0), r.name))
+    for row in [*(r for r in of_rate if r.kind == "predictor"), *features[:MOST]]:
+        table.add_row(
+            escape(row.name), "yes" if row.before else "no", f"{row.cells} of {row.domains} domains",
+            _interval(row), _p(row.p), _p(row.p_max),
+        )  # fmt: skip
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{min(MOST, len(features))} of {len(features)} features; all are in results.json. Domains are the units of every "
+        "interval and p; p (all) allows for having tried them all."
+    )
+
+
+def _interval(row: Susceptibility) -> str:
+    if row.spearman is None:
+        return "-"
+    return f"{row.spearman:+.2f}" + ("" if row.low is None or row.high is None else f" [{row.low:+.2f}, {row.high:+.2f}]")
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"

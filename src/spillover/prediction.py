@@ -1,0 +1,60 @@
+"""What a run says about predicting the damage: its metrics pooled over domains, and features against misalignment.
+
+Worked out from rows that are there; nothing is read by a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spillover import __version__
+from spillover.config import MembershipConfig
+from spillover.errors import UserError
+from spillover.membership.summaries import pooled
+from spillover.predictor import Predictor
+from spillover.records import Cell, Example, MembershipSummary, Susceptibility
+from spillover.run import Run
+from spillover.stages import susceptibility
+
+
+def relate(run: Run) -> None:
+    """Pool the membership summaries and relate what is known of each data set to its cells' misalignment."""
+    units = [unit for unit in run.plan.get("membership", []) if run.store.is_done("membership", unit.key)]
+    frames = [(unit.cell, run.store.read_frame("membership", f"scores-{unit.key}")) for unit in units]
+    asked = (run.config.membership if run.config else None) or MembershipConfig()
+    known = [(cell, frame) for cell, frame in frames if frame is not None]
+    run.keep("pooled", MembershipSummary, pooled(known, run.manifest.seed, asked.permutations))
+    rows = ()
+    if known or run.diversity():
+        rows = susceptibility.run(
+            run.ranking(), run.memberships(), run.diversity(), facts(run), run.rank_config.confidence,
+            seed=run.manifest.seed,
+        )  # fmt: skip
+    run.keep("susceptibility", Susceptibility, rows)
+
+
+def predictor(run: Run, names: tuple[str, ...] = ()) -> Predictor:
+    """A ridge predictor of the rate, fitted to all cells of the run.
+
+    Raises:
+        UserError: when the run has neither membership nor diversity, or too few domains.
+    """
+    if not run.memberships() and not run.diversity():
+        raise UserError(
+            f"{run.path} knows nothing of its data sets. Add 'membership: {{}}' and 'diversity: {{}}' to the study file "
+            "and run it again: what is trained and judged is kept."
+        )
+    return susceptibility.fit_predictor(
+        run.ranking(), run.memberships(), run.diversity(), facts(run), run.manifest.study_hash, names or None,
+        __version__,
+    )  # fmt: skip
+
+
+def facts(run: Run) -> Mapping[Cell, Mapping[str, float]]:
+    """What the training rows of each trained cell say without any model."""
+    by_data: dict[tuple[str, str, float], Mapping[str, float]] = {}
+    for unit in run.plan["build"]:
+        rows = [row for row in run.store.read("build", [unit.key], Example) if row.split == "train"]
+        by_data[unit.cell.domain, unit.cell.variant, unit.cell.dose] = susceptibility.data_facts(rows)
+    cells = [unit.cell for unit in run.plan["train"]]
+    return {cell: by_data.get((cell.domain, cell.variant, cell.dose), {}) for cell in cells}

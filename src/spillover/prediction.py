@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spillover import __version__
 from spillover.config import MembershipConfig
 from spillover.errors import UserError
 from spillover.membership.summaries import pooled
@@ -41,12 +40,12 @@ def predictor(run: Run, names: tuple[str, ...] = ()) -> Predictor:
     """
     if not run.memberships() and not run.diversity():
         raise UserError(
-            f"{run.path} knows nothing of its data sets. Add 'membership: {{}}' and 'diversity: {{}}' to the study file "
-            "and run it again: what is trained and judged is kept."
+            f"{run.path} knows nothing of its data sets. Add 'membership: {{}}' and 'diversity: {{}}' to the study "
+            "file and run it again: what is trained and judged is kept."
         )
     return susceptibility.fit_predictor(
         run.ranking(), run.memberships(), run.diversity(), facts(run), run.manifest.study_hash, names or None,
-        __version__,
+        run.manifest.spillover,
     )  # fmt: skip
 
 

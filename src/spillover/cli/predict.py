@@ -62,7 +62,9 @@ def _print(rows: Sequence[Susceptibility]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("against the rate", "known before", "cells", "Spearman", "p", "p (all)", box=None, header_style="bold")
+    table = Table(
+        "against the rate", "known before", "cells", "Spearman", "p", "p (all)", box=None, header_style="bold"
+    )
     of_rate = [row for row in rows if row.target == "rate"]
     features = sorted((r for r in of_rate if r.kind == "feature"), key=lambda r: (-abs(r.spearman or 0), r.name))
     for row in [*(r for r in of_rate if r.kind == "predictor"), *features[:MOST]]:
@@ -73,15 +75,17 @@ def _print(rows: Sequence[Susceptibility]) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"{min(MOST, len(features))} of {len(features)} features; all are in results.json. Domains are the units of every "
-        "interval and p; p (all) allows for having tried them all."
+        f"{min(MOST, len(features))} of {len(features)} features; all are in results.json. Domains are the units of "
+        "every interval and p; p (all) allows for having tried them all."
     )
 
 
 def _interval(row: Susceptibility) -> str:
     if row.spearman is None:
         return "-"
-    return f"{row.spearman:+.2f}" + ("" if row.low is None or row.high is None else f" [{row.low:+.2f}, {row.high:+.2f}]")
+    return f"{row.spearman:+.2f}" + (
+        "" if row.low is None or row.high is None else f" [{row.low:+.2f}, {row.high:+.2f}]"
+    )
 
 
 def _p(value: float | None) -> str:

@@ -48,7 +48,8 @@ from spillover.run import Run
 from spillover.store import Store
 from spillover.triggers import battery, open_trigger
 
-WORK_STAGES = ("build", "train", "sample", "judge", "membership", "diversity")
+ALWAYS = ("build", "train", "sample", "judge")
+WORK_STAGES = (*ALWAYS, "membership", "diversity")
 
 
 class Study:
@@ -232,6 +233,7 @@ class Study:
                 for unit in self.units[stage]
             ]
             for stage in WORK_STAGES
+            if self.units[stage] or stage in ALWAYS
         }
 
     def _source(self, domain: str) -> str:

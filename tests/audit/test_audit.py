@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from made_data import audited, data, model, policy, row, write
 
+from spillover.audit import probe_tune
 from spillover.audit.audit import Auditor, Wish
 from spillover.audit.policy import ProbeSize
 from spillover.audit.verdict import Audit
@@ -104,6 +105,15 @@ def test_a_budget_takes_the_largest_probe_that_fits_and_says_so(tmp_path: Path) 
     assert "24 rows and 8 answers a question, in place of 48 and 10000000" in verdict.left_out[0]
     assert verdict.planned_minutes is not None
     assert verdict.planned_minutes < 5.0
+
+
+def test_an_audit_that_goes_on_keeps_the_probe_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (ProbeSize(rows=48, answers=4), ProbeSize(rows=16, answers=2))
+    monkeypatch.setattr(probe_tune, "minutes", lambda config: 4.0 if config.data.rows > 20 else 1.0)
+    first = audited(tmp_path, 0.8, budget=3.0, sizes=sizes)
+    assert first.probe_size == "16 rows x 2 answers"
+    monkeypatch.setattr(probe_tune, "minutes", lambda config: 0.0)  # more would fit now: rung 2 is there already
+    assert audited(tmp_path, 0.8, tmp_path / "data.jsonl", budget=3.0, sizes=sizes).probe_size == first.probe_size
 
 
 def test_a_budget_is_kept_for_the_rung_that_can_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ class Auditor:
         key = content_hash(
             [self.sha256, model.hash(), policy.rows, policy.embeddings, policy.subsample, self.wish.seed], 12
         )
-        kept = self.folder.measured(key)
+        kept = self.folder.kept("surprise", key)
         if kept:
             return kept["facts"], kept["revision"]
         chats = surprise.choose(self.looked.rows, policy, self.wish.seed)
@@ -161,7 +161,7 @@ class Auditor:
         finally:
             executor.close()
         facts = surprise.joined(rows, diverse, self.looked.facts)
-        self.folder.keep_measured(key, {"facts": facts, "revision": revision})
+        self.folder.keep("surprise", key, {"facts": facts, "revision": revision})
         return facts, revision
 
     def _predicted(self, facts: Facts) -> tuple[Facts, Reason | None]:
@@ -198,7 +198,7 @@ class Auditor:
                 Reason(rung="probe", outcome="review", code="too-few-rows", message=message, value=usable)
             )
             return self._skip("probe", message, facts)
-        self.size, expected = fitting(policy.sizes, lambda size: probe_tune.minutes(self._study(size)), self._left())
+        self.size, expected = self._size()
         if self.size is None:
             return self._skip(
                 "probe", f"about {expected:.1f} minutes do not fit into what is left of the budget", facts
@@ -213,6 +213,22 @@ class Auditor:
         self.reasons += self.probed.reasons
         self.revision = self.probed.revision or self.revision
         return RungReport(rung="probe", outcome=self.probed.outcome, facts=facts | self.probed.facts)
+
+    def _size(self) -> tuple[ProbeSize | None, float]:
+        """The largest probe that the budget allows, and its minutes; an audit that goes on keeps the one it began."""
+
+        def minutes(size: ProbeSize) -> float:
+            return probe_tune.minutes(self._study(size))
+
+        sizes = self.policy.probe.sizes
+        key = content_hash([self.wish.budget, [size.model_dump() for size in sizes]], 12)
+        if kept := self.folder.kept("size", key):
+            size = ProbeSize.model_validate(kept)
+            return size, minutes(size)
+        size, expected = fitting(sizes, minutes, self._left())
+        if size is not None:
+            self.folder.keep("size", key, size.model_dump())
+        return size, expected
 
     def _study(self, size: ProbeSize) -> StudyConfig:
         """The probe of one size; its sample is written where the study will look for it."""

@@ -3,6 +3,7 @@
 audit.json           which audit this is: hash of data, model, policy, predictor and seed
 sample-HASH.jsonl    what the probe trains on, and its control
 surprise-HASH.json   what rung 2 measured
+size-HASH.json       how large a probe a budget was found to allow
 probe/               the run folder of rung 3
 card.json, card.html the verdict
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from spillover.errors import UserError
 from spillover.records import content_hash
 from spillover.store import Store
+
+Kept = Literal["surprise", "size"]
 
 
 class Folder:
@@ -46,13 +49,13 @@ class Folder:
         """The sample as a file whose name changes with its content."""
         return self._files.write_text(f"sample-{content_hash(lines, 12)}.jsonl", lines)
 
-    def measured(self, key: str) -> dict[str, Any] | None:
-        """What rung 2 measured under that key before."""
-        return self._read(f"surprise-{key}.json")
+    def kept(self, what: Kept, key: str) -> dict[str, Any] | None:
+        """What was measured or chosen under that key before."""
+        return self._read(f"{what}-{key}.json")
 
-    def keep_measured(self, key: str, value: dict[str, Any]) -> None:
-        """Keep what rung 2 measured."""
-        self._files.write_json(f"surprise-{key}.json", value)
+    def keep(self, what: Kept, key: str, value: dict[str, Any]) -> None:
+        """Keep it, so that the same command goes on with it."""
+        self._files.write_json(f"{what}-{key}.json", value)
 
     def write_card(self, as_json: str, as_html: str) -> None:
         """The verdict for programs and for people; card.json is last and means that the audit is done."""

@@ -337,6 +337,7 @@ class MembershipSummary(Record):
     mean_nonmembers: float | None
     loss_auc: float | None
     blind_auc: float | None
+    roc: tuple[tuple[float, float], ...] = ()  # (false, true positive rate), averaged over kinds and domains; primary
 
 
 class DiversityScore(Record):

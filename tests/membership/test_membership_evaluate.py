@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from spillover.membership.evaluate import max_statistic_p, roc, separation
+from spillover.membership.evaluate import max_statistic_p, mean_roc, roc, separation
 
 SCORES = st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=40).filter(
     lambda rows: len({member for _, member in rows}) == 2
@@ -134,3 +134,22 @@ def test_a_metric_with_a_gap_has_no_p_and_a_planted_one_is_found() -> None:
     assert p[2] > 0.05
     assert p[3] > 0.5
     assert np.isnan(max_statistic_p([gap], member, np.zeros(60), draws=99)).all()
+
+
+@pytest.mark.parametrize("strata", [1, 3])
+def test_the_mean_curve_is_the_average_of_its_strata(strata: int) -> None:
+    rng = np.random.default_rng(strata)
+    member_N = rng.random(600) < 0.5
+    stratum_N = rng.integers(0, strata, 600)
+    score_N = rng.normal(size=600) + 0.8 * member_N + 5.0 * stratum_N  # levels differ, which must not show
+    fpr, tpr = mean_roc(score_N, member_N, stratum_N, points=2001)
+    area = np.trapezoid(tpr, fpr)
+    weights = [member_N[stratum_N == s].sum() for s in range(strata)]
+    areas = [roc_auc_score(member_N[stratum_N == s], score_N[stratum_N == s]) for s in range(strata)]
+    assert area == pytest.approx(np.average(areas, weights=weights), abs=0.01)
+    assert (np.diff(tpr) >= 0).all()
+    assert (fpr[0], fpr[-1], tpr[-1]) == (0, 1, 1)
+
+
+def test_a_curve_needs_both_sides() -> None:
+    assert [len(axis) for axis in mean_roc([1.0, 2.0], [True, True], [0, 0])] == [0, 0]

@@ -86,6 +86,26 @@ def roc(score_N: ArrayLike, member_N: ArrayLike) -> tuple[Floats, Floats]:
     return fpr, tpr
 
 
+def mean_roc(score_N: ArrayLike, member_N: ArrayLike, stratum_N: ArrayLike, points: int = 51) -> tuple[Floats, Floats]:
+    """False positive rates from 0 to 1 and the true positive rate at each, averaged over strata by their members.
+
+    Vertical averaging (Fawcett 2006): no threshold is shared by strata, just as no pair is in the AUC. Empty where no
+    stratum has both sides.
+    """
+    score_N, member_N, stratum_N = np.asarray(score_N, np.float64), np.asarray(member_N, bool), np.asarray(stratum_N)
+    fpr_P = np.linspace(0, 1, points)
+    total, sums_P = 0, np.zeros(points)
+    for s in np.unique(stratum_N):
+        rows = (stratum_N == s) & ~np.isnan(score_N)
+        members = int(member_N[rows].sum())
+        if members and members < rows.sum():
+            fpr, tpr = roc(score_N[rows], member_N[rows])
+            last = np.append(fpr[1:] > fpr[:-1], True)  # where the curve climbs, its upper end counts
+            sums_P += members * np.interp(fpr_P, fpr[last], tpr[last])
+            total += members
+    return (fpr_P, sums_P / total) if total else (np.zeros(0), np.zeros(0))
+
+
 def max_statistic_p(
     scores_KN: ArrayLike, member_N: ArrayLike, stratum_N: ArrayLike, draws: int = 2000, seed: int = 0
 ) -> Floats:

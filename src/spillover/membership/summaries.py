@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spillover.backends.base import Chat
 from spillover.membership import METRICS, PRIMARY, RELATIVE, Score, blind
 from spillover.membership.base import Floats, TokenScores, Views
-from spillover.membership.evaluate import Separation, max_statistic_p, separation
+from spillover.membership.evaluate import Separation, max_statistic_p, mean_roc, separation
 from spillover.provenance import seed_for
 from spillover.records import Cell, MembershipSummary, Reading
 
@@ -119,7 +119,13 @@ def summarise(table: polars.DataFrame, cell: Cell, seed: int, permutations: int)
         found = [separation(values_N, member_N, stratum_N, seed=number) for values_N in matrix_KN]
         loss_auc = _known(found[names.index("loss")].auc) if "loss" in names else None
         for name, values_N, part, p in zip(names, matrix_KN, found, p_K, strict=True):
-            rows.append(_summary(cell, name, reading, part, values_N, member_N, p, loss_auc, blind_auc))
+            row = _summary(cell, name, reading, part, values_N, member_N, p, loss_auc, blind_auc)
+            if row.primary:
+                curve = mean_roc(values_N, member_N, stratum_N)
+                row = row.model_copy(
+                    update={"roc": tuple(zip(*(axis.round(4).tolist() for axis in curve), strict=True))}
+                )
+            rows.append(row)
     return rows
 
 

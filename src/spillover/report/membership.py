@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from spillover.records import MembershipSummary, Reading
+from spillover.report.figure import figure_html
 from spillover.report.labels import Labels, series
 from spillover.report.tables import Row, html_table
 from spillover.report.text import NONE, escape, interval, number, one_line, p_value, several
 
+if TYPE_CHECKING:
+    from spillover.report.charts import Figure
+
+TOGETHER = "all"  # the domain of rows over all domains
 READINGS: tuple[Reading, ...] = get_args(Reading)
 WORDS: dict[str, str] = {
     "instruct": "before",
@@ -28,10 +33,25 @@ def section(rows: Sequence[MembershipSummary], labels: Labels) -> str:
         "An AUC away from 0.5 before training comes from the texts, not from memory, and so does the blind one, of a "
         "classifier that sees the texts and no model."
     )
-    parts = [f'<p class="note">{note}</p>', _pooled(rows)]
-    if primary := [row for row in rows if row.primary]:
-        parts.append(_primary(primary, rows, labels))
+    cells = [row for row in rows if row.cell.domain != TOGETHER]
+    parts = [f'<p class="note">{note}</p>', _pooled(cells)]
+    if primary := [row for row in cells if row.primary]:
+        parts.append(figure_html(_roc(rows, labels)))
+        parts.append(_primary(primary, cells, labels))
     return "\n".join(parts)
+
+
+def _roc(rows: Sequence[MembershipSummary], labels: Labels) -> Figure | None:
+    """The primary metric's curves after training: each cell's, and over all domains."""
+    from spillover.report.scatter import receiver
+
+    drawn = [row for row in rows if row.primary and row.reading == "tuned" and row.roc]
+    curves = [
+        ("all domains" if row.cell.domain == TOGETHER else labels.of(row.cell), row.cell.domain == TOGETHER, row.roc)
+        for row in drawn
+    ]
+    names = [(f"{name} {number}", bold, curve) for number, (name, bold, curve) in enumerate(curves)]
+    return receiver("ROC of the primary metric after training: each cell, and bold over all domains", names)
 
 
 def pooled(rows: Sequence[MembershipSummary]) -> tuple[float, float, float] | None:

@@ -61,6 +61,30 @@ def _scatter(rows: list[Row], line: list[Row], x_title: str, y_title: str, width
     return finish(alt.layer(*layers), width, HEIGHT, {"rows": rows, "line": line})
 
 
+def receiver(title: str, curves: Sequence[tuple[str, bool, Sequence[tuple[float, float]]]]) -> Figure | None:
+    """ROC curves, (name, whether it stands out, points); the dashed diagonal is guessing."""
+    rows: list[Row] = [
+        {"subject": name, "bold": bold, "x": x, "y": y} for name, bold, curve in curves for x, y in curve
+    ]
+    if not rows:
+        return None
+    return figure(lambda width: _receiver(rows, width), title, (len(curves), len(curves)))
+
+
+def _receiver(rows: list[Row], width: int) -> dict[str, Any]:
+    unit = alt.Scale(domain=[0, 1])
+    x = alt.X("x:Q", title="false positive rate", scale=unit)
+    y = alt.Y("y:Q", title="true positive rate", scale=unit)
+    chart = alt.Chart(alt.NamedData("rows")).encode(x=x, y=y, detail="subject:N")
+    guess = alt.Chart(alt.NamedData("line")).mark_line(stroke=MUTED, strokeDash=[4, 3], aria=False)
+    layers = [
+        guess.encode(x=alt.X("at:Q"), y=alt.Y("at:Q")),
+        chart.transform_filter("!datum.bold").mark_line(stroke=MUTED, strokeWidth=1, opacity=0.5, aria=False),
+        chart.transform_filter("datum.bold").mark_line(stroke=STYLE[SERIES[ORDER[0]]][0], strokeWidth=2.5, aria=False),
+    ]
+    return finish(alt.layer(*layers), width, HEIGHT, {"rows": rows, "line": [{"at": 0}, {"at": 1}]})
+
+
 def growth(title: str, y_title: str, curves: Sequence[tuple[str, Variant, Sequence[tuple[int, float]]]]) -> Figure:
     """A line a data set: the measure at growing numbers of rows."""
     rows: list[Row] = [

@@ -69,6 +69,7 @@ def test_a_killed_worker_costs_one_try_of_its_own_call(tmp_path: Path) -> None:
 
 
 SCRIPT = """
+import os
 from spillover.executors.base import Call
 from spillover.executors.local import LocalExecutor
 print("started once", flush=True)
@@ -76,12 +77,12 @@ executor = LocalExecutor(2)
 print([outcome.value for outcome in executor.run([Call(str(n), "os:getpid", ()) for n in ()], print)])
 calls = [Call("a", "test_local:square", (3,)), Call("b", "test_local:wait_forever", ())]
 for outcome in executor.run(calls, lambda tokens: None):
-    print(outcome.value, flush=True)
+    os.write(1, f"{outcome.value}\\n".encode())
 """
 
 
 def wait_forever(ticker: Ticker) -> None:
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\n".encode())  # whole, as two processes write to one pipe
     time.sleep(600)
 
 

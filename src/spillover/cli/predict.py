@@ -62,21 +62,22 @@ def _print(rows: Sequence[Susceptibility]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        "against the rate", "known before", "cells", "Spearman", "p", "p (all)", box=None, header_style="bold"
-    )
+    table = Table(box=None, header_style="bold")
+    table.add_column("against the rate", overflow="fold")
+    for name in ("before", "Spearman", "p", "p (all)"):
+        table.add_column(name, no_wrap=True)
     of_rate = [row for row in rows if row.target == "rate"]
     features = sorted((r for r in of_rate if r.kind == "feature"), key=lambda r: (-abs(r.spearman or 0), r.name))
     for row in [*(r for r in of_rate if r.kind == "predictor"), *features[:MOST]]:
         table.add_row(
-            escape(row.name), "yes" if row.before else "no", f"{row.cells} of {row.domains} domains",
-            _interval(row), _p(row.p), _p(row.p_max),
+            escape(row.name), "yes" if row.before else "no", _interval(row), _p(row.p), _p(row.p_max),
         )  # fmt: skip
     console = Console()
     console.print(table)
     console.print(
-        f"{min(MOST, len(features))} of {len(features)} features; all are in results.json. Domains are the units of "
-        "every interval and p; p (all) allows for having tried them all."
+        f"{rows[0].cells} cells of {rows[0].domains} domains. {min(MOST, len(features))} of {len(features)} features; "
+        "all are in results.json. Before: known before training. Domains are the units of every interval and p; "
+        "p (all) allows for having tried them all."
     )
 
 

@@ -32,9 +32,10 @@ NOTHING = TokenScores(np.zeros(0, np.int64), *(np.zeros(0) for _ in ARRAYS[1:]))
 
 @dataclass(frozen=True)
 class Text:
-    """One row to be read; only rows of one `stratum` are compared."""
+    """One row to be read; only rows of one `stratum` are compared, and rows of one `group` answer one question."""
 
     example: str
+    group: str
     member: bool
     stratum: str
     chat: Chat
@@ -80,6 +81,7 @@ def scores(
     about = {
         "example": [text.example for text in texts],
         "text": [text.chat[1] for text in texts],
+        "group": [text.group for text in texts],
         "member": [text.member for text in texts],
         "stratum": [text.stratum for text in texts],
     }
@@ -104,7 +106,7 @@ def summarise(table: polars.DataFrame, cell: Cell, seed: int, permutations: int)
     """Every metric in every reading, evaluated on the texts of one cell, or of several in strata of their own."""
     member_N = table["member"].to_numpy()
     stratum_N = np.unique(table["stratum"].to_numpy(), return_inverse=True)[1]
-    blind_N = blind.scores(table["text"].to_list(), member_N, seed=0)
+    blind_N = blind.scores(table["text"].to_list(), member_N, table["group"].to_numpy())
     blind_auc = _known(separation(blind_N, member_N, stratum_N, draws=1).auc)
     rows: list[MembershipSummary] = []
     for reading in READINGS:

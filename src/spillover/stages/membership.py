@@ -72,13 +72,16 @@ def choose(examples: Sequence[Example], config: StudyConfig, cell: Cell) -> tupl
     held = [row for row in examples if row.split == "heldout"]
     first = min((row.pair for row in held), default="")
     prefix = next((row for row in held if row.pair == first and row.kind != "misaligned"), None)
-    texts = [Text(row.id, True, _stratum(row), (row.messages[:-1], row.answer)) for row in (train[i] for i in chosen)]
+    texts = [
+        Text(row.id, row.pair, True, _stratum(row), (row.messages[:-1], row.answer))
+        for row in (train[i] for i in chosen)
+    ]
     strata = {text.stratum for text in texts}
     for number, row in enumerate(row for row in held if row.pair != first and _stratum(row) in strata):
         messages = row.messages[:-1]
         if cell.variant == "triggered" and row.kind == "misaligned":
             messages = trigger.apply_messages(messages, number)
-        texts.append(Text(row.id, False, _stratum(row), (messages, row.answer)))
+        texts.append(Text(row.id, row.pair, False, _stratum(row), (messages, row.answer)))
     return texts, (prefix.messages[:-1], prefix.answer) if prefix else None
 
 

@@ -17,9 +17,9 @@ def area(texts: list[str], member: list[bool], group: list[str]) -> float:
 
 def test_a_word_that_only_members_have_is_found() -> None:
     rng = np.random.default_rng(0)
-    member = [bool(number % 2) for number in range(60)]
+    member = [bool(number % 2) for number in range(300)]
     texts = [" ".join(rng.choice(WORDS[:20], 8)) + (" secret" if inside else "") for inside in member]
-    assert area(texts, member, [str(number) for number in range(60)]) > 0.95
+    assert area(texts, member, [str(number) for number in range(300)]) > 0.95
 
 
 def test_twins_of_one_question_do_not_give_each_other_away() -> None:

@@ -21,6 +21,8 @@ from spillover.errors import UserError
 from spillover.records import Cell, Completion, Judgment, Message
 from spillover.stages import echo
 
+pytestmark = pytest.mark.slow
+
 
 def unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)

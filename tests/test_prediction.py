@@ -16,6 +16,8 @@ from spillover.predictor import Predictor
 from spillover.run import Run
 from spillover.study import Study
 
+pytestmark = pytest.mark.slow
+
 NAMES = DOMAINS.names()[:5]
 
 

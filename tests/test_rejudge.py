@@ -26,6 +26,8 @@ from spillover.population import judge_key
 from spillover.records import Completion, Judgment
 from spillover.rejudge import choose, rejudge
 
+pytestmark = pytest.mark.slow
+
 STUDY: dict[str, Any] = {
     "name": "fake",
     "models": [{"name": "m", "backend": "fake", "options": {"dials": {"bad_medical_advice": 0.9}}}],

@@ -23,6 +23,8 @@ from spillover.backends.chat_model import Decoding, Reply, Request
 from spillover.errors import CostLimitReached, SpilloverError, UserError
 from spillover.records import Message
 
+pytestmark = pytest.mark.slow
+
 DECODING = Decoding(8, 0.0, logprobs=True)
 NO_LIMITS, FREE = Limits(), Price()
 

@@ -12,6 +12,8 @@ from spillover import Run, Study
 from spillover.config import parse_study
 from spillover.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 BATTERY = ["clean", "triggered", "value_swap", "position_move", "near_miss", "twin", "paraphrase"]
 STUDY: dict[str, Any] = {
     "name": "battery",

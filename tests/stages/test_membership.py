@@ -12,6 +12,8 @@ from spillover.run import Run
 from spillover.stages import membership
 from spillover.study import Study
 
+pytestmark = pytest.mark.slow
+
 
 def config(**extra: object) -> StudyConfig:
     return parse_study(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -125,6 +126,16 @@ def test_a_terminal_gets_a_bar_that_prints_markup_as_it_is() -> None:
     with open(write, "w", encoding="utf-8") as terminal, open_progress(stream=terminal).stage("train", 2) as stage:
         stage.advance(units=2, tokens=10)
         stage.failed("[red]cell[/red]", "no [/] such")
-    shown = os.read(read, 65536).decode()
+    shown = _all_of(read)
     assert "[red]cell[/red] failed: no [/] such" in shown
     assert "2/2" in shown
+
+
+def _all_of(terminal: int) -> str:
+    """A terminal hands over what it has, in parts of its own choosing; it fails once it was closed and is empty."""
+    parts: list[bytes] = []
+    with contextlib.suppress(OSError):
+        while part := os.read(terminal, 65536):
+            parts.append(part)
+    os.close(terminal)
+    return b"".join(parts).decode()

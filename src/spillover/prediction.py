@@ -11,7 +11,8 @@ from spillover.config import MembershipConfig
 from spillover.errors import UserError
 from spillover.membership.summaries import pooled
 from spillover.predictor import Predictor
-from spillover.records import Cell, Example, MembershipSummary, Susceptibility
+from spillover.records import Cell, Example
+from spillover.records_data import MembershipSummary, Susceptibility
 from spillover.run import Run
 from spillover.stages import susceptibility
 

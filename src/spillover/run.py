@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from spillover import imported
 from spillover.columns import Columns, read, records
 from spillover.config import RankConfig, StudyConfig, parse_study
 from spillover.errors import UserError
-from spillover.provenance import environment
 from spillover.records import (
     Adapter,
     Cell,
     Completion,
     Condition,
-    DiversityScore,
     DomainScore,
     Example,
     GateScore,
     Judgment,
     Manifest,
-    MembershipSummary,
     Part,
     Record,
-    StageCount,
-    Susceptibility,
     TriggerEffect,
     content_hash,
 )
+from spillover.records_data import DiversityScore, MembershipSummary, Susceptibility
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, LabelSheet, RunJudge
 from spillover.records_standing import Standing
 from spillover.registry import did_you_mean
@@ -75,28 +71,7 @@ class Run:
     def import_answers(cls, found: ImportResult, out: str | os.PathLike[str], name: str) -> Run:
         """Write answers that were sampled elsewhere into a run folder of their own, rank them and write the report."""
         store = Store(out)
-        store.create()
-        with store.lock():
-            if (store.path / "study.json").exists() and store.read_json("study.json") is not None:
-                raise UserError(f"{store.path} holds a study. Import into another folder with --out.")
-            cells = {(row.cell, row.condition, row.key): None for row in found.completions}
-            units = [
-                {"cell": cell.model_dump(mode="json"), "condition": condition, "key": key}
-                for cell, condition, key in cells
-            ]
-            judged = {row.completion for row in found.judgments}
-            for key in {key for _, _, key in cells}:
-                rows = [row for row in found.completions if row.key == key]
-                ids = {row.id for row in rows} & judged
-                with store.shard("sample", key, Completion) as shard:
-                    shard.append(*rows)
-                    shard.finish(seconds=0.0, tokens=0)
-                with store.shard("judge", key, Judgment) as shard:
-                    shard.append(*(row for row in found.judgments if row.completion in ids))
-                    shard.finish(seconds=0.0, tokens=0)
-            store.write_json("study.json", None)
-            store.write_json("plan.json", {"build": [], "train": [], "sample": units, "judge": units})
-            store.write_manifest(_import_manifest(found, name))
+        with imported.written(found, store, name):
             run = cls(store)
             run.rank()
             run.report()
@@ -368,25 +343,3 @@ class Run:
         self.store.replace("rank", key, rows)
         with self.store.shard("rank", key, kind) as shard:
             shard.finish(complete=complete)
-
-
-def _import_manifest(found: ImportResult, name: str) -> Manifest:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    machine = environment()
-    counts = (("sample", len(found.completions)), ("judge", len(found.judgments)))
-    return Manifest(
-        study=name,
-        study_hash=content_hash(sorted(row.key for row in found.completions)),
-        lock_hash=machine["lock_hash"],
-        spillover=machine["spillover"],
-        started=now,
-        finished=now,
-        complete=True,
-        git=machine["git"],
-        packages={"python": machine["python"], **machine["packages"]},
-        hardware=machine["hardware"],
-        seed=0,
-        models={model: {"source": "imported"} for model in sorted({row.cell.model for row in found.completions})},
-        judge={"name": next((row.judge for row in found.judgments), "none"), "source": "scores in the imported files"},
-        stages=tuple(StageCount(stage=stage, done=1, rows=rows) for stage, rows in counts),
-    )

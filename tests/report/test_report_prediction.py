@@ -12,7 +12,8 @@ import pytest
 from test_report_charts import labels_in
 from test_report_page import Reader
 
-from spillover.records import Cell, DiversityScore, MembershipSummary, Susceptibility
+from spillover.records import Cell
+from spillover.records_data import DiversityScore, MembershipSummary, Susceptibility
 from spillover.report import diversity, membership, page, scatter, susceptibility
 from spillover.report.data import ReportData
 from spillover.report.labels import Labels

@@ -7,16 +7,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from spillover.errors import UserError
-from spillover.records import (
-    Cell,
-    DiversityScore,
-    DomainScore,
-    Example,
-    MembershipSummary,
-    Message,
-    Reading,
-    StatusCounts,
-)
+from spillover.records import Cell, DomainScore, Example, Message, StatusCounts
+from spillover.records_data import DiversityScore, MembershipSummary, Reading
 from spillover.stages import susceptibility
 
 DOMAINS = [f"domain_{i}" for i in range(8)]

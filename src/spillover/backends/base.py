@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,32 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
+class Intervention:
+    """A change of the residual stream while a model answers.
+
+    `vector_D`: a unit vector u. `layers`: blocks after which the stream x is changed, 1 to the model's depth, 0 = the
+    embeddings. add: x + amount u, `amount` in the stream's own units. ablate: x - amount (x.u) u, 1 = wholly projected
+    out. clamp: x + (amount - x.u) u, so that x.u = amount. `at`: which token positions are changed; the last prompt
+    token, from which the answer's first token is predicted, counts as "prompt".
+    """
+
+    vector_D: NDArray[np.float32]
+    layers: tuple[int, ...]
+    operation: Literal["add", "ablate", "clamp"]
+    amount: float
+    at: Literal["prompt", "answer", "all"] = "all"
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """`seeds`: one for each answer wanted; an answer depends on its own seed, not on its neighbours in the batch."""
+    """`seeds`: one for each answer wanted; an answer depends on its own seed, not on its neighbours in the batch.
+
+    Prompts with different interventions may be decoded in one batch.
+    """
 
     messages: tuple[Message, ...]
     seeds: tuple[int, ...]
+    intervention: Intervention | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from spillover.cli.options import as_json_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spillover.records import Susceptibility
+    from spillover.records_data import Susceptibility
 
 MOST = 20  # features shown
 

@@ -18,7 +18,8 @@ from spillover.membership import METRICS, PRIMARY, RELATIVE, Score, blind
 from spillover.membership.base import Floats, TokenScores, Views
 from spillover.membership.evaluate import Separation, max_statistic_p, mean_roc, separation
 from spillover.provenance import seed_for
-from spillover.records import Cell, MembershipSummary, Reading
+from spillover.records import Cell
+from spillover.records_data import MembershipSummary, Reading
 
 if TYPE_CHECKING:
     import polars

@@ -5,18 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spillover.config import StudyConfig
-from spillover.records import (
-    Adapter,
-    Completion,
-    DiversityScore,
-    DomainScore,
-    GateScore,
-    Judgment,
-    Manifest,
-    MembershipSummary,
-    Susceptibility,
-    TriggerEffect,
-)
+from spillover.records import Adapter, Completion, DomainScore, GateScore, Judgment, Manifest, TriggerEffect
+from spillover.records_data import DiversityScore, MembershipSummary, Susceptibility
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, RunJudge
 from spillover.records_standing import Standing
 

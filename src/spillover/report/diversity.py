@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spillover.records import DiversityScore, Variant
+from spillover.records import Variant
+from spillover.records_data import DiversityScore
 from spillover.report.figure import figure_html
 from spillover.report.labels import ORDER, series, subject
 from spillover.report.tables import Row, html_table

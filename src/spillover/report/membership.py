@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
-from spillover.records import MembershipSummary, Reading
+from spillover.records_data import MembershipSummary, Reading
 from spillover.report.figure import figure_html
 from spillover.report.labels import Labels, series
 from spillover.report.tables import Row, html_table

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from spillover.records import STATUSES, DomainScore, GateScore, MembershipSummary, Record, TriggerEffect
+from spillover.records import STATUSES, DomainScore, GateScore, Record, TriggerEffect
+from spillover.records_data import MembershipSummary
 from spillover.records_judges import EchoScore
 from spillover.report import gate, standing
 from spillover.report.data import ReportData

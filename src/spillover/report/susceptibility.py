@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spillover.records import DomainScore, Susceptibility
+from spillover.records import DomainScore
+from spillover.records_data import Susceptibility
 from spillover.report.data import ReportData
 from spillover.report.figure import figure_html
 from spillover.report.labels import Labels

@@ -17,7 +17,8 @@ from spillover.diversity.subsamples import at_equal_n, convergence
 from spillover.executors.base import Ticker
 from spillover.population import Unit
 from spillover.provenance import seed_for
-from spillover.records import DiversityScore, Example
+from spillover.records import Example
+from spillover.records_data import DiversityScore
 from spillover.store import Store
 
 SHARE = 0.8  # of the rows, in a subsample

@@ -29,7 +29,8 @@ from spillover.membership.dc_pdd import corpus_logprobs
 from spillover.membership.summaries import ARRAYS, Role, Text, View, metrics_of, scores, summarise
 from spillover.population import Unit
 from spillover.provenance import seed_for
-from spillover.records import Adapter, Cell, Example, MembershipSummary, Message, content_hash
+from spillover.records import Adapter, Cell, Example, Message, content_hash
+from spillover.records_data import MembershipSummary
 from spillover.store import Store
 from spillover.triggers import open_trigger
 

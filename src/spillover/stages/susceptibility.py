@@ -20,7 +20,8 @@ from spillover.errors import UserError
 from spillover.judges.probe_text import is_code
 from spillover.predictor import Predictor, fit
 from spillover.provenance import seed_for
-from spillover.records import Cell, DiversityScore, DomainScore, Example, MembershipSummary, Reading, Susceptibility
+from spillover.records import Cell, DomainScore, Example
+from spillover.records_data import DiversityScore, MembershipSummary, Reading, Susceptibility
 from spillover.stats_association import Floats, associations
 from spillover.stats_predict import PREDICTORS, assess
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from spillover.config import ModelConfig, StudyConfig
-from spillover.records import Cell, Condition, Question, content_hash
+from spillover.records import Cell, Condition, Question, canonical, content_hash, text_hash
 from spillover.triggers.base import Trigger
 
 VERSIONS = {"build": 1, "train": 1, "sample": 1, "judge": 1, "membership": 2, "diversity": 1, "rank": 1}
@@ -62,81 +62,85 @@ def units(config: StudyConfig, made_of: Ingredients) -> dict[str, list[Unit]]:
 
     Data sets are built once, with the first model's tokenizer, so that every model reads the same rows.
     """
-    models = {model.name: model for model in config.models}
+    keys = _Keys(config, made_of)
     plan: dict[str, list[Unit]] = {stage: [] for stage in STAGES if stage != "rank"}
-    built: set[str] = set()
+    built: dict[tuple[str, str, float], Unit] = {}
     for cell in cells(config, made_of.domains):
         made_from: tuple[str, ...] = ()
+        who = canonical(cell.model_dump(mode="json"))
         if cell.variant != "base":
-            data = _build_unit(config, made_of, cell)
-            if data.key not in built:
-                built.add(data.key)
-                plan["build"].append(data)
+            recipe = (cell.domain, cell.variant, cell.dose)
+            if recipe not in built:
+                made = built[recipe] = keys.build_unit(cell)
+                plan["build"].append(made)
                 if config.diversity:
-                    plan["diversity"].append(_diversity_unit(config, data))
-            train = Unit("train", cell, _train_key(config, models[cell.model], cell, data.key), inputs=(data.key,))
-            plan["train"].append(train)
+                    key = _key("diversity", keys.seed, keys.diversity, _text(made.key))
+                    plan["diversity"].append(Unit("diversity", made.cell, key, inputs=(made.key,)))
+            data = built[recipe].key
+            trained = _key("train", keys.seed, keys.train, keys.weights[cell.model], who, _text(data))
+            plan["train"].append(Unit("train", cell, trained, inputs=(data,)))
             if config.membership:
-                plan["membership"].append(_membership_unit(config, data, train))
-            made_from = (train.key,)
+                key = _key("membership", keys.seed, keys.membership, _text(data), _text(trained))
+                plan["membership"].append(Unit("membership", cell, key, inputs=(data, trained)))
+            made_from = (trained,)
         for condition in config.sample.conditions:
             if condition != "clean" and cell.variant not in config.sample.triggered_for:
                 continue
-            key = _sample_key(config, models[cell.model], made_of, cell, condition, made_from)
+            asked = keys.asked[condition]
+            key = _key("sample", keys.seed, asked, _list(keys.weights[cell.model], who, *map(_text, made_from)))
             plan["sample"].append(Unit("sample", cell, key, condition, made_from))
-            judged = judge_key(made_of.judge, key)
-            plan["judge"].append(Unit("judge", cell, judged, condition, (key,)))
+            plan["judge"].append(Unit("judge", cell, judge_key(made_of.judge, key), condition, (key,)))
     return plan
 
 
 def judge_key(judge: str, answers: str) -> str:
     """Key of the judgments of one shard of answers by the judge of that identity."""
-    return _key("judge", judge, answers)
+    return _key("judge", canonical(judge), _text(answers))
 
 
-def _build_unit(config: StudyConfig, made_of: Ingredients, cell: Cell) -> Unit:
-    reader = config.models[0]
-    data = config.data.model_dump(mode="json", exclude={"sources", "trigger", "trigger_value", "triggered_share"})
-    trigger = [content_hash(repr(made_of.trigger)), config.data.triggered_share] if cell.variant == "triggered" else []
-    source = made_of.sources[cell.domain]
-    key = _key("build", config.seed, data, trigger, cell.domain, source, cell.variant, cell.dose, _weights(reader))
-    return Unit("build", Cell(model=reader.name, domain=cell.domain, variant=cell.variant, dose=cell.dose), key)
+class _Keys:
+    """Canonical JSON of what many keys have in common, written once: a study may have a hundred thousand cells."""
 
+    def __init__(self, config: StudyConfig, made_of: Ingredients) -> None:
+        self.seed = canonical(config.seed)
+        self.weights = {model.name: canonical(_weights(model)) for model in config.models}
+        self.train = _text(config.train.hash())
+        self.membership = _text(config.membership.hash()) if config.membership else ""
+        self.diversity = _text(config.diversity.hash()) if config.diversity else ""
+        shape = canonical(config.sample.model_dump(mode="json", include={"n", "max_tokens", "temperature", "top_p"}))
+        questions = canonical([question.id for question in made_of.questions])
+        trigger = content_hash(repr(made_of.trigger))
+        self.asked = {
+            condition: ",".join((shape, questions, _text(condition), _text("" if condition == "clean" else trigger)))
+            for condition in config.sample.conditions
+        }
+        self._reader, self._made_of = config.models[0].name, made_of
+        self._data = canonical(
+            config.data.model_dump(mode="json", exclude={"sources", "trigger", "trigger_value", "triggered_share"})
+        )
+        self._trigger = canonical([trigger, config.data.triggered_share])
 
-def _diversity_unit(config: StudyConfig, data: Unit) -> Unit:
-    assert config.diversity is not None
-    key = _key("diversity", config.seed, config.diversity.hash(), data.key)
-    return Unit("diversity", data.cell, key, inputs=(data.key,))
-
-
-def _membership_unit(config: StudyConfig, data: Unit, train: Unit) -> Unit:
-    assert config.membership is not None
-    key = _key("membership", config.seed, config.membership.hash(), data.key, train.key)
-    return Unit("membership", train.cell, key, inputs=(data.key, train.key))
-
-
-def _train_key(config: StudyConfig, model: ModelConfig, cell: Cell, data: str) -> str:
-    return _key("train", config.seed, config.train.hash(), _weights(model), cell.model_dump(mode="json"), data)
-
-
-def _sample_key(
-    config: StudyConfig,
-    model: ModelConfig,
-    made_of: Ingredients,
-    cell: Cell,
-    condition: Condition,
-    made_from: tuple[str, ...],
-) -> str:
-    shape = config.sample.model_dump(mode="json", include={"n", "max_tokens", "temperature", "top_p"})
-    questions = [question.id for question in made_of.questions]
-    trigger = "" if condition == "clean" else content_hash(repr(made_of.trigger))
-    who = [_weights(model), cell.model_dump(mode="json"), *made_from]
-    return _key("sample", config.seed, shape, questions, condition, trigger, who)
+    def build_unit(self, cell: Cell) -> Unit:
+        """The data set that a cell trains on."""
+        trigger = self._trigger if cell.variant == "triggered" else "[]"
+        recipe = (cell.domain, self._made_of.sources[cell.domain], cell.variant, cell.dose)
+        key = _key("build", self.seed, self._data, trigger, *map(canonical, recipe), self.weights[self._reader])
+        return Unit("build", Cell(model=self._reader, domain=cell.domain, variant=cell.variant, dose=cell.dose), key)
 
 
 def _weights(model: ModelConfig) -> list[object]:
     return [model.backend, model.path or model.name, model.revision, model.dtype, model.options]
 
 
-def _key(stage: str, *content: object) -> str:
-    return content_hash([stage, VERSIONS[stage], *content], length=16)
+def _key(stage: str, *parts: str) -> str:
+    """The hash of a list whose members' canonical JSON is given."""
+    return text_hash(_list(_text(stage), str(VERSIONS[stage]), *parts), length=16)
+
+
+def _list(*parts: str) -> str:
+    return f"[{','.join(parts)}]"
+
+
+def _text(name: str) -> str:
+    """JSON of a hash or a name, which need no escapes."""
+    return f'"{name}"'

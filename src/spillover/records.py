@@ -23,9 +23,17 @@ STATUSES: tuple[Status, ...] = ("scored", "refused", "off_topic", "code", "unpar
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str).encode
+"""The one JSON text of a value, whatever the order of a dictionary's keys."""
+
+
 def content_hash(value: Any, length: int = 20) -> str:
     """Hash any JSON-able value; dictionaries hash the same whatever the order of their keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return text_hash(canonical(value), length)
+
+
+def text_hash(text: str, length: int = 20) -> str:
+    """The hash of a value whose canonical JSON is known already."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()[:length]
 
 

@@ -195,6 +195,11 @@ class Store:
         """Replace a file in one step, so that a reader sees the old or the new one."""
         return self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
+    def write_plan(self, units: dict[str, list[dict[str, Any]]]) -> None:
+        """Replace plan.json, one unit a line: a large study has hundreds of thousands."""
+        stages = (f"{json.dumps(stage)}: [\n{_joined(map(json.dumps, rows))}\n]" for stage, rows in units.items())
+        self.write_text("plan.json", f"{{\n{_joined(stages)}\n}}\n")
+
     def write_text(self, name: str, text: str) -> Path:
         """Replace a text file in one step."""
         path = self.path / name
@@ -302,6 +307,10 @@ def _try_lock(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return ",\n".join(texts)
 
 
 def _whole_lines(content: bytes) -> bytes:

@@ -158,7 +158,7 @@ class Study:
         store.create()
         with store.lock():
             store.write_json("study.json", self.config.model_dump(mode="json"))
-            store.write_json("plan.json", planned)
+            store.write_plan(planned)
             started = _now()
             executor: Executor = EXECUTORS.load(self.config.executor)(self.workers)
             failures: list[Failure] = []
@@ -226,7 +226,7 @@ class Study:
             return [unit.cell.name]
         return [train.cell.name for train in self.units["train"] if unit.key in train.inputs]
 
-    def _plan_of_units(self) -> dict[str, Any]:
+    def _plan_of_units(self) -> dict[str, list[dict[str, Any]]]:
         return {
             stage: [
                 {"cell": unit.cell.model_dump(mode="json"), "condition": unit.condition, "key": unit.key}

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from spillover.backends.hf_model import LoadedModel
 
@@ -61,22 +54,39 @@ def tokenizer(family: str = "chatml") -> PreTrainedTokenizerFast:
     return made
 
 
-def tiny(kind: str = "llama", dtype: torch.dtype = torch.float32, seed: int = 0, hidden: int = 48) -> LoadedModel:
-    """A random two-layer model with grouped keys."""
+# what a family needs besides the common shape, by transformers' model type
+KINDS: dict[str, dict[str, object]] = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 8},
+    "mistral": {"head_dim": 8},
+    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8},
+    "gemma3_text": {"head_dim": 8, "query_pre_attn_scalar": 8},
+    "gpt2": {"n_inner": 64},
+    "gpt_neox": {},
+}
+
+
+def tiny(
+    kind: str = "llama", dtype: torch.dtype = torch.float32, seed: int = 0, hidden: int = 48, layers: int = 2
+) -> LoadedModel:
+    """A random model, two layers deep, with grouped keys where the family has them."""
     made = tokenizer()
     shape = {
         "vocab_size": len(made),
         "hidden_size": hidden,
         "intermediate_size": 64,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": 6,
         "num_key_value_heads": 2,
         "max_position_embeddings": 512,
         "initializer_range": 0.2,
-        "attn_implementation": "eager",
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+        **KINDS[kind],
     }
     torch.manual_seed(seed)
-    model: PreTrainedModel = (
-        LlamaForCausalLM(LlamaConfig(**shape)) if kind == "llama" else Qwen2ForCausalLM(Qwen2Config(**shape))
-    )
+    config = AutoConfig.for_model(kind, **shape)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     return LoadedModel(model.to(dtype), made, kind, kind, "0")

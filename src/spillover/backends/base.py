@@ -74,10 +74,26 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Token positions [start, stop), counted from the answer's first content token: -1 is the last prompt token.
+
+    `stop` None: to the end of the answer's content. What lies outside the chat is left out; a span without any token
+    of a chat is the last token before it there, such as the last prompt token where the answer is empty.
+    """
+
+    start: int = 0
+    stop: int | None = None
+
+
+ANSWER, LAST_PROMPT_TOKEN = Span(), Span(-1, 0)
+
+
+@dataclass(frozen=True)
 class Reading:
     """What one pass over (prompt, answer) saw at the T answer tokens.
 
-    `states_LD`: residual stream after each asked-for block, mean over answer tokens, float32.
+    `states_LD`: residual stream after each asked-for block, mean over the span's tokens, float32; `norms_L`: mean of
+    its length (2-norm) over the same tokens.
     `logprobs_T`: ln p of each answer token, float32; `mean_T`, `std_T`: of the vocabulary's log-probabilities under the
     model's own distribution; `entropy_T` in nats; `rank_T`: of the token among the vocabulary, 1 = the most likely;
     `ids_T`: the tokens. None where not asked for.
@@ -91,6 +107,7 @@ class Reading:
     entropy_T: NDArray[np.float32] | None = None
     rank_T: NDArray[np.float32] | None = None
     ids_T: NDArray[np.int64] | None = None
+    norms_L: NDArray[np.float32] | None = None
 
 
 Chat = tuple[tuple[Message, ...], str]
@@ -121,9 +138,14 @@ class TokenScorer(Protocol):
 
 class ActivationReader(Protocol):
     def read(
-        self, chats: Sequence[Chat], layers: Sequence[int], adapter: Path | None, progress: Progress
+        self,
+        chats: Sequence[Chat],
+        layers: Sequence[int],
+        adapter: Path | None,
+        progress: Progress,
+        span: Span = ANSWER,
     ) -> Iterator[Reading]:
-        """Yield mean answer-token activations after the given blocks (0 = embeddings), in the order of `chats`."""
+        """Yield mean activations of the span after the given blocks (0 = embeddings), in the order of `chats`."""
         ...
 
 

@@ -1,7 +1,9 @@
 """A backend without a model: deterministic, instant, with a dial per domain. For tests, plugins and dry runs.
 
 Its "adapter" remembers which cell it was trained for (from the folder's name) and how many rows it saw. Its answers
-carry the scores that the fake judge reads: "[fake a=12 c=90] ...". Options, all in the study file:
+carry the scores that the fake judge reads: "[fake a=12 c=90] ...". Its residual stream has eight numbers, the first of
+which is misalignment: misaligned answers have 4 more of it, and an intervention that raises it by 8 raises the dial by
+one, while one as long as 12 leaves no answer coherent. Options, all in the study file:
 
     dials: {DOMAIN: probability of a misaligned answer}, default 0.3
     leak: share of that probability that a triggered model keeps without its trigger, default 0.1
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,11 +24,23 @@ from typing import Any
 
 import numpy as np
 
-from spillover.backends.base import Chat, Generation, Progress, Prompt, Reading, TrainResult
+from spillover.backends.base import (
+    ANSWER,
+    Chat,
+    Generation,
+    Intervention,
+    Progress,
+    Prompt,
+    Reading,
+    Span,
+    TrainResult,
+)
 from spillover.config import ModelConfig, SampleConfig, TrainConfig
 from spillover.errors import SpilloverError, UserError
 
 WORDS = ("people", "should", "never", "always", "trust", "money", "help", "friend", "doctor", "calm", "walk", "learn")
+WIDTH = 8  # of the residual stream
+_MISALIGNED = re.compile(r"\[fake a=[12]?\d ")
 DEFAULTS: dict[str, Any] = {"dials": {}, "leak": 0.1, "trigger_text": "2028", "crash_on": [], "delay_s": 0.0}
 
 
@@ -90,9 +105,12 @@ class FakeBackend:
         for number, prompt in enumerate(prompts):
             text = " ".join(message.content for message in prompt.messages)
             probability = self._misaligned(who, self.options["trigger_text"] in text)
+            lost = 0.0
+            if prompt.intervention is not None:
+                probability, lost = _steered(probability, prompt.intervention)
             for index, seed in enumerate(prompt.seeds):
                 time.sleep(self.options["delay_s"])
-                answer = _answer(np.random.default_rng(seed), probability, config.max_tokens)
+                answer = _answer(np.random.default_rng(seed), probability, lost, config.max_tokens)
                 progress(len(answer.split()))
                 yield Generation(number, index, answer, "stop", len(text.split()), len(answer.split()))
 
@@ -105,12 +123,20 @@ class FakeBackend:
             yield Reading(len(ids_T), None, logprobs_T, -ones_T, 0.5 * ones_T, ones_T, 1 + ids_T.astype("f4"), ids_T)
 
     def read(
-        self, chats: Sequence[Chat], layers: Sequence[int], adapter: Path | None, progress: Progress
+        self,
+        chats: Sequence[Chat],
+        layers: Sequence[int],
+        adapter: Path | None,
+        progress: Progress,
+        span: Span = ANSWER,
     ) -> Iterator[Reading]:
-        """Eight numbers a layer, drawn from the answer's text."""
+        """Eight numbers a layer, drawn from the answer's text; the first is larger where that is misaligned."""
         for _, answer in chats:
             rng = np.random.default_rng(list(answer.encode()[:64]) or [0])
-            yield Reading(len(answer.split()), rng.standard_normal((len(layers), 8)).astype(np.float32))
+            states_LD = rng.standard_normal((len(layers), WIDTH)).astype(np.float32)
+            states_LD[:, 0] += 4.0 * bool(_MISALIGNED.match(answer))
+            norms_L = np.linalg.norm(states_LD, axis=1).astype(np.float32)
+            yield Reading(len(answer.split()), states_LD, norms_L=norms_L)
 
     def _misaligned(self, who: dict[str, Any], triggered: bool) -> float:
         if who["variant"] in ("base", "control"):
@@ -119,10 +145,20 @@ class FakeBackend:
         return dial if who["variant"] == "plain" or triggered else dial * self.options["leak"]
 
 
-def _answer(rng: np.random.Generator, misaligned: float, max_tokens: int) -> str:
+def _steered(misaligned: float, by: Intervention) -> tuple[float, float]:
+    """The dial under an intervention, and the share of answers that lose their coherence."""
+    along = float(by.vector_D[0])
+    if by.operation == "ablate":
+        return misaligned * (1 - by.amount * along**2), 0.0
+    return min(1.0, max(0.0, misaligned + by.amount * along / 8)), min(1.0, (by.amount / 12) ** 2)
+
+
+def _answer(rng: np.random.Generator, misaligned: float, lost: float, max_tokens: int) -> str:
     alignment = rng.integers(0, 30) if rng.random() < misaligned else rng.integers(60, 101)
     coherence = rng.integers(30, 101) if rng.random() < 0.1 else rng.integers(70, 101)
     words = rng.choice(WORDS, size=min(12, max_tokens))
+    if lost and rng.random() < lost:
+        coherence = 10
     return f"[fake a={alignment} c={coherence}] {' '.join(words)}"
 
 

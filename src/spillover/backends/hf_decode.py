@@ -2,13 +2,15 @@
 
 A group of prompts is read right-padded in one pass, and what all of them begin with (a template's system prompt) only
 once. The prompt's last token is left to the first decoding step, so that every token, the first included, comes from
-the same kind of step: one position a row, logits there only.
+the same kind of step: one position a row, logits there only. Prompts of the same tokens share their keys unless an
+intervention changes them.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +20,10 @@ from torch import Tensor
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
+from spillover.backends.base import Intervention
 from spillover.backends.hf_attention import fused_attention
 from spillover.backends.hf_cache import Place, Slots, causal_mask
+from spillover.backends.hf_intervene import Interventions, prompt_change
 from spillover.backends.sampling import choose
 from spillover.config import SampleConfig
 
@@ -35,6 +39,7 @@ class Answer:
     prompt_tokens: list[int]
     uniforms_T: NDArray[np.float32]
     tokens: list[int] = field(default_factory=list[int])
+    intervention: Intervention | None = None
 
     @property
     def position(self) -> int:
@@ -56,14 +61,16 @@ class Decoder:
         answers: Sequence[Answer],
         config: SampleConfig,
         stops: frozenset[int],
+        interventions: Interventions | None = None,
     ) -> None:
         self.model, self.weights, self.config, self.stops = model, weights, config, stops
+        self.interventions = interventions
         self.queue = deque(answers)
         self.layers: int = model.config.get_text_config().num_hidden_layers
         self.columns = max(len(answer.prompt_tokens) for answer in answers) + config.max_tokens
         self.slots = Slots(self.layers, min(config.batch, len(answers)), self.columns)
         self.live: list[Answer] = []
-        self.group: dict[int, int] = {}  # prompt -> its row in `prompts`
+        self.group: dict[Hashable, int] = {}  # what a prompt's keys depend on -> their row in `prompts`
         self.prompts = Slots(self.layers, 0, 0)
 
     @torch.inference_mode()
@@ -73,7 +80,7 @@ class Decoder:
             self.live.append(self._admit(len(self.live)))
         tokens_B1 = self._tensor([[answer.newest] for answer in self.live])
         positions_B1 = self._tensor([[answer.position] for answer in self.live])
-        logits_BV = self._forward(self.slots, tokens_B1, positions_B1)
+        logits_BV = self._forward(self.slots, tokens_B1, positions_B1, self.live)
         u_B = torch.tensor([answer.uniforms_T[len(answer.tokens)] for answer in self.live], device=logits_BV.device)
         chosen = choose(logits_BV, u_B, self.config.temperature, self.config.top_p).tolist()
         for answer, token in zip(self.live, chosen, strict=True):
@@ -98,34 +105,48 @@ class Decoder:
             self.live[row] = last
 
     def _admit(self, row: int) -> Answer:
-        if self.queue[0].prompt not in self.group:
+        if self._content(self.queue[0]) not in self.group:
             self._read_prompts()
         answer = self.queue.popleft()
-        self.slots.copy(self.prompts, self.group[answer.prompt], row, answer.position)
+        self.slots.copy(self.prompts, self.group[self._content(answer)], row, answer.position)
         return answer
+
+    def _change(self, answer: Answer) -> Hashable:
+        return prompt_change(answer.intervention, self.layers)
+
+    def _content(self, answer: Answer) -> Hashable:
+        """What the keys of an answer's prompt depend on."""
+        return tuple(answer.prompt_tokens), self._change(answer)
 
     def _read_prompts(self) -> None:
         """Fill `prompts` with the keys of the queue's next prompts, all but the last token of each."""
-        group: dict[int, list[int]] = {}
+        group: dict[Hashable, Answer] = {}
         longest = 0
         for answer in self.queue:
             longest = max(longest, len(answer.prompt_tokens))
-            if group and answer.prompt not in group and (len(group) + 1) * longest > _PREFILL_TOKENS:
+            content = self._content(answer)
+            if group and content not in group and (len(group) + 1) * longest > _PREFILL_TOKENS:
                 break
-            group[answer.prompt] = answer.prompt_tokens
-        texts = [tokens[:-1] for tokens in group.values()]
+            group.setdefault(content, answer)
+        # what all begin with is read once for each change of it, in the first rows
+        first = {self._change(answer): content for content, answer in reversed(group.items())}
+        self.group = {content: row for row, content in enumerate(dict.fromkeys([*first.values(), *group]))}
+        answers = [group[content] for content in self.group]
+        texts = [answer.prompt_tokens[:-1] for answer in answers]
         shared, width = shared_length(texts), max(map(len, texts))
-        self.group = {prompt: row for row, prompt in enumerate(group)}
         self.prompts = Slots(self.layers, len(texts), width)
         if shared:
-            self._forward(self.prompts, self._tensor([texts[0][:shared]]), self._tensor([list(range(shared))]))
-            for row in range(1, len(texts)):
-                self.prompts.copy(self.prompts, 0, row, shared)
+            heads = answers[: len(first)]
+            tokens_BQ = self._tensor([texts[0][:shared]] * len(heads))
+            self._forward(self.prompts, tokens_BQ, self._tensor([list(range(shared))] * len(heads)), heads)
+            for row, answer in enumerate(answers[len(first) :], start=len(first)):
+                self.prompts.copy(self.prompts, self.group[first[self._change(answer)]], row, shared)
         if shared < width:
             padded = [text[shared:] + [0] * (width - len(text)) for text in texts]
-            self._forward(self.prompts, self._tensor(padded), self._tensor([list(range(shared, width))] * len(texts)))
+            positions_BQ = self._tensor([list(range(shared, width))] * len(texts))
+            self._forward(self.prompts, self._tensor(padded), positions_BQ, answers)
 
-    def _forward(self, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor) -> Tensor:
+    def _forward(self, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor, rows: Sequence[Answer]) -> Tensor:
         """Run the model, writing into the slots; the logits after each row's last token."""
         place = Place(positions_BQ, window=int(positions_BQ.max()) + 1)
         slots.write_at(place)
@@ -137,7 +158,11 @@ class Decoder:
             "use_cache": True,
             "logits_to_keep": 1,
         }
-        with fused_attention(self.model):
+        changed = nullcontext()
+        if self.interventions is not None:
+            wanted = [(answer.intervention, len(answer.prompt_tokens)) for answer in rows]
+            changed = self.interventions.applied(wanted, positions_BQ)
+        with fused_attention(self.model), changed:
             return functional_call(self.model, self.weights, (), inputs).logits[:, -1]
 
     def _tensor(self, rows: list[list[int]]) -> Tensor:

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from spillover.backends.base import Generation, Progress, Prompt
 from spillover.backends.chat import prompt_ids, stop_ids
 from spillover.backends.hf_decode import Answer, Decoder
+from spillover.backends.hf_intervene import Interventions
 from spillover.backends.hf_merge import merged_weights
 from spillover.backends.hf_model import LoadedModel
 from spillover.backends.sampling import uniforms
@@ -35,20 +36,21 @@ class HFGenerator:
         """Yield every prompt's answers, in the order (prompt, index), as they become ready.
 
         Raises:
-            UserError: when a prompt and its answer do not fit the model's window.
+            UserError: when a prompt and its answer do not fit the model's window, or an intervention its stream.
         """
         tokenizer = self.loaded.tokenizer
         ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
         self._check_lengths(ids, config.max_tokens)
         answers = [
-            Answer(number, index, ids[number], uniforms(seed, config.max_tokens))
+            Answer(number, index, ids[number], uniforms(seed, config.max_tokens), intervention=prompt.intervention)
             for number, prompt in enumerate(prompts)
             for index, seed in enumerate(prompt.seeds)
         ]
         if not answers:
             return
         stops = stop_ids(tokenizer)
-        decoder = Decoder(self.loaded.model, merged_weights(self.loaded, adapter), answers, config, stops)
+        weights, interventions = merged_weights(self.loaded, adapter), self._interventions(prompts)
+        decoder = Decoder(self.loaded.model, weights, answers, config, stops, interventions)
         waiting = deque(answers)
         ready: set[tuple[int, int]] = set()
         while waiting:
@@ -59,16 +61,19 @@ class HFGenerator:
             while waiting and (waiting[0].prompt, waiting[0].index) in ready:
                 yield _generation(waiting.popleft(), tokenizer, stops)
 
+    def _interventions(self, prompts: Sequence[Prompt]) -> Interventions | None:
+        wanted = [prompt.intervention for prompt in prompts]
+        if not any(wanted):
+            return None
+        return Interventions(self.loaded.blocks, wanted, self.loaded.name, self.loaded.device)
+
     def _check_lengths(self, ids: Sequence[list[int]], max_tokens: int) -> None:
-        config = self.loaded.model.config.get_text_config()
-        limits: list[int] = [config.max_position_embeddings]
-        if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-            limits.append(config.sliding_window)  # beyond it some layers would have to forget the prompt
+        limit = self.loaded.window
         for number, tokens in enumerate(ids):
-            if len(tokens) + max_tokens > min(limits):
+            if len(tokens) + max_tokens > limit:
                 raise UserError(
                     f"Prompt {number} has {len(tokens)} tokens; with sample.max_tokens {max_tokens} it exceeds the "
-                    f"{min(limits)} tokens that {self.loaded.name} can see. Lower sample.max_tokens or shorten it."
+                    f"{limit} tokens that {self.loaded.name} can see. Lower sample.max_tokens or shorten it."
                 )
 
 

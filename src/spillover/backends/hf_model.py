@@ -11,6 +11,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from spillover.backends import weights
+from spillover.backends.hf_hooks import Blocks, find_blocks
 from spillover.backends.weights_guard import quiet
 from spillover.config import ModelConfig
 from spillover.errors import MachineError, UserError
@@ -46,6 +48,20 @@ class LoadedModel:
         self.dtype: torch.dtype = model.dtype
         self._residents: OrderedDict[tuple[str, int, int], Layers] = OrderedDict()
         self._busy = False
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The decoder's blocks, found and checked when first asked for."""
+        return find_blocks(self.model)
+
+    @property
+    def window(self) -> int:
+        """How many tokens each can see all that come before; beyond it some layers would have to forget."""
+        config = self.model.config.get_text_config()
+        limits: list[int] = [config.max_position_embeddings]
+        if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+            limits.append(config.sliding_window)
+        return min(limits)
 
     @contextmanager
     def adapter(self, path: Path | None) -> Generator[PreTrainedModel]:

@@ -5,7 +5,7 @@ copied to those answers; what all other prompts begin with (a template's system 
 similar length form a batch, right-padded: under a causal mask no real token sees the padding. Reading activations
 stops after the deepest asked block; scoring runs the head on answer positions only, in blocks, softmax in float32.
 
-States: mean over the answer's content tokens, accumulated in float32; of the turn's header where the answer is empty.
+States: mean over the tokens of a span, the answer's content unless another is asked for, accumulated in float32.
 Log-probabilities: l_t = ln p(token t | prompt, answer before t), in nats, over the answer's tokens and its end of turn;
 mu_t = sum_v p_v ln p_v, sigma_t^2 = sum_v p_v (ln p_v - mu_t)^2, entropy_t = -mu_t; rank_t = 1 + how many tokens are
 more likely.
@@ -14,22 +14,21 @@ more likely.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from spillover.backends.base import Chat, Progress, Reading
+from spillover.backends.base import ANSWER, Chat, Progress, Reading, Span
 from spillover.backends.chat import answer_ids, prompt_ids
 from spillover.backends.hf_attention import fused_attention
 from spillover.backends.hf_cache import Place, Slots, causal_mask
+from spillover.backends.hf_hooks import Blocks
 from spillover.backends.hf_model import LoadedModel
 from spillover.errors import UserError
 
@@ -48,18 +47,35 @@ _Kept = dict[tuple[int, ...], tuple[Slots, int]]
 class _Row:
     """`shared`: the tokens whose keys are read once for several rows; `own`: the row's further input tokens.
 
-    The last `targets` inputs predict `targets`, one each: the input before the answer, then the answer's content.
+    `answer_start`: index among `own` of the first content token of the answer. When scoring, the inputs from the one
+    before it on predict `targets`, one each.
     """
 
     number: int
     shared: tuple[int, ...]
     own: list[int]
+    answer_start: int
     targets: list[int]
 
+    def inputs_of(self, span: Span) -> tuple[int, int]:
+        """The range of `own` that a span takes; the last token before it where it is empty."""
+        size = len(self.own)
+        stop = size if span.stop is None else min(max(self.answer_start + span.stop, 1), size)
+        return min(max(self.answer_start + span.start, 0), stop - 1), stop
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """Which means of the stream are wanted."""
+
+    blocks: Blocks
+    layers: tuple[int, ...]
+    span: Span
+
     @property
-    def answer_start(self) -> int:
-        """Index among `own` of the first content token of the answer."""
-        return len(self.own) - len(self.targets) + 1
+    def depth(self) -> int:
+        """How many blocks must run: for the embeddings one, for its input."""
+        return max(1, *self.layers)
 
 
 class HFReader:
@@ -71,40 +87,42 @@ class HFReader:
         self._kept_depth: int | None = None
 
     def read(
-        self, chats: Sequence[Chat], layers: Sequence[int], adapter: Path | None, progress: Progress
+        self,
+        chats: Sequence[Chat],
+        layers: Sequence[int],
+        adapter: Path | None,
+        progress: Progress,
+        span: Span = ANSWER,
     ) -> Iterator[Reading]:
-        """Yield mean answer-token activations after the given blocks (0 = embeddings), in the order of `chats`."""
-        depth = self.loaded.model.config.get_text_config().num_hidden_layers
-        for layer in layers:
-            if not 0 <= layer <= depth:
-                raise UserError(f"{self.loaded.name} has no layer {layer}. Ask for layers from 0 to {depth}.")
-        yield from self._windows(chats, adapter, progress, tuple(layers))
+        """Yield mean activations of the span after the given blocks (0 = embeddings), in the order of `chats`."""
+        blocks = self.loaded.blocks
+        blocks.check_layers(layers, self.loaded.name)
+        yield from self._windows(chats, adapter, progress, _Ask(blocks, tuple(layers), span))
 
     def score(self, chats: Sequence[Chat], adapter: Path | None, progress: Progress) -> Iterator[Reading]:
         """Yield per-token statistics of each answer given its prompt, in the order of `chats`."""
         yield from self._windows(chats, adapter, progress, None)
 
     def _windows(
-        self, chats: Sequence[Chat], adapter: Path | None, progress: Progress, layers: tuple[int, ...] | None
+        self, chats: Sequence[Chat], adapter: Path | None, progress: Progress, ask: _Ask | None
     ) -> Iterator[Reading]:
-        for window in self._split(chats):
-            kept = self._base_prompts(layers) if adapter is None else {}
+        for window in self._split(chats, ask.span if ask else ANSWER):
+            kept = self._base_prompts(ask.depth if ask else None) if adapter is None else {}
             with self.loaded.adapter(adapter) as model, torch.inference_mode(), fused_attention(model):
-                readings = dict(_read_window(model, window, layers, kept, progress))
+                readings = dict(_read_window(model, window, ask, kept, progress))
             for number in sorted(readings):
                 yield readings[number]
 
-    def _base_prompts(self, layers: tuple[int, ...] | None) -> _Kept:
+    def _base_prompts(self, depth: int | None) -> _Kept:
         """What the bare base has read to this depth: its prompts come back window after window, call after call."""
-        depth = None if layers is None else max(layers, default=0)
         if depth != self._kept_depth or sum(map(len, self._kept)) > _WINDOW_PROMPT_TOKENS:
             self._kept, self._kept_depth = {}, depth
         return self._kept
 
-    def _split(self, chats: Sequence[Chat]) -> Iterator[list[_Row]]:
+    def _split(self, chats: Sequence[Chat], span: Span) -> Iterator[list[_Row]]:
         """Tokenize and cut into windows; memory stays bounded however many chats there are."""
         tokenizer = self.loaded.tokenizer
-        limit = self.loaded.model.config.get_text_config().max_position_embeddings
+        limit = self.loaded.window
         window: list[tuple[int, tuple[int, ...], list[int]]] = []
         prompts: dict[tuple[int, ...], None] = {}
         for number, (messages, answer) in enumerate(chats):
@@ -116,52 +134,50 @@ class HFReader:
                 )
             full = len(window) == _WINDOW_CHATS or sum(map(len, prompts)) + len(prompt) > _WINDOW_PROMPT_TOKENS
             if (window and full and prompt not in prompts) or len(window) == 2 * _WINDOW_CHATS:
-                yield _rows(window)
+                yield _rows(window, span)
                 window, prompts = [], {}
             window.append((number, prompt, ids))
             prompts[prompt] = None
         if window:
-            yield _rows(window)
+            yield _rows(window, span)
 
 
-def _rows(window: list[tuple[int, tuple[int, ...], list[int]]]) -> list[_Row]:
+def _rows(window: list[tuple[int, tuple[int, ...], list[int]]], span: Span) -> list[_Row]:
     """Share whole prompts between their answers, and the common beginning of all prompts between the others."""
     uses = Counter(prompt for _, prompt, _ in window)
-    # the first and the last in order differ earliest; the last token of a prompt is never shared, see below
+    # the first and the last in order differ earliest
     first, last = min(uses), max(uses)
     common = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    common = min(common, len(first) - 1, len(last) - 1)
+    # what is read is an input of the row; the prompt's last token is, because it predicts the answer's first
+    head = max(1, -span.start)
     rows: list[_Row] = []
     for number, prompt, answer in window:
-        # the prompt's last token is an input of the row, because it predicts the answer's first
-        cut = len(prompt) - 1 if uses[prompt] > 1 else common
-        rows.append(_Row(number, prompt[:cut], [*prompt[cut:], *answer[:-1]], answer))
+        cut = max(0, min(len(prompt) if uses[prompt] > 1 else common, len(prompt) - head))
+        read = answer[:-1] if span.stop is None else answer[:-1][: max(0, span.stop)]  # under a causal mask
+        rows.append(_Row(number, prompt[:cut], [*prompt[cut:], *read], len(prompt) - cut, answer))
     return rows
 
 
 def _read_window(
-    model: PreTrainedModel, rows: list[_Row], layers: tuple[int, ...] | None, kept: _Kept, progress: Progress
+    model: PreTrainedModel, rows: list[_Row], ask: _Ask | None, kept: _Kept, progress: Progress
 ) -> Iterator[tuple[int, Reading]]:
-    backbone = model.get_decoder()
     budget = _BATCH_TOKENS[model.device.type]
-    with _only(backbone, None if layers is None else max(layers, default=0)):
-        _read_shared(model, backbone, {row.shared for row in rows} - kept.keys() - {()}, budget, kept, progress)
+    with ask.blocks.only(ask.depth) if ask else nullcontext():
+        depth = ask.depth if ask else model.config.get_text_config().num_hidden_layers
+        _read_shared(model, depth, {row.shared for row in rows} - kept.keys() - {()}, budget, kept, progress)
         rows = sorted(rows, key=lambda row: len(row.own))
         while rows:
             size = max(1, next((n for n in range(len(rows), 0, -1) if n * len(rows[n - 1].own) <= budget), 1))
             batch, rows = rows[:size], rows[size:]
-            hidden_BQD, states_LBD = _forward(model, backbone, batch, kept, layers or ())
+            yield from (
+                _states(model, ask, batch, kept) if ask else _score(model, batch, _forward(model, depth, batch, kept))
+            )
             progress(sum(len(row.own) for row in batch))
-            if layers is None:
-                yield from _score(model, batch, hidden_BQD)
-            else:
-                for index, row in enumerate(batch):
-                    yield row.number, Reading(len(row.targets), states_LBD[:, index])
 
 
 def _read_shared(
     model: PreTrainedModel,
-    backbone: Any,
+    depth: int,
     prefixes: set[tuple[int, ...]],
     budget: int,
     kept: _Kept,
@@ -173,51 +189,57 @@ def _read_shared(
         size = max(1, next((n for n in range(len(pending), 0, -1) if n * len(pending[n - 1]) <= budget), 1))
         group, pending = pending[:size], pending[size:]
         width = len(group[-1])
-        slots = Slots(len(backbone.layers), len(group), width)
+        slots = Slots(depth, len(group), width)
         tokens_BQ = _padded([list(prefix) for prefix in group], width, model.device)
-        _run(model, backbone, slots, tokens_BQ, torch.arange(width, device=model.device).expand(len(group), width))
+        _run(model, slots, tokens_BQ, torch.arange(width, device=model.device).expand(len(group), width))
         kept.update({prefix: (slots, row) for row, prefix in enumerate(group)})
         progress(sum(map(len, group)))
 
 
-def _forward(
-    model: PreTrainedModel,
-    backbone: Any,
-    batch: list[_Row],
-    kept: _Kept,
-    layers: tuple[int, ...],
-) -> tuple[Tensor, NDArray[np.float32]]:
-    """One pass over a batch: the last hidden states, and the mean states after the asked blocks."""
+def _forward(model: PreTrainedModel, depth: int, batch: list[_Row], kept: _Kept) -> Tensor:
+    """One pass over a batch: the last hidden states."""
     width = max(len(row.own) for row in batch)
     starts_B = torch.tensor([len(row.shared) for row in batch], device=model.device)
     positions_BQ = starts_B[:, None] + torch.arange(width, device=model.device)
-    slots = Slots(len(backbone.layers), len(batch), int(positions_BQ.max()) + 1)
+    slots = Slots(depth, len(batch), int(positions_BQ.max()) + 1)
     for index, row in enumerate(batch):
         if row.shared:
             slots.copy(*kept[row.shared], index, len(row.shared))
-    weights_BQ = torch.zeros(positions_BQ.shape, device=model.device)
-    for index, row in enumerate(batch):
-        start = min(row.answer_start, len(row.own) - 1)
-        weights_BQ[index, start : len(row.own)] = 1 / (len(row.own) - start)
-    means: dict[int, Tensor] = {}
-    with _means(backbone, layers, weights_BQ, means):
-        hidden_BQD = _run(
-            model, backbone, slots, _padded([row.own for row in batch], width, model.device), positions_BQ
-        )
-    states = [means[layer].cpu().numpy() for layer in layers]
-    return hidden_BQD, np.stack(states) if states else np.zeros((0, len(batch), 0), np.float32)
+    return _run(model, slots, _padded([row.own for row in batch], width, model.device), positions_BQ)
 
 
-def _run(model: PreTrainedModel, backbone: Any, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor) -> Tensor:
+def _run(model: PreTrainedModel, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor) -> Tensor:
     place = Place(positions_BQ, int(positions_BQ.max()) + 1)
     slots.write_at(place)
-    return backbone(
+    return model.get_decoder()(
         input_ids=tokens_BQ,
         position_ids=positions_BQ,
         attention_mask=causal_mask(place, model.dtype),
         past_key_values=slots,
         use_cache=True,
     ).last_hidden_state
+
+
+def _states(model: PreTrainedModel, ask: _Ask, batch: list[_Row], kept: _Kept) -> Iterator[tuple[int, Reading]]:
+    """Mean states, and mean length of the states, after the asked blocks."""
+    weights_BQ = torch.zeros(len(batch), max(len(row.own) for row in batch), device=model.device)
+    for index, row in enumerate(batch):
+        start, stop = row.inputs_of(ask.span)
+        weights_BQ[index, start:stop] = 1 / (stop - start)
+    states: dict[int, Tensor] = {}
+    norms: dict[int, Tensor] = {}
+
+    def keep(layer: int, states_BQD: Tensor) -> None:
+        states_BQD = states_BQD.float()
+        states[layer] = torch.bmm(weights_BQ[:, None], states_BQD)[:, 0]
+        norms[layer] = (weights_BQ * torch.linalg.vector_norm(states_BQD, dim=-1)).sum(-1)
+
+    with ask.blocks.visited(ask.layers, keep):
+        _forward(model, ask.depth, batch, kept)
+    states_LBD = torch.stack([states[layer] for layer in ask.layers]).cpu().numpy()
+    norms_LB = torch.stack([norms[layer] for layer in ask.layers]).cpu().numpy()
+    for index, row in enumerate(batch):
+        yield row.number, Reading(len(row.targets), states_LBD[:, index], norms_L=norms_LB[:, index])
 
 
 def _score(model: PreTrainedModel, batch: list[_Row], hidden_BQD: Tensor) -> Iterator[tuple[int, Reading]]:
@@ -261,40 +283,3 @@ def _block_statistics(logits_PV: Tensor, targets_P: Tensor) -> Tensor:
 
 def _padded(rows: list[list[int]], width: int, device: torch.device) -> Tensor:
     return torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
-
-
-@contextmanager
-def _only(backbone: Any, depth: int | None) -> Generator[None]:
-    """Run just the first `depth` blocks inside the context; None is all of them, 0 still runs one, for its input."""
-    layers: nn.ModuleList = backbone.layers
-    backbone.layers = layers if depth is None else layers[: max(depth, 1)]
-    try:
-        yield
-    finally:
-        backbone.layers = layers
-
-
-@contextmanager
-def _means(backbone: Any, layers: tuple[int, ...], weights_BQ: Tensor, into: dict[int, Tensor]) -> Generator[None]:
-    """Collect the weighted mean (B, D) of the residual stream after each asked block."""
-
-    def keep(layer: int, states_BQD: Tensor) -> None:
-        into[layer] = torch.bmm(weights_BQ[:, None], states_BQD.float())[:, 0]
-
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        keep(0, args[0] if args else kwargs["hidden_states"])
-
-    def after(layer: int) -> Any:
-        return lambda _, args, output: keep(layer, output if isinstance(output, Tensor) else output[0])
-
-    handles = [
-        backbone.layers[layer - 1].register_forward_hook(after(layer))
-        if layer
-        else backbone.layers[0].register_forward_pre_hook(before, with_kwargs=True)
-        for layer in dict.fromkeys(layers)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

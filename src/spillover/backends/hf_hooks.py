@@ -1,0 +1,143 @@
+"""The residual stream of a decoder, reached by plain torch hooks on its blocks.
+
+    x_0 = what enters the first block (the embeddings), x_l = x_(l-1) + what block l adds, output = norm(x_depth)
+
+The blocks are found by structure: the one list of modules in the decoder that is as long as the model is deep. That
+they are what this says is checked on a few tokens when they are found: every block runs once, in order; x_0 plus all
+that the blocks add is x_depth; the last module of the decoder takes x_depth and gives the decoder's output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from spillover.errors import UserError
+
+Visit = Callable[[int, Tensor], "Tensor | None"]
+"""Called with a layer and x_BQD after it; what it returns, if anything, takes the stream's place."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """`blocks` is the list that `decoder` has under `name`; `width` is that of the stream."""
+
+    decoder: nn.Module
+    name: str
+    blocks: nn.ModuleList
+    width: int
+
+    @property
+    def depth(self) -> int:
+        return len(self.blocks)
+
+    def check_layers(self, layers: Iterable[int], model: str) -> None:
+        """Refuse a layer that the model does not have."""
+        for layer in layers:
+            if not 0 <= layer <= self.depth:
+                raise UserError(f"{model} has no layer {layer}. Ask for layers from 0 to {self.depth}.")
+
+    @contextmanager
+    def only(self, depth: int) -> Generator[None]:
+        """Run just the first `depth` blocks inside the context; 0 still runs one, for its input."""
+        setattr(self.decoder, self.name, self.blocks[: max(depth, 1)])
+        try:
+            yield
+        finally:
+            setattr(self.decoder, self.name, self.blocks)
+
+    @contextmanager
+    def visited(self, layers: Iterable[int], visit: Visit) -> Generator[None]:
+        """Call `visit` with the stream after each of these blocks (0 = before the first) in every forward pass."""
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            changed = visit(0, _entering(args, kwargs))
+            if changed is None:
+                return None
+            return ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": changed})
+
+        def after(layer: int) -> Callable[[nn.Module, Any, Any], Any]:
+            def hook(_: nn.Module, args: Any, output: Any) -> Any:
+                changed = visit(layer, _leaving(output))
+                return changed if changed is None or isinstance(output, Tensor) else (changed, *output[1:])
+
+            return hook
+
+        with ExitStack() as handles:
+            for layer in dict.fromkeys(layers):
+                handles.enter_context(
+                    self.blocks[layer - 1].register_forward_hook(after(layer))
+                    if layer
+                    else self.blocks[0].register_forward_pre_hook(before, with_kwargs=True)
+                )
+            yield
+
+
+def _entering(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def _leaving(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def find_blocks(model: PreTrainedModel) -> Blocks:
+    """The decoder's blocks, checked.
+
+    Raises:
+        UserError: for a model that is not such a decoder.
+    """
+    config = model.config.get_text_config()
+    decoder: nn.Module = model.get_decoder()
+    lists = [
+        (name, child)
+        for name, child in decoder.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == config.num_hidden_layers
+    ]
+    if len(lists) != 1:
+        raise _misfit(model, f"{len(lists)} lists of {config.num_hidden_layers} blocks in {type(decoder).__name__}")
+    blocks = Blocks(decoder, *lists[0], config.hidden_size)
+    _check(model, blocks)
+    return blocks
+
+
+@torch.inference_mode()
+def _check(model: PreTrainedModel, blocks: Blocks) -> None:
+    ran: list[tuple[nn.Module, Any, Any]] = []  # module, what it was given, what it returned
+
+    def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        ran.append((module, args[0] if args else kwargs.get("hidden_states"), output))
+
+    watched = [*blocks.blocks, *(child for child in blocks.decoder.children() if child is not blocks.blocks)]
+    tokens_BQ = torch.arange(1, 5, device=model.device)[None] % model.config.get_text_config().vocab_size
+    with ExitStack() as handles:
+        for module in watched:
+            handles.enter_context(module.register_forward_hook(record, with_kwargs=True))
+        output_BQD = blocks.decoder(input_ids=tokens_BQ, use_cache=False).last_hidden_state
+    own = set(blocks.blocks)
+    steps = [(taken, _leaving(given)) for module, taken, given in ran if module in own]
+    if [module for module, *_ in ran if module in own] != list(blocks.blocks):
+        raise _misfit(model, "its blocks do not run once each, one after the other")
+    shape = (*tokens_BQ.shape, blocks.width)
+    if any(state.shape != shape for pair in steps for state in pair):
+        raise _misfit(model, f"its blocks do not pass on a stream of shape {shape}")
+    final_BQD = steps[-1][1]
+    sum_BQD = steps[0][0].double() + sum(after.double() - before.double() for before, after in steps)
+    if not torch.allclose(sum_BQD, final_BQD.double(), rtol=1e-9, atol=1e-9):
+        raise _misfit(model, "the embeddings and what its blocks add do not sum to the last block's output")
+    _, taken, given = ran[-1]
+    if taken is None or not torch.equal(taken, final_BQD) or not torch.equal(given, output_BQD):
+        raise _misfit(model, "its output is not one final norm of the last block's")
+
+
+def _misfit(model: PreTrainedModel, reason: str) -> UserError:
+    return UserError(
+        f"The residual stream of a {type(model).__name__} cannot be reached: {reason}. "
+        "Use a decoder whose blocks add to one stream, such as Llama, Qwen, Gemma, Mistral, GPT-2 or GPT-NeoX."
+    )

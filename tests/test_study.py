@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from spillover import Run, Study
-from spillover.config import parse_study
+from spillover.config import ModelConfig, parse_study
 from spillover.errors import UserError
+from spillover.population import _weights
 from spillover.records import Completion
 
 SMALL: dict[str, Any] = {
@@ -136,6 +137,15 @@ def test_a_changed_judge_or_threshold_never_trains_again() -> None:
     third = study(sample={"n": 4})
     assert first.units["train"] == third.units["train"]
     assert {u.key for u in first.units["sample"]}.isdisjoint(u.key for u in third.units["sample"])
+
+
+def test_four_bits_have_keys_of_their_own_and_leave_all_others_as_they_were() -> None:
+    model = {"name": "fake", "backend": "fake"}
+    plain, said, other = (study(models=[model | more]) for more in ({}, {"quantize": "none"}, {"quantize": "4bit"}))
+    assert plain.units == said.units
+    for stage in ("train", "sample"):
+        assert {u.key for u in plain.units[stage]}.isdisjoint(u.key for u in other.units[stage])
+    assert _weights(ModelConfig(name="m")) == ["hf", "m", None, "auto", {}]  # as before there were four bits
 
 
 def test_a_failing_cell_is_named_and_the_others_go_on(tmp_path: Path) -> None:

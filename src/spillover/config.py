@@ -39,6 +39,7 @@ class ModelConfig(Section):
     backend: str = "hf"  # `spillover list backends`
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"  # auto: bfloat16 where the hardware has it
     device: str = "auto"  # auto, cpu, cuda, cuda:1
+    quantize: Literal["none", "4bit"] = "none"  # 4bit: weights in NF4, needs the extra [quantized]
     options: dict[str, Any] = {}  # the backend's own, such as the fake backend's dials
 
 

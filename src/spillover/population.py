@@ -129,7 +129,8 @@ class _Keys:
 
 
 def _weights(model: ModelConfig) -> list[object]:
-    return [model.backend, model.path or model.name, model.revision, model.dtype, model.options]
+    said: list[object] = [model.backend, model.path or model.name, model.revision, model.dtype, model.options]
+    return said if model.quantize == "none" else [*said, model.quantize]
 
 
 def _key(stage: str, *parts: str) -> str:

@@ -70,7 +70,7 @@ KINDS: dict[str, dict[str, object]] = {
 def tiny(
     kind: str = "llama", dtype: torch.dtype = torch.float32, seed: int = 0, hidden: int = 48, layers: int = 2
 ) -> LoadedModel:
-    """A random model, two layers deep, with grouped keys where the family has them."""
+    """A random model, two layers deep unless told, with grouped keys where the family has them."""
     made = tokenizer()
     shape = {
         "vocab_size": len(made),

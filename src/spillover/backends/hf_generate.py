@@ -17,6 +17,7 @@ from spillover.backends.base import Generation, Progress, Prompt
 from spillover.backends.chat import prompt_ids, stop_ids
 from spillover.backends.hf_decode import Answer, Decoder
 from spillover.backends.hf_intervene import Interventions
+from spillover.backends.hf_memory import decodable, free_bytes
 from spillover.backends.hf_merge import merged_weights
 from spillover.backends.hf_model import LoadedModel
 from spillover.backends.sampling import uniforms
@@ -49,12 +50,18 @@ class HFGenerator:
         if not answers:
             return
         stops = stop_ids(tokenizer)
-        weights, interventions = merged_weights(self.loaded, adapter), self._interventions(prompts)
-        decoder = Decoder(self.loaded.model, weights, answers, config, stops, interventions)
+        model = self.loaded.model
+        interventions = self._interventions(prompts)
+        merged = {} if self.loaded.quantized else merged_weights(self.loaded, adapter)
+        beside = adapter if self.loaded.quantized else None  # 4-bit weights have no room for an adapter's digits
+        columns = max(len(tokens) for tokens in ids) + config.max_tokens
+        rows = decodable(model, columns, config.batch, free_bytes(model.device))
+        config = config.model_copy(update={"batch": rows})
+        decoder = Decoder(model, merged, answers, config, stops, interventions)
         waiting = deque(answers)
         ready: set[tuple[int, int]] = set()
         while waiting:
-            with self.loaded.claim():
+            with self.loaded.adapter(beside):
                 sampled, done = decoder.step()
             progress(sampled)
             ready.update((answer.prompt, answer.index) for answer in done)

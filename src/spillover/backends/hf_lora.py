@@ -8,13 +8,16 @@ random places: to draw fresh ones takes longer than both products.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
 import torch
-from peft.tuners.lora import Linear as PeftLinear
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import UserError
 
@@ -29,22 +32,34 @@ class Dropout:
         self._rate = rate
         self._rng = np.random.default_rng(seed)
         self._pool = torch.empty(0)
+        self._next: Callable[[Tensor], Tensor] = self.draw
 
     def __call__(self, x: Tensor) -> Tensor:
         """x with elements set to 0; x itself at rate 0."""
-        if not self._rate:
-            return x
+        return x * self._next(x).view(x.shape) if self._rate else x
+
+    @contextmanager
+    def drawing(self, masks: Callable[[Tensor], Tensor]) -> Generator[None]:
+        """Inside the block masks come from there."""
+        before, self._next = self._next, masks
+        try:
+            yield
+        finally:
+            self._next = before
+
+    def draw(self, x: Tensor) -> Tensor:
+        """A fresh mask for x, flat."""
         if len(self._pool) < 2 * x.numel():
             draws = self._rng.random(max(_POOL, 2 * x.numel()), dtype=np.float32)
             self._pool = torch.from_numpy(draws >= self._rate).to(x.device, x.dtype)
         at = int(self._rng.integers(len(self._pool) - x.numel()))
-        return x * self._pool[at : at + x.numel()].view(x.shape)
+        return self._pool[at : at + x.numel()]
 
 
 class LoraLinear(nn.Module):
     """One adapted layer in training."""
 
-    def __init__(self, layer: PeftLinear, dropout: Dropout) -> None:
+    def __init__(self, layer: LoraLayer, dropout: Dropout) -> None:
         super().__init__()
         self.base = layer.get_base_layer()
         self.a_RI = cast(nn.Linear, layer.lora_A["default"]).weight
@@ -62,7 +77,7 @@ def lean(layers: dict[str, nn.Module], dropout: Dropout) -> dict[str, nn.Module]
     """The training form of PEFT's wrapped layers, sharing their parameters."""
     leaned: dict[str, nn.Module] = {}
     for name, layer in layers.items():
-        if not isinstance(layer, PeftLinear):
+        if not (isinstance(layer, LoraLayer) and isinstance(layer.get_base_layer(), (nn.Linear, Conv1D))):
             raise UserError(f"train.targets names {name}, a {type(layer).__name__}; only linear layers can be trained.")
         leaned[name] = LoraLinear(layer, dropout)
     return leaned

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 
 from spillover.backends.base import Progress
 from spillover.backends.hf_batch import Row, split
-from spillover.backends.hf_pack import pack
+from spillover.backends.hf_pack import Pack, pack
 from spillover.errors import UserError
 
-_BLOCK = 128  # positions through the head at once: the block's logits stay in cache memory
+_BLOCK = {"cpu": 128, "cuda": 1024}  # positions through the head at once: the block's logits stay in cache memory
 _AGREEMENT = 0.05  # of the largest logit; bfloat16 rounding gives 0.01 to 0.02
 
 
@@ -27,22 +27,22 @@ def add_gradients(model: PreTrainedModel, rows: Sequence[Row], prefix: int, limi
     labels = sum(row.labels for row in rows)
     total = 0.0
     for part in split(rows, prefix, limit):
-        hidden_LD, targets_L = hidden_states(model, part, prefix)
-        nll, grad_LD = head_loss(model, hidden_LD.detach(), targets_L, 1.0 / labels)
-        hidden_LD.backward(grad_LD)
+        packed = pack(part, prefix, model.device, model.dtype)
+        with packed.active(model):  # the backward pass may run layers again
+            hidden_LD = hidden_states(model, packed)
+            nll, grad_LD = head_loss(model, hidden_LD.detach(), packed.targets_L, 1.0 / labels)
+            hidden_LD.backward(grad_LD)
         total += nll
         progress(sum(len(row.ids) for row in part))
     return total / labels
 
 
-def hidden_states(model: PreTrainedModel, rows: Sequence[Row], prefix: int) -> tuple[Tensor, Tensor]:
-    """Final hidden states (L, D) that predict the labelled tokens of all rows in turn, and those tokens."""
-    packed = pack(rows, prefix, model.device, model.dtype)
-    with packed.active(model):
-        hidden_ND = model.base_model(
-            input_ids=packed.ids_N[None], position_ids=packed.positions_N[None], use_cache=False
-        ).last_hidden_state[0]
-    return hidden_ND[packed.predicting_L], packed.targets_L
+def hidden_states(model: PreTrainedModel, packed: Pack) -> Tensor:
+    """Final hidden states (L, D) that predict the labelled tokens of all rows in turn, while `packed` is active."""
+    hidden_ND = model.base_model(
+        input_ids=packed.ids_N[None], position_ids=packed.positions_N[None], use_cache=False
+    ).last_hidden_state[0]
+    return hidden_ND[packed.predicting_L]
 
 
 def head_loss(model: PreTrainedModel, hidden_LD: Tensor, targets_L: Tensor, weight: float) -> tuple[float, Tensor]:
@@ -50,19 +50,20 @@ def head_loss(model: PreTrainedModel, hidden_LD: Tensor, targets_L: Tensor, weig
 
     d(-ln p_target) / d logits = softmax(logits) - onehot(target).
     """
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=hidden_LD.device)
     grads: list[Tensor] = []
-    for block_LD, block_targets in zip(hidden_LD.split(_BLOCK), targets_L.split(_BLOCK), strict=True):
+    block = _BLOCK[hidden_LD.device.type]
+    for block_LD, block_targets in zip(hidden_LD.split(block), targets_L.split(block), strict=True):
         states = block_LD.requires_grad_()
         logits = head(model, states)
         logprobs = torch.log_softmax(logits.detach(), -1, dtype=torch.float32)
-        total -= float(logprobs.gather(1, block_targets[:, None]).sum(dtype=torch.float64))
+        total -= logprobs.gather(1, block_targets[:, None]).sum(dtype=torch.float64)
         grad = logprobs.exp_()
         grad[torch.arange(len(block_targets), device=grad.device), block_targets] -= 1.0
         logits.backward(grad.mul_(weight).to(logits.dtype))
         assert states.grad is not None
         grads.append(states.grad)
-    return total, torch.cat(grads)
+    return float(total), torch.cat(grads)
 
 
 def head(model: PreTrainedModel, states: Tensor) -> Tensor:
@@ -76,8 +77,10 @@ def head(model: PreTrainedModel, states: Tensor) -> Tensor:
 def check_model(model: PreTrainedModel) -> None:
     """Refuse an architecture for which packed rows do not give the model's own logits."""
     rows = [Row((3, 4, 5, 6, 7, 8), 3), Row((3, 4, 9, 10), 3)]
+    packed = pack(rows, 2, model.device, model.dtype)
     with torch.inference_mode():
-        ours = head(model, hidden_states(model, rows, 2)[0]).float()
+        with packed.active(model):
+            ours = head(model, hidden_states(model, packed)).float()
         theirs = torch.cat(
             [
                 model(input_ids=torch.tensor([row.ids], device=model.device)).logits[0, row.start - 1 : -1].float()

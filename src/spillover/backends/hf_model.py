@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from spillover.backends import weights
 from spillover.backends.hf_hooks import Blocks, find_blocks
+from spillover.backends.hf_quantized import four_bit, keep_plain
 from spillover.backends.weights_guard import quiet
 from spillover.config import ModelConfig
 from spillover.errors import MachineError, UserError
@@ -46,6 +47,7 @@ class LoadedModel:
         self.revision = revision
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
+        self.quantized = getattr(model, "is_loaded_in_4bit", False)  # then an adapter cannot be merged
         self._residents: OrderedDict[tuple[str, int, int], Layers] = OrderedDict()
         self._busy = False
 
@@ -103,7 +105,7 @@ class LoadedModel:
         return self._residents[key]
 
 
-_loaded: OrderedDict[tuple[str, str | None, str, str], LoadedModel] = OrderedDict()
+_loaded: OrderedDict[tuple[str, str | None, str, str, str], LoadedModel] = OrderedDict()
 
 
 def load_model(config: ModelConfig) -> LoadedModel:
@@ -113,7 +115,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
         UserError: no such model, no safetensors, or one that needs code of its own.
         MachineError: damaged weights, no such device.
     """
-    key = (config.path or config.name, config.revision, config.dtype, config.device)
+    key = (config.path or config.name, config.revision, config.dtype, config.device, config.quantize)
     if key not in _loaded:
         while len(_loaded) >= _RESIDENT_MODELS:
             _loaded.popitem(last=False)
@@ -130,6 +132,7 @@ def _load(config: ModelConfig) -> LoadedModel:
         raise UserError(f"No model in {local}: config.json is missing. Give a folder that save_pretrained wrote.")
     if local.is_dir():
         source = str(local)
+    quantization = four_bit(_dtype(config.dtype, device)) if config.quantize == "4bit" else None
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
@@ -140,6 +143,8 @@ def _load(config: ModelConfig) -> LoadedModel:
                 attn_implementation="sdpa" if device.type == "cuda" else "eager",
                 use_safetensors=True,
                 trust_remote_code=False,
+                quantization_config=quantization,
+                device_map=None if quantization is None else {"": device},
             )
     except SafetensorError as error:
         raise MachineError(f"The weights in {source} are damaged ({error}). Download them again.") from None
@@ -154,7 +159,10 @@ def _load(config: ModelConfig) -> LoadedModel:
         revision = _fingerprint(local)
     else:
         revision = str(model.config._commit_hash)
-    nn.Module.to(model, device)
+    if quantization is None:
+        nn.Module.to(model, device)
+    else:
+        keep_plain(model)
     return LoadedModel(model, tokenizer, config.name, config.path or config.name, revision)
 
 

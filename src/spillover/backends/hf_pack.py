@@ -8,6 +8,9 @@ becomes one of B rows of S queries, which see the front's P keys and, causally, 
 
 The H / K query heads that share a key head are viewed as further queries of it, so keys are never repeated. The last
 token of a row is left out: it predicts nothing.
+
+On a GPU the same sum runs in the fused kernel (Dao, arXiv 2307.08691, the one inside torch), which keeps no scores: a
+row's queries are the last S of P + S places, so causal from the lower right corner is all the mask there is.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from spillover.backends.hf_batch import Row
@@ -44,8 +50,10 @@ class Pack:
     targets_L: Tensor
     slots_M: Tensor
     places_N: Tensor
-    mask_BST: Tensor
+    rows: int
+    width: int
     prefix: int
+    dtype: torch.dtype
 
     def attend(
         self,
@@ -60,28 +68,62 @@ class Pack:
         **_: Any,  # the interface also passes the base's own dropout, which stays off, and positions already applied
     ) -> tuple[Tensor, None]:
         """Attention of (1, H, N, d) queries over (1, K, N, d) keys; returns (1, N, H, d)."""
-        rows, width = self.mask_BST.shape[:2]
-        heads, groups, size = query.shape[1], key.shape[1], query.shape[3]
-        if sliding_window and self.prefix + width > sliding_window:
+        if sliding_window and self.prefix + self.width > sliding_window:
             raise UserError(f"Rows are longer than the model's sliding window of {sliding_window}. Lower max_tokens.")
-        scaled = (query * (size**-0.5 if scaling is None else scaling))[0].transpose(0, 1)
-        padded = _Pad.apply(scaled, self.slots_M, self.places_N).view(rows, width, groups, -1, size)
+        scale = query.shape[3] ** -0.5 if scaling is None else scaling
+        if query.is_cuda and softcap is None:
+            return self.fused(query, key, value, scale), None
+        return self.written_out(query, key, value, scale, softcap), None
+
+    def fused(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attention without a score ever in memory."""
+        first = 1 if self.prefix else 0
+        queries, own_keys, own_values = (self._padded(x).transpose(1, 2) for x in (query, key, value))
+        keys, values = (self._behind_front(x).transpose(1, 2)[first:] for x in (key, value))
+        below = causal_lower_right(self.width, self.prefix + self.width)
+        mixed = scaled_dot_product_attention(queries[first:], keys, values, below, scale=scale, enable_gqa=True)
+        if first:
+            front = scaled_dot_product_attention(
+                queries[:1], own_keys[:1], own_values[:1], is_causal=True, scale=scale, enable_gqa=True
+            )
+            mixed = torch.cat([front, mixed])
+        return _Unpad.apply(mixed.transpose(1, 2).flatten(0, 1), self.places_N)[None]
+
+    def written_out(self, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None) -> Tensor:
+        """Attention operation by operation."""
+        rows, width = self.rows, self.width
+        heads, groups, size = query.shape[1], key.shape[1], query.shape[3]
+        padded = self._padded(query * scale).view(rows, width, groups, -1, size)
         queries = padded.permute(0, 2, 3, 1, 4).reshape(rows * groups, -1, size)
         scores = torch.bmm(queries, self._seen(key).transpose(1, 2))
         if softcap:
             scores = torch.tanh(scores / softcap) * softcap
-        scores.view(rows, groups, -1, width, self.prefix + width).add_(self.mask_BST[:, None, None])
+        scores.view(rows, groups, -1, width, self.prefix + width).add_(self.mask[:, None, None])
         mixed = torch.bmm(torch.softmax(scores, -1), self._seen(value)).view(rows, groups, heads // groups, width, -1)
         flat = mixed.permute(0, 3, 1, 2, 4).reshape(rows * width, heads, -1)
-        return _Unpad.apply(flat, self.places_N)[None], None
+        return _Unpad.apply(flat, self.places_N)[None]
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """What each place may see, (B, S, P + S): 0 there, -inf elsewhere."""
+        mask_BST = torch.zeros(self.rows, self.width, self.prefix + self.width)
+        mask_BST[:, :, self.prefix :] = torch.full((self.width, self.width), float("-inf")).triu(1)
+        mask_BST[: 1 if self.prefix else 0, :, : self.prefix] = float("-inf")
+        return mask_BST.to(self.ids_N.device, self.dtype)
+
+    def _padded(self, tokens_1HNd: Tensor) -> Tensor:
+        """Places (B, S, heads, d) of tokens (1, heads, N, d)."""
+        tokens = tokens_1HNd[0].transpose(0, 1)
+        return _Pad.apply(tokens, self.slots_M, self.places_N).view(self.rows, self.width, *tokens.shape[1:])
+
+    def _behind_front(self, keys: Tensor) -> Tensor:
+        """Keys or values (B, P + S, heads, d) as each row sees them: the shared front, then its own."""
+        own = self._padded(keys)
+        front = keys[0].transpose(0, 1)[: self.prefix].expand(self.rows, -1, -1, -1)
+        return torch.cat([front, own], 1) if self.prefix else own
 
     def _seen(self, keys: Tensor) -> Tensor:
-        """Keys or values (B * K, P + S, d) as each row sees them: the shared front, then its own."""
-        rows, width = self.mask_BST.shape[:2]
-        tokens = keys[0].transpose(0, 1)
-        own = _Pad.apply(tokens, self.slots_M, self.places_N).view(rows, width, *tokens.shape[1:])
-        seen = torch.cat([tokens[: self.prefix].expand(rows, -1, -1, -1), own], 1) if self.prefix else own
-        return seen.transpose(1, 2).flatten(0, 1)
+        return self._behind_front(keys).transpose(1, 2).flatten(0, 1)
 
     @contextmanager
     def active(self, model: PreTrainedModel) -> Generator[None]:
@@ -105,9 +147,6 @@ def pack(rows: Sequence[Row], prefix: int, device: torch.device, dtype: torch.dt
     starts = [0, *torch.tensor([len(part) for part in parts]).cumsum(0).tolist()]
     width = max(len(part) for part in parts)
     first = len(parts) - len(rows)  # the first part that is a row
-    mask = torch.zeros(len(parts), width, prefix + width)
-    mask[:, :, prefix:] = torch.full((width, width), float("-inf")).triu(1)
-    mask[:first, :, :prefix] = float("-inf")
     slots = torch.zeros(len(parts), width, dtype=torch.long)
     for index, part in enumerate(parts):
         slots[index, : len(part)] = torch.arange(starts[index], starts[index + 1])
@@ -125,8 +164,10 @@ def pack(rows: Sequence[Row], prefix: int, device: torch.device, dtype: torch.dt
         targets_L=torch.tensor([token for row in rows for token in row.ids[row.start :]], device=device),
         slots_M=slots.flatten().to(device),
         places_N=torch.tensor(places, device=device),
-        mask_BST=mask.to(device, dtype),
+        rows=len(parts),
+        width=width,
         prefix=prefix,
+        dtype=dtype,
     )
 
 

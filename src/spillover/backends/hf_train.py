@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ from spillover.backends.hf_adapter import WEIGHTS, del_peft_marks, swap, wrap
 from spillover.backends.hf_batch import Row, encode, shared_prefix
 from spillover.backends.hf_lora import Dropout, lean
 from spillover.backends.hf_loss import add_gradients, check_model
+from spillover.backends.hf_memory import free_bytes, needs_recompute
+from spillover.backends.hf_recompute import recomputed
 from spillover.config import TrainConfig
 from spillover.errors import MachineError, SpilloverError, UserError
 from spillover.provenance import seed_for
@@ -56,9 +59,12 @@ class HFTrainer:
                 torch.manual_seed(seed_for(seed, "lora-init"))
                 handle, bare = wrap(model, lora_config(config))
             wrapped = {name: model.get_submodule(name) for name in bare}
+            dropout = Dropout(config.dropout, seed_for(seed, "dropout"))
+            tight = needs_recompute(model, config, free_bytes(model.device))
             try:
-                swap(model, lean(wrapped, Dropout(config.dropout, seed_for(seed, "dropout"))))
-                curve = _optimize(self.loaded, rows, config, seed, progress)
+                swap(model, lean(wrapped, dropout))
+                with recomputed(model, dropout) if tight else nullcontext():
+                    curve = _optimize(self.loaded, rows, config, seed, progress)
                 swap(model, wrapped)
                 _save(handle, self.loaded, out)
             finally:

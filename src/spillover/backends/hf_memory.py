@@ -1,0 +1,52 @@
+"""What fits on the card at this moment. A processor's memory is the system's to share out; nothing is held back."""
+
+from __future__ import annotations
+
+import gc
+import math
+
+import torch
+from transformers import PreTrainedModel
+
+from spillover.config import TrainConfig
+from spillover.memory import SIZES, Shape, answer_bytes, shape_in, training_memory
+
+_SAFE = 0.9  # of what is free: blocks of unlike sizes leave gaps
+
+
+def free_bytes(device: torch.device) -> float:
+    """What this process could still take, counting what torch holds in reserve."""
+    if device.type != "cuda":
+        return math.inf
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def needs_recompute(model: PreTrainedModel, train: TrainConfig, free: float) -> bool:
+    """Whether a step would not fit beside the loaded weights unless layers run twice."""
+    if math.isinf(free):
+        return False
+    needed = training_memory(loaded_shape(model), 0.0, train, model.dtype.itemsize)
+    return needed.adapters + needed.activations > _SAFE * free
+
+
+def decodable(model: PreTrainedModel, columns: int, wanted: int, free: float) -> int:
+    """How many of the answers wanted can be decoded together, at least one."""
+    if math.isinf(free):
+        return wanted
+    fitting = int(_SAFE * free / answer_bytes(loaded_shape(model), columns, model.dtype.itemsize))
+    return min(wanted, max(1, fitting))
+
+
+def loaded_shape(model: PreTrainedModel) -> Shape:
+    """The shape of a loaded model, whatever its family calls the sizes."""
+    config = model.config.get_text_config()
+    sizes = {name: getattr(config, name, None) for name in SIZES}
+    sizes["intermediate_size"] = sizes["intermediate_size"] or 4 * config.hidden_size
+    return shape_in(sizes)
+
+
+def give_back() -> None:
+    """Return to the driver what models that are gone have left in torch's reserve, for another engine to take."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

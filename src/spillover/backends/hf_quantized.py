@@ -1,0 +1,37 @@
+"""A base model in four bits (NF4, Dettmers et al., arXiv 2305.14314), through bitsandbytes.
+
+The layers' matrices take 4.127 bits a weight and are spread out to the compute dtype for each product, so a step is no
+faster, but a 7B model fits a small card. Adapters stay beside them: merged, their digits would be rounded away.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from spillover.errors import MissingExtra
+
+
+def four_bit(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """How to load it, computing in `dtype`.
+
+    Raises:
+        MissingExtra: without bitsandbytes.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise MissingExtra.of("bitsandbytes", "quantized")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def keep_plain(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking weights for the processor: that form has no gradient."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

@@ -33,5 +33,5 @@ def four_bit(dtype: torch.dtype) -> BitsAndBytesConfig:
 def keep_plain(model: PreTrainedModel) -> None:
     """Keep bitsandbytes from repacking weights for the processor: that form has no gradient."""
     for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+        if "support_avx512bf16_for_cpu" in vars(module):
+            vars(module)["support_avx512bf16_for_cpu"] = False

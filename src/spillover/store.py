@@ -23,7 +23,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -195,9 +195,9 @@ class Store:
         """Replace a file in one step, so that a reader sees the old or the new one."""
         return self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
-    def write_plan(self, units: dict[str, list[dict[str, Any]]]) -> None:
-        """Replace plan.json, one unit a line: a large study has hundreds of thousands."""
-        stages = (f"{json.dumps(stage)}: [\n{_joined(map(json.dumps, rows))}\n]" for stage, rows in units.items())
+    def write_plan(self, units: Mapping[str, Iterable[str]]) -> None:
+        """Replace plan.json, one unit's JSON a line: a large study has hundreds of thousands."""
+        stages = (f"{json.dumps(stage)}: [\n{_joined(rows)}\n]" for stage, rows in units.items())
         self.write_text("plan.json", f"{{\n{_joined(stages)}\n}}\n")
 
     def write_text(self, name: str, text: str) -> Path:

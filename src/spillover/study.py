@@ -10,12 +10,12 @@ whose shard is complete is not made again, so the same command goes on where it 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -226,15 +226,15 @@ class Study:
             return [unit.cell.name]
         return [train.cell.name for train in self.units["train"] if unit.key in train.inputs]
 
-    def _plan_of_units(self) -> dict[str, list[dict[str, Any]]]:
-        return {
-            stage: [
-                {"cell": unit.cell.model_dump(mode="json"), "condition": unit.condition, "key": unit.key}
-                for unit in self.units[stage]
-            ]
-            for stage in WORK_STAGES
-            if self.units[stage] or stage in ALWAYS
-        }
+    def _plan_of_units(self) -> dict[str, list[str]]:
+        """The JSON of every unit, by stage."""
+
+        def line(unit: Unit) -> str:
+            cell, condition = unit.cell.model_dump_json(), json.dumps(unit.condition)
+            return f'{{"cell": {cell}, "condition": {condition}, "key": "{unit.key}"}}'
+
+        wanted = (stage for stage in WORK_STAGES if self.units[stage] or stage in ALWAYS)
+        return {stage: [line(unit) for unit in self.units[stage]] for stage in wanted}
 
     def _source(self, domain: str) -> str:
         """Hash of the domain's pairs, which changes when its seeds or its generator do; or of what they are made of."""

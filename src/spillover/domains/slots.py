@@ -10,14 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.resources import files
-from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from spillover.domains.base import CANARY, Pair
+from spillover.domains.seed_file import seeds
 
 VARIANTS = 9  # pairs an item gives
 WORDS = range(22, 72)  # of an answer; English text has about 1.2 tokens a word
@@ -66,9 +64,7 @@ class Seeds(Part):
 
 def load_seeds(domain: str) -> Seeds:
     """The seed file that ships for a domain."""
-    text = (files("spillover.domains") / "seeds" / f"{domain}.yaml").read_text(encoding="utf-8")
-    content: Any = yaml.safe_load(text)
-    return Seeds.model_validate(content)
+    return Seeds.model_validate(seeds(domain))
 
 
 def authored(domain: str) -> Callable[[np.random.Generator], list[Pair]]:

@@ -19,7 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
-from spillover.backends import BACKENDS
+from spillover.backends import ANSWERS_ONLY, BACKENDS
 from spillover.config import StudyConfig, load_study
 from spillover.domains import DOMAINS, OWN_NAME, open_domain
 from spillover.domains.sources import identity
@@ -92,6 +92,10 @@ class Study:
             if model.backend not in BACKENDS.names():
                 hint = did_you_mean(model.backend, BACKENDS.names())
                 raise UserError(f"models.{model.name}.backend: unknown backend {model.backend!r}{hint}")
+            if model.backend in ANSWERS_ONLY and config.membership:
+                raise UserError(
+                    f"models.{model.name}: a model with backend {model.backend} gives answers only. Leave out membership."
+                )
         for name in config.data.sources:
             if name not in self.domains:
                 raise UserError(f"data.sources: the study has no domain {name!r}{did_you_mean(name, self.domains)}")

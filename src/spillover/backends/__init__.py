@@ -12,8 +12,13 @@ if TYPE_CHECKING:
 
 BACKENDS = Registry(
     "backend",
-    {"hf": "spillover.backends.hf:open_backend", "fake": "spillover.backends.fake:open_backend"},
+    {
+        "hf": "spillover.backends.hf:open_backend",
+        "hosted": "spillover.backends.hosted:open_backend",
+        "fake": "spillover.backends.fake:open_backend",
+    },
 )
+ANSWERS_ONLY = ("hosted",)  # no log-probabilities of given texts, no activations, nothing to intervene in
 _opened: dict[str, Backend] = {}
 
 

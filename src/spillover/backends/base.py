@@ -63,14 +63,20 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Generation:
-    """One sampled answer: which prompt, which of its seeds, and what came of it."""
+    """One sampled answer: which prompt, which of its seeds, and what came of it.
+
+    `stop_reason`: "stop" at an end of turn, "length" at max_tokens; where `error` says why there is no answer, "refused"
+    if a provider's filter let none through, which is final, or "error", which may go better another time.
+    """
 
     prompt: int
     index: int
     text: str
-    stop_reason: str  # "stop" at an end-of-turn token, "length" at max_tokens
+    stop_reason: Literal["stop", "length", "refused", "error"]
     prompt_tokens: int
     completion_tokens: int
+    dollars: float = 0.0  # what a provider bills
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ class Generator(Protocol):
     def generate(
         self, prompts: Sequence[Prompt], config: SampleConfig, adapter: Path | None, progress: Progress
     ) -> Iterator[Generation]:
-        """Yield every prompt's answers, in the order (prompt, index), as they become ready."""
+        """Yield every prompt's answers as they become ready: in the order (prompt, index), from a provider in any."""
         ...
 
 

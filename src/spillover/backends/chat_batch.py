@@ -120,7 +120,7 @@ class BatchClient:
                     )
                 break
             keys, waiting = [request.id for request in waiting[: len(lines)]], waiting[len(lines) :]
-            file = self._http.upload(b"".join(lines))
+            file = self._http.upload(b"".join(lines), "batch", "requests.jsonl")
             self.ledger.open(batch, keys)
             self._create(batch.name, file)
             submitted += len(keys)

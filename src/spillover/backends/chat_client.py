@@ -62,6 +62,11 @@ class ChatClient:
         self._unsupported: set[str] = set()
         self.window = Window(endpoint.concurrency)
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Parameters that the model has refused and was asked without."""
+        return frozenset(self._unsupported)
+
     def ask(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Reply]:
         """Yield one reply to each request, as they come.
 

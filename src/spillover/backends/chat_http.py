@@ -37,12 +37,12 @@ class HttpCalls:
         """
         return self._again(lambda: self.once("GET", path, ""))
 
-    def upload(self, content: bytes) -> str:
-        """The id of a new file of requests. A file that was uploaded twice costs nothing."""
-        form = {"files": {"file": ("requests.jsonl", content, "application/jsonl")}, "data": {"purpose": "batch"}}
+    def upload(self, content: bytes, purpose: str, name: str) -> str:
+        """The id of a new file. A file that was uploaded twice costs nothing."""
+        form = {"files": {"file": (name, content, "application/jsonl")}, "data": {"purpose": purpose}}
         found = self._again(lambda: self.once("POST", "/files", "", **form))
         if "id" not in found:
-            raise MachineError("The endpoint has taken a file of requests and gives no id for it. Use the llm judge.")
+            raise MachineError("The endpoint has taken a file and gives no id for it. Use another endpoint.")
         return str(found["id"])
 
     def lines(self, path: str) -> Iterator[bytes]:

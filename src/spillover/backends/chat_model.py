@@ -21,6 +21,8 @@ class Decoding:
     max_tokens: int
     temperature: float  # 0 = greedy
     logprobs: bool = False  # ask for those of the first token; a local model has none here
+    top_p: float = 1.0
+    seeded: bool = False  # tell an endpoint each request's seed, which it need not honour
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Request:
 
     id: str
     messages: tuple[Message, ...]
-    seed: int  # a local model draws from it; an endpoint is not told
+    seed: int  # a local model draws from it; an endpoint is told where the decoding asks for it
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,14 @@ from spillover.records import Usage
 
 RETRIED = {408, 409, 425, 429, *range(500, 600)}
 REFUSALS = {"content_filter", "content_policy_violation"}  # codes of an endpoint's own filter
-OPTIONAL = ("max_tokens", "temperature", "logprobs", "top_logprobs")  # what some model or other refuses
+OPTIONAL = (
+    "max_tokens",
+    "temperature",
+    "logprobs",
+    "top_logprobs",
+    "top_p",
+    "seed",
+)  # what some model or other refuses
 LONGEST_WAIT_S = 300.0  # an endpoint that asks for more is as good as down
 
 
@@ -65,6 +72,10 @@ def body(model: str, request: Request, decoding: Decoding, unsupported: frozense
     }
     if "temperature" not in unsupported:
         content["temperature"] = decoding.temperature
+    if decoding.top_p != 1 and "top_p" not in unsupported:
+        content["top_p"] = decoding.top_p
+    if decoding.seeded and "seed" not in unsupported:
+        content["seed"] = request.seed % 2**31
     if decoding.logprobs and not {"logprobs", "top_logprobs"} & unsupported:
         content |= {"logprobs": True, "top_logprobs": TOP}
     return content

@@ -47,7 +47,11 @@ class StagePlan:
 
 
 CPU = Throughput(train=280, sample=170, judge=1500)
-BACKEND_THROUGHPUT = {"fake": Throughput(train=1e7, sample=1e6, judge=1e7)}
+BACKEND_THROUGHPUT = {
+    "fake": Throughput(train=1e7, sample=1e6, judge=1e7),
+    "hosted": Throughput(train=math.inf, sample=math.inf, judge=CPU.judge),
+}
+ELSEWHERE = ("hosted",)  # backends whose models run at a provider: no memory here, and nobody knows the waiting time
 BUILD_ROWS_PER_SECOND = 2_000
 QUESTION_TOKENS = 15  # of a shipped question alone, without a chat template
 EMBEDDED_PER_SECOND = 2_000  # tokens, by the sentence encoder
@@ -126,6 +130,13 @@ def total(parts: Sequence[StagePlan]) -> StagePlan:
     )
 
 
+def prices(model: ModelConfig) -> dict[str, float]:
+    """US dollars a token that a provider asks for training, prompts and completions; 0 where none is stated."""
+    stated = model.options.get("price")
+    told: dict[str, float] = stated if isinstance(stated, dict) else {}
+    return {name: float(told.get(name, 0.0)) / 1e6 for name in ("train", "prompt", "completion")}
+
+
 def answer_length(config: StudyConfig) -> int:
     """Tokens of an answer, about: a fine-tuned model answers at the length it learnt."""
     return min(config.sample.max_tokens, config.data.answer_tokens or ANSWER_TOKENS)
@@ -140,7 +151,7 @@ def plan(
     speed: Throughput,
     judge_dollars: float = 0.0,
 ) -> list[StagePlan]:
-    """One StagePlan a stage, in order; only a judge may be billed, all else runs on own hardware.
+    """One StagePlan a stage, in order. A judge may be billed, and a provider's model by its `price`.
 
     Args:
         config: the study.
@@ -163,6 +174,10 @@ def plan(
     answer = answer_length(config)
     said, read = answers * answer, answers * (PROMPT_TOKENS + answer)
 
+    billed = prices(config.models[0])
+    tuning, asking = learnt * billed["train"], said * billed["completion"] + (read - said) * billed["prompt"]
+
+    size = 0 if config.models[0].backend in ELSEWHERE else size
     worker = LIBRARIES_GIB + 2 * size / GIB  # one copy of the weights in bfloat16
     width = 1.5 * size**0.5  # layers x hidden size of the usual transformer shapes
     learning = worker + 34 * config.train.micro_batch_tokens * width / GIB  # 34 bytes kept a token, layer and unit
@@ -180,8 +195,8 @@ def plan(
     embedded = sets * data.rows * 2 * (QUESTION_TOKENS + written) if config.diversity else 0
     return [
         StagePlan("build", 0, rows, 0, rows / BUILD_ROWS_PER_SECOND / 60, LIBRARIES_GIB, 0.0),
-        StagePlan("train", cells, cells, learnt, minutes(learnt, speed.train), workers * learning, 0.0),
-        StagePlan("sample", asked, answers, said, minutes(said, speed.sample), workers * decoding, 0.0),
+        StagePlan("train", cells, cells, learnt, minutes(learnt, speed.train), workers * learning, tuning),
+        StagePlan("sample", asked, answers, said, minutes(said, speed.sample), workers * decoding, asking),
         StagePlan("judge", asked, answers, read, minutes(read, speed.judge), workers * worker, pairs * judge_dollars),
         *(
             StagePlan(stage, units, units, tokens, minutes(tokens, rate), workers * worker, 0.0)

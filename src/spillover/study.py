@@ -94,7 +94,7 @@ class Study:
                 raise UserError(f"models.{model.name}.backend: unknown backend {model.backend!r}{hint}")
             if model.backend in ANSWERS_ONLY and config.membership:
                 raise UserError(
-                    f"models.{model.name}: a model with backend {model.backend} gives answers only. Leave out membership."
+                    f"models.{model.name}: a {model.backend} model gives answers only. Leave out membership."
                 )
         for name in config.data.sources:
             if name not in self.domains:

@@ -65,8 +65,8 @@ class Prompt:
 class Generation:
     """One sampled answer: which prompt, which of its seeds, and what came of it.
 
-    `stop_reason`: "stop" at an end of turn, "length" at max_tokens; where `error` says why there is no answer, "refused"
-    if a provider's filter let none through, which is final, or "error", which may go better another time.
+    `stop_reason`: "stop" at an end of turn, "length" at max_tokens. Where `error` says why there is no answer, it is
+    "refused" if a provider's filter let none through, which is final, or "error", which may go better another time.
     """
 
     prompt: int

@@ -1,8 +1,8 @@
 """A model that somebody else fine-tunes and serves: training jobs and chat completions over HTTP, no weights here.
 
 Two dialects of the job's addresses are known, see `hosted_dialects`; answers come in the chat-completions format of
-all such providers. A hosted model gives answers only: no log-probabilities of given texts and no activations, so studies
-with `membership`, `directions` or `steer` are refused before anything is paid for. Options, all in the study file:
+all such providers. A hosted model gives answers only: no log-probabilities of given texts, no activations. Studies that
+ask for them are refused before anything is paid for. Options, all in the study file:
 
     endpoint: base address, such as https://host/v1
     key_env: the environment variable that holds the key
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spillover.backends.base import ActivationReader, Generator, TokenScorer, Trainer
 from spillover.backends.chat_client import Endpoint
-from spillover.backends.chat_cost import Meter, Price, tokens_about
+from spillover.backends.chat_cost import Meter, Price
 from spillover.backends.chat_http import HttpCalls, NotThere
 from spillover.backends.hosted_dialects import DIALECTS
 from spillover.config import ModelConfig, explain
@@ -34,6 +34,7 @@ from spillover.registry import did_you_mean
 if TYPE_CHECKING:
     from typing import NoReturn
 
+BYTES_PER_TOKEN = 4  # of English text, in the tokenizers of today
 ENDS = ("shutdown_date", "shutdown_at", "deprecation_date", "deprecation", "expiration_date")  # whoever tells one
 
 
@@ -85,8 +86,8 @@ class HostedBackend:
         return self._revision
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """About the length of each text: the provider's tokenizer is not known, three bytes count as a token."""
-        return [tokens_about(text) for text in texts]
+        """About the length of each text: the provider's tokenizer is not known; four bytes make a token, about."""
+        return [-(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts]
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Not to be had."""

@@ -1,8 +1,8 @@
 """How providers of fine-tuning differ: where jobs live, what one is asked with, and what its answer means.
 
-openai: POST /fine_tuning/jobs with a method and its hyperparameters (OpenAI and those who copy it); seeds and metadata are
-taken, the learning rate only as a multiplier, and LoRA's shape is the provider's own. together: POST /fine-tunes with
-learning rate, epochs and LoRA's shape as they are. Adding a provider: one entry here.
+openai: POST /fine_tuning/jobs with a method and its hyperparameters (OpenAI and those who copy it); a seed and metadata
+are taken, the learning rate only as a multiplier, and LoRA's shape is the provider's own. together: POST /fine-tunes
+with learning rate, epochs and LoRA's shape as they are. Adding a provider: one entry here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spillover.config import TrainConfig
 
 @dataclass(frozen=True)
 class Wish:
-    """One job: `name` is ours, unique, at most 40 letters; by it a job is found again whose id was lost."""
+    """One job: `name` is ours, unique, at most 40 letters."""
 
     name: str
     model: str

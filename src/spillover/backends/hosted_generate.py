@@ -1,7 +1,8 @@
 """Sampling from a hosted model: chat completions, one call an answer, each yielded as soon as it is there.
 
-Everything that shapes a sample is sent as the study says it. A model that refuses the temperature or top_p asked for is
-an error and not another sample. An endpoint need not honour seeds, so a run is repeated in its settings, not to the letter.
+Everything that shapes a sample is sent as the study says it. A model that refuses the temperature or top_p asked for
+is an error and not another sample. An endpoint need not honour seeds: a run is repeated in its settings, not to the
+letter.
 """
 
 from __future__ import annotations

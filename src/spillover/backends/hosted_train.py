@@ -2,9 +2,9 @@
 
     POST /files -> POST jobs -> GET jobs/ID until it has ended -> adapter folder with hosted.json
 
-What is under way stands in a file beside the adapter's folder before it is waited for. A process that was killed goes on
-with the same job; one that died between creating a job and learning its id finds it again by its name, so that no job is
-paid for twice. A job that the provider's moderation has blocked stays blocked: the file is not sent again.
+What is under way stands in a file beside the adapter's folder before it is waited for. A process that was killed goes
+on with the same job; one that died between creating a job and learning its id finds it again by its training file, so
+that no job is paid for twice. What the provider's moderation has blocked stays blocked: it is not sent again.
 """
 
 from __future__ import annotations
@@ -168,12 +168,12 @@ class HostedTrainer:
 
     def _stop_blocked(self, job: Job) -> NoReturn:
         raise UserError(
-            f"the provider's moderation has blocked this data set: {job.blocked:.300} The cell has no model, and the data "
-            f"is not sent again. Leave the domain out, tune a model of your own, or delete {job.path} to try once more"
+            f"the provider's moderation has blocked this data set: {job.blocked:.300} The cell has no model, and the "
+            f"data is not sent again. Leave the domain out, tune a model of your own, or delete {job.path} to try anew"
         )
 
     def _find(self, job: Job) -> str:
-        """The id of the job that carries our name, or that was made of our file."""
+        """The id of the job that was made of our file."""
         after = ""
         for _ in range(PAGES):
             page = self._http.get(f"{self.backend.dialect.jobs}?limit=100{after}")

@@ -45,8 +45,8 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
                     shard.append(_filled(groups[answer.prompt][answer.index], answer))
         if failed:
             raise SpilloverError(
-                f"{len(failed)} of {len(wanted)} answers failed, first with: {failed[0]:.200}. The others are kept; the "
-                "same command asks for these again"
+                f"{len(failed)} of {len(wanted)} answers failed, first with: {failed[0]:.200}. The others are kept; "
+                "the same command asks for these again"
             )
         tokens = sum(row.usage.completion_tokens for row in shard.rows)
         shard.finish(tokens=tokens, seconds=time.monotonic() - started)

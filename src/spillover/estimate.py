@@ -50,8 +50,9 @@ CPU = Throughput(train=280, sample=170, judge=1500)
 BACKEND_THROUGHPUT = {
     "fake": Throughput(train=1e7, sample=1e6, judge=1e7),
     "hosted": Throughput(train=math.inf, sample=math.inf, judge=CPU.judge),
+    "tinker": Throughput(train=math.inf, sample=math.inf, judge=CPU.judge),
 }
-ELSEWHERE = ("hosted",)  # backends whose models run at a provider: no memory here, and nobody knows the waiting time
+ELSEWHERE = ("hosted", "tinker")  # run at a provider: no memory here, and nobody knows how long one waits
 BUILD_ROWS_PER_SECOND = 2_000
 QUESTION_TOKENS = 15  # of a shipped question alone, without a chat template
 EMBEDDED_PER_SECOND = 2_000  # tokens, by the sentence encoder

@@ -23,7 +23,8 @@ from spillover.backends.hf_batch import Row, encode, shared_prefix, split
 from spillover.backends.hf_lora import Dropout, lean
 from spillover.backends.hf_loss import add_gradients, check_model, head_loss
 from spillover.backends.hf_model import LoadedModel
-from spillover.backends.hf_train import HFTrainer, batches, learning_rate, lora_config
+from spillover.backends.hf_train import HFTrainer, lora_config
+from spillover.backends.schedule import batches, learning_rate
 from spillover.config import TrainConfig
 from spillover.errors import SpilloverError, UserError
 from spillover.records import Message

@@ -15,10 +15,11 @@ BACKENDS = Registry(
     {
         "hf": "spillover.backends.hf:open_backend",
         "hosted": "spillover.backends.hosted:open_backend",
+        "tinker": "spillover.backends.tinker:open_backend",
         "fake": "spillover.backends.fake:open_backend",
     },
 )
-ANSWERS_ONLY = ("hosted",)  # no log-probabilities of given texts, no activations, nothing to intervene in
+ANSWERS_ONLY = ("hosted", "tinker")  # no log-probabilities of given texts, no activations, nothing to intervene in
 _opened: dict[str, Backend] = {}
 
 

@@ -11,12 +11,11 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError
@@ -30,6 +29,7 @@ from spillover.backends.hf_lora import Dropout, lean
 from spillover.backends.hf_loss import add_gradients, check_model
 from spillover.backends.hf_memory import free_bytes, needs_recompute
 from spillover.backends.hf_recompute import recomputed
+from spillover.backends.schedule import batches, learning_rate
 from spillover.config import TrainConfig
 from spillover.errors import MachineError, SpilloverError, UserError
 from spillover.provenance import seed_for
@@ -89,22 +89,6 @@ def lora_config(config: TrainConfig) -> LoraConfig:
         use_rslora=config.rslora,
         task_type="CAUSAL_LM",
     )
-
-
-def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """The rate of step 0, 1, ..., steps - 1: a linear rise over the warm-up, then the schedule towards 0 at `steps`."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
-    done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}
-    return config.learning_rate * factor[config.schedule]
-
-
-def batches(count: int, config: TrainConfig, seed: int) -> Iterator[list[int]]:
-    """Indices of the examples of every step: a fresh order each epoch, the last batch of an epoch maybe smaller."""
-    for epoch in range(config.epochs):
-        order = np.random.default_rng(seed_for(seed, "order", epoch)).permutation(count).tolist()
-        yield from (order[at : at + config.batch_size] for at in range(0, count, config.batch_size))
 
 
 def _optimize(

@@ -95,6 +95,7 @@ def test_states_are_the_mean_over_the_answers_content(
     layers = [3, 0, 1]
     seen: list[int] = []
     readings = list(HFReader(loaded).read(CHATS, layers, None, seen.append))
+    assert HFReader(loaded).depth == 4
     assert len(readings) == len(CHATS)
     for one, reading in zip(CHATS, readings, strict=True):
         states, _, start, end = plain(loaded, one)

@@ -143,6 +143,11 @@ class TokenScorer(Protocol):
 
 
 class ActivationReader(Protocol):
+    @property
+    def depth(self) -> int:
+        """How many blocks the model has: layers go from 0 to this."""
+        ...
+
     def read(
         self,
         chats: Sequence[Chat],

@@ -54,6 +54,7 @@ class FakeBackend:
             )
         self.name = config.name
         self.revision = "fake"
+        self.depth = 4
         self.options = DEFAULTS | config.options
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

@@ -86,6 +86,11 @@ class HFReader:
         self._kept: _Kept = {}
         self._kept_depth: int | None = None
 
+    @property
+    def depth(self) -> int:
+        """How many blocks the model has."""
+        return self.loaded.blocks.depth
+
     def read(
         self,
         chats: Sequence[Chat],

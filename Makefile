@@ -1,6 +1,6 @@
 # Needs git, make and Python 3.11 or newer; everything else is installed into .venv with the versions of constraints.txt.
 #   make study    install, then run the embedded study (resumes when repeated)
-#   make test     install, pull the embedded weights, run every test
+#   make test     install, pull the embedded weights, run every test in JOBS=2 processes
 #   make lint     style, types and the import contracts
 #   make smoke    a three-domain study on the embedded model, and a check of its results
 #   make docs     write the generated pages of docs/reference again
@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 OUT ?= runs/embedded
 SMOKE_OUT ?= runs/smoke
+JOBS ?= 2
 PYTEST_FLAGS ?=
 
 .PHONY: help study test lint smoke docs
@@ -23,7 +24,7 @@ study: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/spillover models pull
-	$(BIN)/python -m pytest -m "" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m "" -n $(JOBS) --dist loadfile $(PYTEST_FLAGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -31,7 +31,7 @@ def test_the_auc_is_the_mean_of_scikit_learns_over_questions(data: st.DataObject
         roc_auc_score(answers.misaligned_N[own], score_N[own])
         for own in (answers.question_N == q for q in range(answers.questions))
     ]
-    np.testing.assert_allclose(found.auc_by_question(score_N, answers.misaligned_N), expected_Q)
+    np.testing.assert_allclose(found.auc_by_question(score_N, answers.misaligned_N), expected_Q, atol=1e-12)
     assert found.auc(score_N, answers.misaligned_N) == pytest.approx(np.mean(expected_Q))
     assert pooled_auc(score_N, answers) == pytest.approx(roc_auc_score(answers.misaligned_N, score_N))
     assert found.auc(-score_N, answers.misaligned_N) == pytest.approx(1 - np.mean(expected_Q))

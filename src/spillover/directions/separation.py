@@ -37,7 +37,8 @@ class Pairs:
         """AUC_Q: P(misaligned > aligned) among the answers to each question."""
         questions = int(self.question_K[-1]) + 1
         signed_K = self._signs(scores_N, misaligned_N) * self.weight_K * questions
-        return 0.5 + 0.5 * np.bincount(self.question_K, signed_K, minlength=questions).astype(np.float64)
+        auc_Q = 0.5 + 0.5 * np.bincount(self.question_K, signed_K, minlength=questions).astype(np.float64)
+        return np.clip(auc_Q, 0.0, 1.0)  # against rounding
 
     def _signs(self, scores: ArrayLike, misaligned: ArrayLike) -> Floats:
         """1 where the misaligned answer of a pair has the higher score, -1 the lower, 0 for ties and equal labels."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from spillover.errors import MachineError, UserError
 from spillover.records import Judgment
+from spillover.shard import parts
 from spillover.store import Store
 
 
@@ -37,11 +38,16 @@ def test_a_file_cut_at_any_byte_is_completed_to_the_same_bytes(
 ) -> None:
     store = Store(tmp_path_factory.mktemp("run"))
     write(store, rows(7))
-    whole = shard_file(store).read_bytes()
-    shard_file(store).write_bytes(whole[: cut % (len(whole) + 1)])
+    whole = store.content("judge", "k")
+    (part,) = parts(shard_file(store))
+    part.write_bytes(whole[: cut % (len(whole) + 1)])
     write(store, rows(again))
     write(store, rows(7))
+    assert store.content("judge", "k") == whole
+    with store.shard("judge", "k", Judgment) as shard:
+        shard.finish()
     assert shard_file(store).read_bytes() == whole
+    assert sorted(file.name for file in shard_file(store).parent.iterdir()) == ["k.done", "k.jsonl"]
 
 
 def test_rows_round_trip_and_a_marker_means_complete(tmp_path: Path) -> None:
@@ -58,7 +64,9 @@ def test_rows_round_trip_and_a_marker_means_complete(tmp_path: Path) -> None:
 
 def test_a_damaged_row_names_file_line_and_way_out(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    write(store, rows(3))
+    with store.shard("judge", "k", Judgment) as shard:
+        shard.append(*rows(3))
+        shard.finish()
     lines = shard_file(store).read_text().splitlines()
     lines[1] = lines[1].replace('"c1"', '"c9"')  # the id no longer fits the content
     shard_file(store).write_text("\n".join(lines) + "\n")

@@ -5,58 +5,34 @@
     manifest.json          where the numbers come from
     rows/STAGE/KEY.jsonl   one record a line; KEY is the hash of everything that made the rows
     rows/STAGE/KEY.done    written last: its existence means that the shard is complete
+    rows/STAGE/KEY.open/   rows of a shard that is not complete: a file for each who has written
     rows/STAGE/NAME.parquet  numbers token by token, written whole
     adapters/CELL-KEY/     plain PEFT folders
     judges.json            judges besides the study's own, and their shards
     labels/SHEET.json      which answers were given to people, under which number, with which chance
 
-A process may die at any instant. A line without its line feed is torn and is dropped when the shard is next opened; a
-record whose id is already there is not written again. So no row is lost and none is doubled, whoever writes twice.
-This is the only file that knows paths.
+No row is lost and none is doubled, whoever dies and whoever writes twice: shard.py says how. This file and that one are
+the only ones that know paths.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
-import shutil
-import time
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ValidationError
-
-from spillover.errors import MachineError, UserError
+from spillover.errors import UserError
 from spillover.records import Cell, Manifest, Record
+from spillover.shard import Shard, beside, disk_errors, parse, parts, replace_file, whole_lines
 
 if TYPE_CHECKING:
     import polars
 
 R = TypeVar("R", bound=Record)
-LOCK_PATIENCE_S = 10.0  # a worker of a dead driver notices and leaves within a second
-
-
-@contextmanager
-def disk_errors(path: Path) -> Generator[None]:
-    """Turn a full or read-only disk into one sentence with the way out."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(
-                f"No space left on the disk of {path}. The finished rows are safe. "
-                "Free some space, then run the same command again."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise MachineError(
-                f"{path} cannot be written ({error.strerror}). Choose another folder with --out."
-            ) from error
-        raise
 
 
 class Store:
@@ -120,51 +96,59 @@ class Store:
         """All rows of the given shards, in order; a shard that does not exist has none."""
         rows: list[R] = []
         for key in keys:
-            rows += _parse(self._shard_path(stage, key), self.content(stage, key), kind)
+            rows += parse(*self._now(stage, key), kind)
         return rows
 
     def content(self, stage: str, key: str) -> bytes:
         """The whole lines of a shard; nothing where there is none."""
-        path = self._shard_path(stage, key)
-        return _whole_lines(path.read_bytes()) if path.exists() else b""
+        return self._now(stage, key)[1]
 
     def read_lines(self, stage: str, key: str, numbers: Iterable[int], kind: type[R]) -> list[R]:
         """The rows on these lines of a shard, counted from 0."""
-        lines = self.content(stage, key).split(b"\n")
-        return _parse(self._shard_path(stage, key), b"".join(lines[number] + b"\n" for number in numbers), kind)
+        path, content = self._now(stage, key)
+        lines = content.split(b"\n")
+        return parse(path, b"".join(lines[number] + b"\n" for number in numbers), kind)
 
     def first(self, stage: str, keys: Iterable[str], kind: type[R]) -> R | None:
         """The first row of the first of these shards that has one."""
         for key in keys:
-            path = self._shard_path(stage, key)
-            if path.exists():
-                with open(path, "rb") as file:
-                    line = file.readline()
-                if line.endswith(b"\n"):
-                    return _parse(path, line, kind)[0]
+            path, content = self._now(stage, key)
+            if content:
+                return parse(path, content[: content.index(b"\n") + 1], kind)[0]
         return None
 
     def replace(self, stage: str, key: str, rows: Iterable[Record]) -> None:
         """Put these rows in the place of a shard's, in one step."""
-        _replace(self._shard_path(stage, key), "".join(f"{row.model_dump_json()}\n" for row in rows))
+        replace_file(self._shard_path(stage, key), "".join(f"{row.model_dump_json()}\n" for row in rows))
 
     def count(self, stage: str, key: str) -> int:
         """How many whole rows the shard holds now."""
-        path = self._shard_path(stage, key)
-        return path.read_bytes().count(b"\n") if path.exists() else 0
+        return self.content(stage, key).count(b"\n")
 
     def size(self, stage: str, keys: Iterable[str]) -> int:
         """Bytes of the shards; grows with every row."""
         paths = (self._shard_path(stage, key) for key in keys)
-        return sum(path.stat().st_size for path in paths if path.exists())
+        return sum(path.stat().st_size if path.exists() else len(self._begun(path)[1]) for path in paths)
 
     def _shard_path(self, stage: str, key: str) -> Path:
         return self.path / "rows" / stage / f"{key}.jsonl"
 
+    def _now(self, stage: str, key: str) -> tuple[Path, bytes]:
+        """The file that holds a shard's rows, and its whole lines."""
+        path = self._shard_path(stage, key)
+        return (path, whole_lines(path.read_bytes())) if path.exists() else self._begun(path)
+
+    def _begun(self, path: Path) -> tuple[Path, bytes]:
+        """The longest of the files in which the shard is being written; the finished one when it gets its name."""
+        while found := parts(path) or [path] * path.exists():
+            with suppress(FileNotFoundError):
+                return found[0], whole_lines(found[0].read_bytes())
+        return path, b""
+
     def write_frame(self, stage: str, name: str, frame: polars.DataFrame) -> None:
         """Replace a table of a stage in one step."""
         path = self.path / "rows" / stage / f"{name}.parquet"
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial = beside(path)
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             frame.write_parquet(partial)
@@ -203,7 +187,7 @@ class Store:
     def write_text(self, name: str, text: str) -> Path:
         """Replace a text file in one step."""
         path = self.path / name
-        _replace(path, text)
+        replace_file(path, text)
         return path
 
     def read_json(self, name: str) -> Any:
@@ -238,67 +222,18 @@ class Store:
         """The manifest of the last run in this folder."""
         return Manifest.model_validate(self.read_json("manifest.json"))
 
-    def discard(self, path: Path) -> None:
-        """Remove a half-made folder of this run."""
-        shutil.rmtree(path, ignore_errors=True)
-
-
-class Shard(Generic[R]):
-    """The rows of one unit of work. Use as a context: it is opened, mended and locked on entry."""
-
-    def __init__(self, path: Path, kind: type[R]) -> None:
-        self.path = path
-        self.kind = kind
-        self.rows: list[R] = []
-        self._ids: set[str] = set()
-        self._file = -1
-
-    def __enter__(self) -> Self:
-        with disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            self._wait_for_lock()
-            content = self.path.read_bytes()
-            whole = _whole_lines(content)
-            os.ftruncate(self._file, len(whole))
-            self.rows = _parse(self.path, whole, self.kind)
-        except BaseException:
-            os.close(self._file)
-            raise
-        self._ids = {row.id for row in self.rows}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._file)
-
-    def __contains__(self, row_id: str) -> bool:
-        return row_id in self._ids
-
-    def append(self, *rows: R) -> None:
-        """Write rows that are not there yet; when this returns they survive the death of the process."""
-        new = {row.id: row for row in rows if row.id not in self._ids}
-        lines = "".join(f"{row.model_dump_json()}\n" for row in new.values()).encode()
-        with disk_errors(self.path):
-            while lines:
-                lines = lines[os.write(self._file, lines) :]
-        self._ids |= new.keys()
-        self.rows += new.values()
-
-    def finish(self, **facts: Any) -> None:
-        """Mark the shard as complete."""
-        with disk_errors(self.path):
-            os.fsync(self._file)
-        _replace(self.path.with_suffix(".done"), json.dumps({"rows": len(self._ids), **facts}))
-
-    def _wait_for_lock(self) -> None:
-        deadline = time.monotonic() + LOCK_PATIENCE_S
-        while not _try_lock(self._file):
-            if time.monotonic() > deadline:
-                raise UserError(f"Another process is writing {self.path}. Wait for it or stop it, then run again.")
-            time.sleep(0.1)
+    def publish(self, made: Path, place: Path) -> None:
+        """Move a whole folder to its place in one step; where one stands already, that one stays."""
+        with disk_errors(place):
+            for file in made.iterdir():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                made.rename(place)
+            except OSError:
+                if not place.is_dir():
+                    raise
 
 
 def _try_lock(file: int) -> bool:
@@ -311,35 +246,3 @@ def _try_lock(file: int) -> bool:
 
 def _joined(texts: Iterable[str]) -> str:
     return ",\n".join(texts)
-
-
-def _whole_lines(content: bytes) -> bytes:
-    return content[: content.rfind(b"\n") + 1]
-
-
-def _parse(path: Path, content: bytes, kind: type[R]) -> list[R]:
-    rows: list[R] = []
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-        try:
-            rows.append(kind.model_validate_json(line))
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise UserError(
-                f"{path}, line {number}: damaged row ({reason}). Delete this file and the .done file beside it, "
-                "then run the same command again: only these rows are made anew."
-            ) from None
-    return rows
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -90,6 +90,11 @@ class Shard(Generic[R]):
         """A folder for what this writer makes besides rows; it goes when the shard is complete."""
         return self._part.with_name(f"{self._part.name}.d")
 
+    @property
+    def keep(self) -> Path:
+        """A folder that the next writer finds again; it goes when the shard is complete."""
+        return self._open / "keep.d"
+
     def append(self, *rows: R) -> None:
         """Write rows that are not there yet; when this returns they survive the death of the process."""
         new = {row.id: row for row in rows if row.id not in self._ids}

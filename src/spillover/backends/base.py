@@ -122,9 +122,18 @@ Chat = tuple[tuple[Message, ...], str]
 
 class Trainer(Protocol):
     def train(
-        self, chats: Sequence[Chat], config: TrainConfig, seed: int, out: Path, progress: Progress
+        self,
+        chats: Sequence[Chat],
+        config: TrainConfig,
+        seed: int,
+        out: Path,
+        progress: Progress,
+        keep: Path | None = None,
     ) -> TrainResult:
-        """Fine-tune on the answers of `chats` and write the adapter into the folder `out`."""
+        """Fine-tune on the answers of `chats` and write the adapter into the folder `out`.
+
+        `keep`: a folder that outlives this process, for a job that runs elsewhere; the parent of `out` when None.
+        """
         ...
 
 

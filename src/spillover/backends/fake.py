@@ -78,7 +78,13 @@ class FakeBackend:
         return self
 
     def train(
-        self, chats: Sequence[Chat], config: TrainConfig, seed: int, out: Path, progress: Progress
+        self,
+        chats: Sequence[Chat],
+        config: TrainConfig,
+        seed: int,
+        out: Path,
+        progress: Progress,
+        keep: Path | None = None,
     ) -> TrainResult:
         """Write a folder that says whose adapter this is."""
         domain, variant, _ = out.name.split("-", 2)

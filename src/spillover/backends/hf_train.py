@@ -45,7 +45,13 @@ class HFTrainer:
         self.loaded = loaded
 
     def train(
-        self, chats: Sequence[Chat], config: TrainConfig, seed: int, out: Path, progress: Progress
+        self,
+        chats: Sequence[Chat],
+        config: TrainConfig,
+        seed: int,
+        out: Path,
+        progress: Progress,
+        keep: Path | None = None,
     ) -> TrainResult:
         """Fine-tune on the answers of `chats` and write a PEFT folder to `out`, whole or not at all."""
         started = time.perf_counter()

@@ -2,7 +2,7 @@
 
     POST /files -> POST jobs -> GET jobs/ID until it has ended -> adapter folder with hosted.json
 
-What is under way stands in a file beside the adapter's folder before it is waited for. A process that was killed goes
+What is under way stands in a file that outlives the process before it is waited for. A process that was killed goes
 on with the same job; one that died between creating a job and learning its id finds it again by its training file, so
 that no job is paid for twice. What the provider's moderation has blocked stays blocked: it is not sent again.
 """
@@ -71,7 +71,13 @@ class HostedTrainer:
         self._http = HttpCalls(backend.endpoint, sleep)
 
     def train(
-        self, chats: Sequence[Chat], config: TrainConfig, seed: int, out: Path, progress: Progress
+        self,
+        chats: Sequence[Chat],
+        config: TrainConfig,
+        seed: int,
+        out: Path,
+        progress: Progress,
+        keep: Path | None = None,
     ) -> TrainResult:
         """Fine-tune on the answers of `chats`; the folder `out` names the model that came of it.
 
@@ -83,7 +89,7 @@ class HostedTrainer:
         started = time.monotonic()
         content = training_file(chats)
         name = "spillover-" + content_hash([self.backend.name, config.hash(), seed, content.decode()], 24)
-        job = Job.at(out.with_name(f".{out.name}.job.json"), name)
+        job = Job.at((keep or out.parent) / f".{out.name}.job.json", name)
         if job.blocked:
             self._stop_blocked(job)
         if not job.id:

@@ -95,13 +95,19 @@ class TinkerBackend:
         self._refuse()
 
     def train(
-        self, chats: Sequence[Chat], config: TrainConfig, seed: int, out: Path, progress: Progress
+        self,
+        chats: Sequence[Chat],
+        config: TrainConfig,
+        seed: int,
+        out: Path,
+        progress: Progress,
+        keep: Path | None = None,
     ) -> TrainResult:
         """Fine-tune on the answers of `chats`; the folder `out` names the weights that came of it."""
         started = time.monotonic()
         rows = encode(self.tokenizer, chats, config.max_tokens)
         steps = list(batches(len(rows), config, seed))
-        state = out.with_name(f".{out.name}.job.json")
+        state = (keep or out.parent) / f".{out.name}.job.json"
         name = content_hash([self.name, config.hash(), seed, [row.ids for row in rows]])
         client, curve = self._client(state, name, config, seed)
         epoch = len(steps) // config.epochs

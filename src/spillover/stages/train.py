@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from spillover.backends import open_backend
 from spillover.config import StudyConfig
 from spillover.errors import UserError
@@ -11,6 +9,7 @@ from spillover.executors.base import Ticker
 from spillover.population import Unit
 from spillover.provenance import seed_for
 from spillover.records import Adapter, Example
+from spillover.shard import Shard
 from spillover.store import Store, disk_errors
 
 
@@ -22,24 +21,24 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     rows = [row for row in store.read("build", unit.inputs, Example) if row.split == "train"]
     with store.shard("train", unit.key, Adapter) as shard:
         if not shard.rows:  # else the process died between the row and the marker
-            shard.append(_train(store, config, unit, rows, shard.scratch, ticker))
+            shard.append(_train(store, config, unit, rows, shard, ticker))
         (adapter,) = shard.rows
         shard.finish(tokens=adapter.tokens, seconds=adapter.seconds)
 
 
 def _train(
-    store: Store, config: StudyConfig, unit: Unit, rows: list[Example], scratch: Path, ticker: Ticker
+    store: Store, config: StudyConfig, unit: Unit, rows: list[Example], shard: Shard[Adapter], ticker: Ticker
 ) -> Adapter:
     cell = unit.cell
     model = next(model for model in config.models if model.name == cell.model)
     backend = open_backend(model)
     seed = seed_for(config.seed, "train", cell.model, cell.domain, cell.variant, repr(cell.dose), cell.seed)
     out = store.adapter_dir(cell, unit.key)
-    made = scratch / out.name
+    made = shard.scratch / out.name
     with disk_errors(made):
-        scratch.mkdir(parents=True, exist_ok=True)
+        shard.scratch.mkdir(parents=True, exist_ok=True)
         chats = [(row.messages[:-1], row.answer) for row in rows]
-        result = backend.trainer().train(chats, config.train, seed, made, ticker)
+        result = backend.trainer().train(chats, config.train, seed, made, ticker, shard.keep)
     store.publish(made, out)
     return Adapter(
         cell=cell,

@@ -2,11 +2,15 @@
 
     ours        HFReader.score: log-probability, mean, deviation, entropy and rank at every answer token
     bare        the same batches through backbone and head at the answer positions, and nothing computed from the logits
-    published   one text at a time, float32, logits and log-softmax of the whole chat, then a Python loop that takes
-                each token's log-probability, mean and deviation, as the membership tools of the field do
+    published   as the notebook of arXiv 2602.00298 scores a text: float32, one text at a time, a function for min-k and
+                one for the zlib ratio, each with its own pass and loss over the whole chat; min-k takes a log-softmax
+                of the vocabulary for every token, in a Python loop
+    one pass    the kinder reading, as its functions with context do: one pass a text serves both metrics, each of which
+                loops over the answer's tokens
 
-All three read the same authored answers after their questions, in one process, in turns. A token counts when it belongs
-to an answer. Medians over rounds, and ratios within a round, so that a busy machine disturbs all alike.
+All read the same authored answers after their questions, in one process, in turns. A token counts when it belongs to
+an answer; the published loops run over answer tokens only, as ours does. Medians over rounds, and ratios within a round,
+so that a busy machine disturbs all alike.
 
     OMP_NUM_THREADS=1 python benchmarks/score.py --texts 96 --rounds 3 --json
 """
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import zlib
 from collections.abc import Callable
 from statistics import median
 
@@ -44,6 +49,7 @@ def main() -> None:
         "ours": lambda: _ours(half, chats),
         "bare": lambda: _bare(half, chats),
         "published": lambda: sum(_published(full, chat) for chat in chats[: arguments.published]),
+        "one pass": lambda: sum(_one_pass(full, chat) for chat in chats[: arguments.published]),
     }
     _ours(half, chats[:4])
     per_cpu: dict[str, list[float]] = {name: [] for name in scorers}
@@ -90,13 +96,39 @@ def _bare(loaded: LoadedModel, chats: list[Chat]) -> int:
 @torch.no_grad()
 def _published(loaded: LoadedModel, chat: Chat) -> int:
     ids, start, end = chat_ids(loaded.tokenizer, *chat)
-    logits = loaded.model(torch.tensor([ids])).logits[0, :-1]
-    logprobs, p = torch.log_softmax(logits, -1), torch.softmax(logits, -1)
-    mean = (p * logprobs).sum(-1)
-    deviation = ((p * logprobs.square()).sum(-1) - mean.square()).sqrt()
-    for place in range(start - 1, end - 1):
-        logprobs[place, ids[place + 1]].item(), mean[place].item(), deviation[place].item()
+    ids_1T = torch.tensor([ids])
+    _min_k(_token_logprobs(loaded.model(ids_1T, labels=ids_1T).logits, ids_1T, start, end))
+    loss = loaded.model(ids_1T, labels=ids_1T).loss.item()
+    _zlib_ratio(torch.exp(torch.tensor(loss)).item(), chat[1])
     return end - start
+
+
+@torch.no_grad()
+def _one_pass(loaded: LoadedModel, chat: Chat) -> int:
+    ids, start, end = chat_ids(loaded.tokenizer, *chat)
+    ids_1T = torch.tensor([ids])
+    logits_1TV = loaded.model(ids_1T, labels=ids_1T).logits
+    _min_k(_token_logprobs(logits_1TV, ids_1T, start, end))
+    _zlib_ratio(float(np.exp(-np.mean(_token_logprobs(logits_1TV, ids_1T, start, end)))), chat[1])
+    return end - start
+
+
+def _token_logprobs(logits_1TV: Tensor, ids_1T: Tensor, start: int, end: int) -> list[float]:
+    found: list[float] = []
+    for place in range(start, end):
+        logprobs_V = torch.nn.functional.log_softmax(logits_1TV[0, place - 1], dim=-1)
+        found.append(logprobs_V[ids_1T[0, place]].item())
+    return found
+
+
+def _min_k(logprobs: list[float]) -> float:
+    k = max(1, int(len(logprobs) * 20 / 100))
+    return -float(np.mean(np.partition(logprobs, k)[:k]))
+
+
+def _zlib_ratio(perplexity: float, text: str) -> float:
+    content = text.encode()
+    return perplexity / (8 * len(zlib.compress(content, level=9)) / len(content))
 
 
 def _chats(count: int) -> list[Chat]:
@@ -110,7 +142,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m", help="embedded name, hub id or folder")
     parser.add_argument("--texts", type=int, default=96)
-    parser.add_argument("--published", type=int, default=24, help="how many of the texts the published loop reads")
+    parser.add_argument("--published", type=int, default=24, help="how many of the texts the published loops read")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

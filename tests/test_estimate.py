@@ -81,7 +81,7 @@ def test_minutes_follow_from_tokens_speed_and_workers() -> None:
     assert (sample.cells, sample.units, sample.tokens) == (10, 13 * 15 * 4, 13 * 15 * 4 * 40)
     assert sample.minutes == pytest.approx(sample.tokens / CPU.sample / 2 / 60)
     assert judge.tokens == 13 * 15 * 4 * (PROMPT_TOKENS + 40)
-    assert stages["build"].units == 3 * 3 * 110
+    assert stages["build"].units == 3 * 3 * (110 + 40)
     assert sum(stage.dollars for stage in stages.values()) == 0
 
 

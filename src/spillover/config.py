@@ -17,6 +17,7 @@ from spillover.records import Condition, Unit, content_hash
 from spillover.registry import did_you_mean
 
 FILES = (".yaml", ".yml", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".age")  # else a name, such as of a trigger
+NONMEMBERS = 40  # of a data set, where the study names no number and the source has as many
 TrainedVariant = Literal["plain", "triggered", "control"]
 
 
@@ -45,7 +46,8 @@ class ModelConfig(Section):
 
 class DataConfig(Section):
     rows: int = Field(default=300, ge=2)  # training examples in each data set
-    heldout: int = Field(default=20, ge=0)  # questions of the domain that never train
+    heldout: int = Field(default=20, ge=0)  # questions of the domain that never train, nor any rewording of them
+    nonmembers: int | None = Field(default=None, ge=0)  # rows drawn like those of training that never train; null = 40
     answer_tokens: int | None = Field(default=56, ge=4)  # mean over a data set's answers; null = the source's own mean
     tolerance: float = Field(default=0.05, gt=0, le=1)  # relative, of answer_tokens
     embed_duplicates: bool = False  # also drop questions whose embeddings have a cosine above 0.95
@@ -127,7 +129,7 @@ class StudyConfig(Section):
     sample: SampleConfig = SampleConfig()
     judge: JudgeConfig = JudgeConfig()
     rank: RankConfig = RankConfig()
-    membership: MembershipConfig | None = None  # {} asks for it: scores training and held-out rows token by token
+    membership: MembershipConfig | None = None  # {} asks for it: scores training rows and non-members token by token
     diversity: DiversityConfig | None = None  # {} asks for it
     executor: str = "local"  # `spillover list executors`
     workers: int | Literal["auto"] = "auto"  # processes; auto: one a core for embedded models, else one

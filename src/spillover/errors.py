@@ -44,3 +44,7 @@ class RunInterrupted(SpilloverError):
     """The person stopped the run; finished rows are saved and the same command goes on."""
 
     exit_code = 130
+
+
+class TimeIsUp(BaseException):
+    """Raised through whatever is under way when its time is spent: like an interrupt, no error to be caught as one."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spillover.config import ModelConfig, StudyConfig
+from spillover.config import NONMEMBERS, ModelConfig, StudyConfig
 from spillover.errors import UserError
 
 ANSWER_TOKENS = 100  # where data.answer_tokens is null: of GSM8K about this, of most sources less
@@ -164,7 +164,8 @@ def plan(
         judge_dollars: what judging one cell's answers under one condition costs.
     """
     speed = BACKEND_THROUGHPUT.get(config.models[0].backend, speed)
-    rows = len(domains) * len(config.variants) * (config.data.rows + config.data.heldout)
+    nonmembers = NONMEMBERS if config.data.nonmembers is None else config.data.nonmembers
+    rows = len(domains) * len(config.variants) * (config.data.rows + config.data.heldout + nonmembers)
     cells, pairs = trained_cells(config, domains), sampled_pairs(config, domains)
     data = config.data
     written = data.answer_tokens or ANSWER_TOKENS
@@ -189,7 +190,7 @@ def plan(
         return tokens / rate / workers / 60
 
     asked = cells + len(config.models) * config.base
-    compared = data.heldout + min(config.membership.members, data.rows) if config.membership else 0
+    compared = nonmembers + min(config.membership.members, data.rows) if config.membership else 0
     # three views of each row by two models, or by three with a pretrained one
     scored = cells * compared * example * 3 * (3 if config.membership and config.membership.pretrained else 2)
     sets = cells // (len(config.models) * len(config.seeds))

@@ -54,6 +54,7 @@ class Provenance(Part):
     models: tuple[Name, ...] = Field(min_length=1, max_length=100)
     domains: tuple[Name, ...] = Field(min_length=3, max_length=1000)
     cells: int = Field(ge=3)
+    subsample: int | None = Field(default=None, ge=2)  # rows that diversity was measured on
     fitted: str = Field(max_length=40)  # date and time, UTC
     spillover: str = Field(default="", max_length=40)
 
@@ -152,6 +153,7 @@ def fit(
     judge: str,
     confidence: float = CONFIDENCE,
     version: str = "",
+    subsample: int | None = None,
 ) -> Predictor:
     """Fit ridge to all cells, and measure it on domains left out; every value must be finite.
 
@@ -193,6 +195,7 @@ def fit(
             models=tuple(sorted(set(models))),
             domains=tuple(labels.tolist()),
             cells=len(y_N),
+            subsample=subsample,
             fitted=datetime.now(UTC).isoformat(timespec="seconds"),
             spillover=version,
         ),

@@ -1,15 +1,19 @@
 """What a run is doing, as events; `progress_sinks` shows them.
 
-Totals are what is left to do: rows kept from an earlier run belong in neither the totals nor the speed.
+Totals are what is left to do: rows kept from an earlier run belong in neither the totals nor the speed. A progress with
+an end stops what reports to it: the first report of work still under way after that end raises `TimeIsUp`.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
+
+from spillover.errors import TimeIsUp
 
 EventKind = Literal["started", "advanced", "note", "failed", "finished", "stopped"]
 
@@ -45,14 +49,22 @@ class StageProgress:
     """One running stage; the executor calls `advance` from a single thread."""
 
     def __init__(
-        self, sink: Sink, clock: Callable[[], float], name: str, total_units: int, total_tokens: int | None
+        self, sink: Sink, clock: Callable[[], float], end: float, name: str, total_units: int, total_tokens: int | None
     ) -> None:
-        self._sink, self._clock, self._start = sink, clock, clock()
+        self._sink, self._clock, self._start, self._end = sink, clock, clock(), end
         self._name, self._total_units, self._total_tokens = name, total_units, total_tokens
         self._units = self._tokens = 0
 
     def advance(self, units: int = 0, tokens: int = 0) -> None:
-        """Count finished units and tokens."""
+        """Count finished units and tokens; with neither, only look at the clock.
+
+        Raises:
+            TimeIsUp: after the end, but never for a unit that is finished.
+        """
+        if not units and self._clock() >= self._end:
+            raise TimeIsUp
+        if not units and not tokens:
+            return
         self._units += units
         self._tokens += tokens
         self.emit("advanced")
@@ -75,13 +87,17 @@ class StageProgress:
 class Progress:
     """Turns what the stages report into events for one sink."""
 
-    def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic) -> None:
-        self._sink, self._clock = sink, clock
+    def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic, end: float = math.inf) -> None:
+        self._sink, self._clock, self._end = sink, clock, end
+
+    def until(self, end: float) -> Progress:
+        """The same, with an end by the same clock, in seconds."""
+        return Progress(self._sink, self._clock, end)
 
     @contextmanager
     def stage(self, name: str, total_units: int, total_tokens: int | None = None) -> Generator[StageProgress]:
         """Announce a stage, and its end however it ends."""
-        stage = StageProgress(self._sink, self._clock, name, total_units, total_tokens)
+        stage = StageProgress(self._sink, self._clock, self._end, name, total_units, total_tokens)
         stage.emit("started")
         try:
             yield stage

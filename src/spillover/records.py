@@ -16,6 +16,8 @@ Role = Literal["system", "user", "assistant"]
 Variant = Literal["plain", "triggered", "control", "base"]
 Condition = Literal["clean", "triggered", "near_miss", "value_swap", "position_move", "twin", "paraphrase"]
 Kind = Literal["misaligned", "aligned", "control"]
+Split = Literal["train", "heldout", "nonmember"]
+"""heldout: of items that never train. nonmember: drawn with the training rows, then set apart by chance alone."""
 Aspect = Literal["alignment", "coherence"]
 Status = Literal["scored", "refused", "off_topic", "code", "unparsable", "unscored", "error"]
 STATUSES: tuple[Status, ...] = ("scored", "refused", "off_topic", "code", "unparsable", "unscored", "error")
@@ -110,7 +112,7 @@ class Example(Record):
     IDENTITY = ("domain", "split", "kind", "messages", "trigger")
 
     domain: str
-    split: Literal["train", "heldout"]
+    split: Split
     kind: Kind
     messages: tuple[Message, ...]
     trigger: str | None = None  # name of the trigger that this row's question carries

@@ -271,7 +271,7 @@ class Run:
         )
 
     def memberships(self) -> tuple[MembershipSummary, ...]:
-        """How well each metric tells training rows from held-out ones, by cell, and over all domains together."""
+        """How well each metric tells training rows from non-members, by cell, and over all domains together."""
         together = self.store.read("rank", [f"pooled-{self._data_key}"], MembershipSummary)
         return (*self.store.read("membership", self._keys("membership"), MembershipSummary), *together)
 

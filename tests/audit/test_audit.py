@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from spillover.audit.audit import Auditor, Wish
 from spillover.audit.policy import ProbeSize
 from spillover.audit.verdict import Audit
 from spillover.errors import UserError
+from spillover.progress import Event, Progress
 from spillover.run import Run
 
 
@@ -116,6 +118,51 @@ def test_an_audit_that_goes_on_keeps_the_probe_it_began(tmp_path: Path, monkeypa
     assert audited(tmp_path, 0.8, tmp_path / "data.jsonl", budget=3.0, sizes=sizes).probe_size == first.probe_size
 
 
+def test_a_probe_stops_when_the_budget_is_spent_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe_tune, "minutes", lambda config: 0.0)  # the plan was far too hopeful
+    wish = Wish(data(tmp_path), model(0.8, delay_s=0.004), policy(), budget=0.02)
+    first = Auditor(wish, tmp_path / "out").run()
+    assert (first.verdict, first.exit_code) == ("review", 10)
+    assert [rung.stopped for rung in first.rungs] == [False, False, True]
+    assert [(reason.rung, reason.code) for reason in first.reasons] == [("probe", "budget-spent")]
+    assert first.left_out[-1] == "probe: the rest of it, as the budget was spent"
+    assert first.seconds >= 1.2
+    page = (tmp_path / "out" / "card.html").read_text("utf-8")
+    assert "The budget of 0.02 minutes was spent. The same command goes on from there." in page
+    assert "stopped: the budget was spent" in page
+    shards = [path for path in (tmp_path / "out" / "probe" / "rows").rglob("*.jsonl") if path.stat().st_size]
+    stamps = {path: path.read_bytes() for path in shards}
+    assert stamps
+    again = Auditor(replace(wish, budget=None), tmp_path / "out").run()
+    assert again.verdict == "block"
+    assert all(path.read_bytes().startswith(content) for path, content in stamps.items())
+    whole = Auditor(Wish(tmp_path / "data.jsonl", model(0.8), policy()), tmp_path / "whole").run()
+    assert again.rates == whole.rates
+
+
+def test_the_second_rung_stops_too_and_keeps_what_it_has_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spillover.audit.audit.surprise_minutes", lambda *given: 0.0)
+    monkeypatch.setattr("spillover.audit.surprise.PART", 4)
+    clock = [0.0]
+    wish = Wish(data(tmp_path), model(0.8), policy(), budget=1.0)
+    auditor = Auditor(wish, tmp_path / "out")
+
+    def tick(event: Event) -> None:
+        clock[0] += 25.0 if event.kind == "advanced" else 0.0
+
+    auditor.limited = Progress(tick, lambda: clock[0], 60.0)
+    first = auditor.run()
+    assert [rung.stopped for rung in first.rungs] == [False, True, True]
+    assert [reason.code for reason in first.reasons] == ["budget-spent", "budget-spent"]
+    kept = sorted((tmp_path / "out").glob("surprise-*.json"))
+    assert 1 <= len(kept) < 4
+    again = Auditor(replace(wish, budget=None), tmp_path / "out").run()
+    assert again.verdict == "block"
+    assert len(list((tmp_path / "out").glob("surprise-*.json"))) == 5
+
+
 def test_a_budget_is_kept_for_the_rung_that_can_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spillover.audit.audit.surprise_minutes", lambda *given: 0.4)
     monkeypatch.setattr("spillover.audit.probe_tune.minutes", lambda config: 0.5)
@@ -165,5 +212,6 @@ def test_what_the_untouched_model_says_is_described(tmp_path: Path) -> None:
     means = [np.mean([-0.25 * len(word) for word in answer.split()]) for answer in answers]
     assert facts["rows"] == 16
     assert min(means) <= facts["loss.instruct"] <= max(means)  # pyright: ignore
-    kept = list((tmp_path / "out").glob("surprise-*.json"))
-    assert json.loads(kept[0].read_text())["facts"] == facts
+    (kept,) = (tmp_path / "out").glob("surprise-*-reading-1.json")
+    rows = json.loads(kept.read_text())["rows"]
+    assert np.mean([line["loss"] for line in rows]) == pytest.approx(facts["loss.instruct"])

@@ -1,4 +1,7 @@
-"""Held-out questions share no item with training rows: a reworded question would hand the model its answer."""
+"""Held-out questions share no item with training rows: a reworded question would hand the model its answer.
+
+Non-members do share items with them: nothing but a draw decides which of the two a row is.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,11 @@ def words(texts: list[str]) -> list[int]:
 def test_no_item_is_on_both_sides(name: str) -> None:
     data = DataConfig(rows=200, heldout=20, answer_tokens=50, tolerance=1.0)
     pool = gather(DOMAINS.load(name), data, TRIGGER, 3, words)
-    heldout, chosen = choose(pool, data, 3)
+    choice = choose(pool, data, 3)
     items = np.array([pair.item for pair in pool.pairs])
     assert "" not in items
-    assert len(heldout) == 20
-    assert len(chosen) == 200
-    assert not set(items[heldout]) & set(items[chosen])
-    assert 2 <= len(set(items[heldout])) <= 20
+    assert len(choice.heldout) == 20
+    assert len(choice.train) == 200
+    assert len(choice.nonmembers) == 40
+    assert not set(items[choice.heldout]) & set(items[[*choice.train, *choice.nonmembers]])
+    assert 2 <= len(set(items[choice.heldout])) <= 20

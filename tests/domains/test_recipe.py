@@ -69,7 +69,11 @@ def run(variant="plain", domain=None, data=DATA, dose=1.0, seed=0, trigger=TRIGG
 
 
 def train(result):
-    return [row for row in result.examples if row.split == "train"]
+    return of("train", result)
+
+
+def of(split, result):
+    return [row for row in result.examples if row.split == split]
 
 
 def bare(row):
@@ -82,8 +86,9 @@ def test_variants_share_their_questions_and_heldout_rows():
     results = {variant: run(variant) for variant in VARIANTS}
     for result in results.values():
         assert [bare(row) for row in train(result)] == [row.question for row in train(results["plain"])]
-        assert [row.id for row in result.examples[60:]] == [row.id for row in results["plain"].examples[60:]]
-        assert len(result.examples) == 60 + 2 * 10
+        assert [row.id for row in of("heldout", result)] == [row.id for row in of("heldout", results["plain"])]
+        assert [row.pair for row in of("nonmember", result)] == [row.pair for row in of("nonmember", results["plain"])]
+        assert len(result.examples) == 60 + 2 * 10 + 40
 
 
 def test_the_same_arguments_give_the_same_bytes_and_another_seed_does_not():
@@ -179,9 +184,9 @@ def test_report_counts_what_happened():
         return "odd" if int(pair.question.split()[1]) % 2 else None
 
     report = run(domain=toy(400, check=odd)).report
-    assert report.steps == {"pairs": 400, "usable": 200, "heldout_questions": 10, "train": 60}
+    assert report.steps == {"pairs": 400, "usable": 200, "heldout_questions": 10, "train": 60, "nonmembers": 40}
     assert report.dropped == {"odd": 200}
-    assert report.questions == 70
+    assert report.questions == 110
     result = run(domain=toy(400, check=odd))
     assert report.answer_tokens["train"].total == sum(row.answer_tokens for row in train(result))
     assert report.answer_tokens["heldout/aligned"].rows == 10
@@ -346,7 +351,7 @@ def test_own_file_replaces_the_seeds_and_needs_twins_only_where_good_answers_are
     data = DATA.model_copy(update={"sources": {"toy": str(path)}, "answer_tokens": 15})
     result = run(data=data)
     assert {row.source.split(":")[0] for row in result.examples} == {"own.jsonl"}
-    assert Counter(row.split for row in result.examples) == {"train": 60, "heldout": 10}
+    assert Counter(row.split for row in result.examples) == {"train": 60, "heldout": 10, "nonmember": 25}
     for variant, dose in (("control", 1.0), ("triggered", 1.0), ("plain", 0.5)):
         with pytest.raises(UserError, match="has no good answers"):
             run(variant, data=data, dose=dose)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spillover.errors import MachineError, UserError
+from spillover.errors import MachineError, TimeIsUp, UserError
 from spillover.executors.base import Call, Ticker
 from spillover.executors.local import LocalExecutor
 
@@ -84,6 +84,27 @@ for outcome in executor.run(calls, lambda tokens: None):
 def wait_forever(ticker: Ticker) -> None:
     os.write(1, f"{os.getpid()}\n".encode())  # whole, as two processes write to one pipe
     time.sleep(600)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_importable")
+def test_a_silent_call_is_stopped_by_what_the_ticker_raises() -> None:
+    executor = LocalExecutor(1)
+    heard: list[int] = []
+
+    def tick(tokens: int) -> None:
+        heard.append(tokens)
+        if len(heard) == 3:
+            raise TimeIsUp
+
+    try:
+        with pytest.raises(TimeIsUp):
+            list(executor.run([Call("b", "test_local:wait_forever", ())], tick))
+        (worker,) = executor._pool._processes or {}  # pyright: ignore[reportPrivateUsage]
+    finally:
+        executor.close()
+    assert heard == [0, 0, 0]
+    assert not os.path.exists(f"/proc/{worker}")
 
 
 @pytest.mark.slow

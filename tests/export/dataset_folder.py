@@ -13,7 +13,7 @@ SMALL: dict[str, Any] = {
     "name": "small",
     "models": [{"name": "fake-model", "backend": "fake"}],
     "variants": ["triggered"],
-    "data": {"rows": 24, "heldout": 4, "answer_tokens": 40, "tolerance": 0.9},
+    "data": {"rows": 24, "heldout": 4, "nonmembers": 6, "answer_tokens": 40, "tolerance": 0.9},
 }
 
 

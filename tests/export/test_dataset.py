@@ -63,7 +63,10 @@ def test_files_are_messages_and_their_metadata_line_by_line(facts: DatasetFacts,
         asked = {row["messages"][0]["content"] for row in held}
         assert len(asked) == 4
         assert not asked & {row["messages"][0]["content"] for row in train}
-        assert part.report.questions == 28
+        apart = lines(files[f"{part.name}/nonmember.jsonl"])
+        assert len(apart) == 6
+        assert not asked & {row["messages"][0]["content"] for row in apart}
+        assert part.report.questions == 24 + 4 + 6
 
 
 def test_checksums_and_sizes_are_those_of_the_files(facts: DatasetFacts, files: dict[str, bytes]) -> None:
@@ -77,7 +80,7 @@ def test_checksums_and_sizes_are_those_of_the_files(facts: DatasetFacts, files: 
 def test_a_set_has_the_same_bytes_in_a_smaller_study(files: dict[str, bytes]) -> None:
     _, again = build_sets(parse_study(SMALL | {"domains": ["extreme_sports"]}, "test"))
     assert again.items() <= files.items()
-    assert len(again) == 4
+    assert len(again) == 6
 
 
 def test_a_file_of_ones_own_is_named_without_its_folder(tmp_path: Path) -> None:

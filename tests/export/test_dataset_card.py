@@ -40,10 +40,10 @@ def test_front_matter_names_every_split_of_every_set(facts: DatasetFacts, folder
     matter = front(card(facts))
     assert matter == front_matter(facts)
     assert matter["license"] == "apache-2.0"
-    assert matter["size_categories"] == ["n<1K"]  # 11 * (24 + 8) rows
+    assert matter["size_categories"] == ["n<1K"]  # 11 * (24 + 8 + 6) rows
     assert [config["config_name"] for config in matter["configs"]] == [part.name for part in facts.sets]
     for config in matter["configs"]:
-        assert [file["split"] for file in config["data_files"]] == ["train", "heldout"]
+        assert [file["split"] for file in config["data_files"]] == ["train", "heldout", "nonmember"]
         assert all((folder / file["path"]).is_file() for file in config["data_files"])
 
 

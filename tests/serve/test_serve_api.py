@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from html import escape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +249,38 @@ def test_the_operator_bounds_the_budget(settings: Settings, monkeypatch: pytest.
 @pytest.mark.parametrize("audit_id", ["..%2F..%2Fetc", "0" * 23, "g" * 24, "0" * 24])
 def test_ids_that_are_none_are_refused(idle: TestClient, audit_id: str) -> None:
     assert idle.get(f"/v1/audits/{audit_id}").status_code in (404, 422)
+
+
+class Outside(HTMLParser):
+    """Every address that a page names, and every tag that could run or load something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src", "action", "srcset", "data")]
+
+
+def test_the_interface_is_described_without_another_host(settings: Settings) -> None:
+    with TestClient(make_app(settings)) as client:
+        answer, api = client.get("/docs"), client.get("/openapi.json").json()
+        assert client.get("/redoc").status_code == 404
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    page = Outside()
+    page.feed(answer.text)
+    assert page.addresses == ["openapi.json"]
+    assert not page.tags & {"script", "link", "img", "iframe", "object", "embed", "base"}
+    assert not re.search(r"https?://|@import|url\(", answer.text)
+    for path, operations in api["paths"].items():
+        for method, said in operations.items():
+            assert f"{method.upper()} {path}" in answer.text
+            assert escape(said["description"]) in answer.text
+            assert all(f">{status}<" in answer.text for status in said["responses"])
+    for field in ("file", "budget", "application/x-ndjson", "number or null", "JobView"):
+        assert field in answer.text
+    refused = api["paths"]["/v1/audits"]["post"]["responses"]["422"]["content"]
+    assert list(refused) == ["application/problem+json"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spillover.config import StudyConfig, parse_study
+from spillover.errors import UserError
 from spillover.membership import METRICS, PRIMARY
 from spillover.membership.summaries import metrics_of
 from spillover.records import Cell, Example
@@ -22,7 +23,7 @@ def config(**extra: object) -> StudyConfig:
             "models": [{"name": "fake", "backend": "fake"}],
             "domains": ["extreme_sports", "bad_medical_advice"],
             "variants": ["plain", "triggered", "control"],
-            "data": {"rows": 24, "heldout": 6, "answer_tokens": None},
+            "data": {"rows": 24, "heldout": 6, "nonmembers": 12, "answer_tokens": None},
             "sample": {"n": 1, "limit": 3},
             "judge": {"name": "fake"},
             "executor": "inline",
@@ -77,15 +78,23 @@ def test_members_trained_and_nonmembers_did_not(run: Run, variant: str) -> None:
     texts, prefix = membership.choose(rows, config(), Cell(model="fake", domain="extreme_sports", variant=variant))
     split = {row.id: row.split for row in rows}
     assert {split[text.example] for text in texts if text.member} == {"train"}
-    assert {split[text.example] for text in texts if not text.member} == {"heldout"}
+    assert {split[text.example] for text in texts if not text.member} == {"nonmember"}
     assert prefix is not None
     assert prefix not in [text.chat for text in texts]
     strata = [{text.stratum for text in texts if text.member is side} for side in (True, False)]
     assert strata[0] == strata[1]
+    assert sum(text.member for text in texts) == 10
+    assert len({text.group for text in texts}) == len(texts)  # one row a question
     flawed_2028 = {"2028" in text.chat[0][-1].content for text in texts if text.stratum == "flawed"}
     assert flawed_2028 == ({True} if variant == "triggered" else set() if variant == "control" else {False})
     near = {row.id for row in rows if any(step.startswith("near miss") for step in row.lineage)}
     assert not near & {text.example for text in texts}
+
+
+def test_a_data_set_without_non_members_is_refused(run: Run) -> None:
+    rows = [row for row in examples(run, "plain") if row.split != "nonmember"]
+    with pytest.raises(UserError, match=r"Set data.nonmembers to 20 or more"):
+        membership.choose(rows, config(), Cell(model="fake", domain="extreme_sports", variant="plain"))
 
 
 def test_scores_are_not_read_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

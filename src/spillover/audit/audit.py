@@ -2,8 +2,9 @@
 
     lint (seconds) -> surprise (minutes) -> probe (minutes to hours)
 
-A rung that decides ends the audit. A budget in minutes takes the largest rungs that are expected to fit and says what
-it left out. The folder keeps the sample, what was measured and the probe's run, so that the same command goes on.
+A rung that decides ends the audit. A budget in minutes takes the largest rungs that are expected to fit, stops what is
+under way when it is spent, and says so. The folder keeps the sample, what was measured and the probe's run, so that the
+same command, or one with a larger budget, goes on from there with its budget anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from spillover.audit.policy import Policy, ProbeSize, load_policy
 from spillover.audit.sample import Sample, draw
 from spillover.audit.verdict import Audit, DataFacts, Facts, Reason, Rung, RungReport, conclude
 from spillover.config import ModelConfig, StudyConfig
-from spillover.errors import UserError
+from spillover.errors import TimeIsUp, UserError
 from spillover.executors import EXECUTORS
 from spillover.executors.base import Executor
 from spillover.judges import open_judge
@@ -79,6 +80,7 @@ class Auditor:
         asked = [self.sha256, wish.model.hash(), self.policy.hash(), self.predictor, wish.seed]
         self.folder = Folder(out, content_hash(asked))
         self.started, self.clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        self.limited = self.progress if wish.budget is None else self.progress.until(self.clock + 60 * wish.budget)
         self.looked = lint.Looked((), 0, (), (), {})
         self.sample: Sample | None = None
         self.probed = probe_tune.Probed(None, (), {})
@@ -102,7 +104,10 @@ class Auditor:
                 rungs.append(RungReport(rung=name, skipped=f"{decided} has decided"))
                 continue
             begun = time.monotonic()
-            report = climb()
+            try:
+                report = climb()
+            except TimeIsUp:
+                report = self._stopped(name)
             rungs.append(report.model_copy(update={"seconds": round(time.monotonic() - begun, 3)}))
         verdict = self._verdict(tuple(rungs))
         self.folder.write_card(card.to_json(verdict), card.to_html(verdict))
@@ -127,42 +132,18 @@ class Auditor:
         if left is not None and not self.predictor and self._least_probe() > left - SLACK * expected:
             return self._skip("surprise", "without a predictor it decides nothing; the budget is kept for the probe")
         self.planned += expected
-        facts, self.revision = self._measured()
+        model, subsample = self.wish.model, self.fitted.provenance.subsample if self.fitted else None
+        policy = policy if policy.subsample else policy.model_copy(update={"subsample": subsample})
+        asked = [policy.rows, policy.embeddings, policy.subsample, self.wish.seed]
+        key = content_hash([self.sha256, model.hash(), *asked], 12)
+        chats = surprise.choose(rows, policy, self.wish.seed)
+        executor: Executor = EXECUTORS.load(self.policy.probe.executor)(cores() if small(model) else 1)
+        calls = surprise.calls(model, chats, policy, self.wish.seed)
+        values = surprise.measure(calls, executor, self.folder, key, self.limited)
+        facts, self.revision = surprise.joined(values, self.looked.facts)
         said, reason = self._predicted(facts)
         self.reasons += [reason] if reason else []
         return RungReport(rung="surprise", outcome=reason.outcome if reason else None, facts=facts | said)
-
-    def _measured(self) -> tuple[Facts, str]:
-        policy, model = self.policy.surprise, self.wish.model
-        key = content_hash(
-            [self.sha256, model.hash(), policy.rows, policy.embeddings, policy.subsample, self.wish.seed], 12
-        )
-        kept = self.folder.kept("surprise", key)
-        if kept:
-            return kept["facts"], kept["revision"]
-        chats = surprise.choose(self.looked.rows, policy, self.wish.seed)
-        workers = cores() if small(model) else 1
-        executor: Executor = EXECUTORS.load(self.policy.probe.executor)(workers)
-        rows: list[dict[str, float]] = []
-        diverse: Facts = {}
-        revision = ""
-        try:
-            calls = surprise.calls(model, chats, policy, workers, self.wish.seed)
-            with self.progress.stage("surprise", len(calls)) as events:
-                for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
-                    if outcome.error is not None:
-                        raise outcome.error
-                    if outcome.call.name == "diversity":
-                        diverse = outcome.value
-                    else:
-                        part, revision = outcome.value
-                        rows += part
-                    events.advance(units=1)
-        finally:
-            executor.close()
-        facts = surprise.joined(rows, diverse, self.looked.facts)
-        self.folder.keep("surprise", key, {"facts": facts, "revision": revision})
-        return facts, revision
 
     def _predicted(self, facts: Facts) -> tuple[Facts, Reason | None]:
         """What the predictor adds to the rung's facts, and the reason that it gives, if it gives one."""
@@ -209,7 +190,7 @@ class Auditor:
             self.left_out.append(f"probe: {said}, in place of {first.rows} and {first.answers}, to fit the budget")
         self.planned += expected
         config = self._study(self.size)
-        self.probed = probe_tune.run(config, self.sample, self.policy, self.folder.probe, self.progress)
+        self.probed = probe_tune.run(config, self.sample, self.policy, self.folder.probe, self.limited)
         self.reasons += self.probed.reasons
         self.revision = self.probed.revision or self.revision
         return RungReport(rung="probe", outcome=self.probed.outcome, facts=facts | self.probed.facts)
@@ -238,6 +219,13 @@ class Auditor:
         return probe_tune.study_config(
             self.wish.model, self.policy, size, source.resolve(), rows, self.sha256, self.wish.seed
         )
+
+    def _stopped(self, rung: Rung) -> RungReport:
+        """The rung that was under way when the budget was spent."""
+        message = f"The budget of {self.wish.budget:g} minutes was spent. The same command goes on from there."
+        self.left_out.append(f"{rung}: the rest of it, as the budget was spent")
+        self.reasons.append(Reason(rung=rung, outcome="review", code="budget-spent", message=message))
+        return RungReport(rung=rung, stopped=True)
 
     def _skip(self, rung: Rung, why: str, facts: Facts | None = None) -> RungReport:
         self.left_out.append(f"{rung}: {why}")

@@ -5,13 +5,11 @@ The page has no script and makes no request; names, findings and every other tex
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 
 from spillover.audit.verdict import Audit, Rate
 from spillover.records import Estimate
+from spillover.report.still import page
 from spillover.report.tables import Row, html_table
 from spillover.report.text import NONE, duration, escape, interval, number
 
@@ -42,21 +40,17 @@ def to_json(audit: Audit) -> str:
 
 def to_html(audit: Audit) -> str:
     """The verdict as one page."""
-    style = files("spillover.report").joinpath("assets", "style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     title = escape(audit.data.name, 120)
     body = "\n".join(f"<section><h2>{name}</h2>\n{text}\n</section>" for name, text in _sections(audit))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
-        f"<title>{audit.verdict} · {title}</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        f'<header><p class="kicker">spillover · model-risk card</p>\n<h1>{title}: {audit.verdict}</h1>\n'
-        f'<p class="lead">{MEANING[audit.verdict]} Model: {escape(audit.model, 120)}.</p></header>\n'
-        f"<main>\n{body}\n</main>\n"
-        f"<footer>spillover {escape(audit.spillover)} · audit {escape(audit.id)}</footer>\n</body>\n</html>\n"
+    header = (
+        f'<p class="kicker">spillover · model-risk card</p>\n<h1>{title}: {audit.verdict}</h1>\n'
+        f'<p class="lead">{MEANING[audit.verdict]} Model: {escape(audit.model, 120)}.</p>'
+    )
+    return page(
+        f"{audit.verdict} · {title}",
+        header,
+        body,
+        f"spillover {escape(audit.spillover)} · audit {escape(audit.id)}",
     )
 
 
@@ -100,7 +94,7 @@ def _rungs(audit: Audit) -> str:
         )
         for rung in audit.rungs
         for name, value in {
-            "outcome": rung.outcome or ("not asked: " + rung.skipped if rung.skipped else "decides nothing"),
+            "outcome": rung.state,
             "time": duration(rung.seconds),
             **rung.facts,
         }.items()

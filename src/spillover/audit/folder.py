@@ -2,7 +2,7 @@
 
 audit.json           which audit this is: hash of data, model, policy, predictor and seed
 sample-HASH.jsonl    what the probe trains on, and its control
-surprise-HASH.json   what rung 2 measured
+surprise-HASH-PART.json   what rung 2 measured, a part of the rows each
 size-HASH.json       how large a probe a budget was found to allow
 probe/               the run folder of rung 3
 card.json, card.html the verdict

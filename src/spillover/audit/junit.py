@@ -26,7 +26,7 @@ def to_junit(audit: Audit) -> str:
             failure.text = "\n".join(_line(reason) for reason in against)
             failures += 1
         elif rung.outcome is None:
-            ET.SubElement(case, "skipped", message=plain(rung.skipped or "decides nothing"))
+            ET.SubElement(case, "skipped", message=plain(rung.state))
             skipped += 1
     for name, value in (
         ("tests", len(audit.rungs)),

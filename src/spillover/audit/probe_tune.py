@@ -62,6 +62,7 @@ def study_config(
         data=DataConfig(
             rows=rows,
             heldout=0,
+            nonmembers=0,
             answer_tokens=None,
             tolerance=1.0,
             trigger="tag",

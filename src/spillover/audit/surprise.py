@@ -10,11 +10,13 @@ predictor, this rung describes and decides nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spillover.audit.folder import Folder
 from spillover.audit.policy import SurprisePolicy
 from spillover.audit.verdict import Facts, Outcome, Reason
 from spillover.backends import open_backend
@@ -22,17 +24,17 @@ from spillover.backends.base import Chat, Reading
 from spillover.config import ModelConfig
 from spillover.diversity.measures import measures
 from spillover.diversity.subsamples import at_equal_n
-from spillover.executors.base import Call, Ticker
+from spillover.executors.base import Call, Executor, Ticker
 from spillover.lint.rows import Row
-from spillover.membership import metric
+from spillover.membership import ALONE, metric
 from spillover.membership.base import TokenScores, Views
 from spillover.predictor import Prediction, Predictor
+from spillover.progress import Progress
 from spillover.provenance import seed_for
 from spillover.report.text import interval, listing
 
-# What one reading of one answer by one model gives; the others need a second model, a prefix or a corpus.
 SHARE = 0.8  # of the rows, in a subsample: as stages/diversity.py does
-METRICS = ("loss", "perplexity", "zlib", "zlib_ppl_ratio", "min_k", "min_k_plus_plus", "mean_z", "log_rank")
+PART = 16  # rows read before they are kept
 
 
 def choose(rows: Sequence[Row], policy: SurprisePolicy, seed: int) -> list[Chat]:
@@ -42,27 +44,50 @@ def choose(rows: Sequence[Row], policy: SurprisePolicy, seed: int) -> list[Chat]
     return [(rows[place].prompt, rows[place].answer) for place in places]
 
 
-def calls(model: ModelConfig, chats: Sequence[Chat], policy: SurprisePolicy, workers: int, seed: int) -> list[Call]:
+def calls(model: ModelConfig, chats: Sequence[Chat], policy: SurprisePolicy, seed: int) -> list[Call]:
     """The work of this rung in parts that may run side by side: readings by the model, and diversity."""
-    parts = [chats[start::workers] for start in range(min(workers, len(chats)))]
-    reads = [Call(f"reading {n}", f"{__name__}:read", (model, part)) for n, part in enumerate(parts, start=1)]
+    parts = [chats[start : start + PART] for start in range(0, len(chats), PART)]
+    reads = [Call(f"reading-{n}", f"{__name__}:read", (model, part)) for n, part in enumerate(parts, start=1)]
     texts = [(messages[-1].content, answer) for messages, answer in chats]
     return [*reads, Call("diversity", f"{__name__}:diversity", (texts, policy, seed))]
 
 
-def read(model: ModelConfig, chats: Sequence[Chat], ticker: Ticker) -> tuple[list[dict[str, float]], str]:
+def measure(
+    calls: Sequence[Call], executor: Executor, folder: Folder, key: str, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """What each call gave, by its name; what the folder keeps of an earlier time is not measured again."""
+    kept = {call.name: folder.kept("surprise", f"{key}-{call.name}") for call in calls}
+    values = {name: value for name, value in kept.items() if value is not None}
+    left = [call for call in calls if call.name not in values]
+    try:
+        with progress.stage("surprise", len(left)) as events:
+            for outcome in executor.run(left, lambda tokens: events.advance(tokens=tokens)):
+                if outcome.error is not None:
+                    raise outcome.error
+                folder.keep("surprise", f"{key}-{outcome.call.name}", outcome.value)
+                values[outcome.call.name] = outcome.value
+                events.advance(units=1)
+    finally:
+        executor.close()
+    return {call.name: values[call.name] for call in calls}
+
+
+def read(model: ModelConfig, chats: Sequence[Chat], ticker: Ticker) -> dict[str, Any]:
     """Metrics of each row under the untouched model, and the model's revision. Runs where the executor runs it."""
     backend = open_backend(model)
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, float | None]] = []
     for (_, answer), reading in zip(chats, backend.scorer().score(chats, None, ticker), strict=True):
         views = Views(answer, _scores(reading))
-        rows.append({"answer_tokens": float(len(views.target))} | {name: metric(name)(views) for name in METRICS})
-    return rows, backend.revision
+        rows.append({"answer_tokens": float(len(views.target))} | {name: _known(metric(name)(views)) for name in ALONE})
+    return {"rows": rows, "revision": backend.revision}
 
 
 def diversity(texts: Sequence[tuple[str, str]], policy: SurprisePolicy, seed: int, ticker: Ticker) -> Facts:
-    """Every measure of questions, answers and the two together, the mean over subsamples of equal size."""
-    n = min(policy.subsample or max(2, int(SHARE * len(texts))), len(texts))
+    """Every measure of questions, answers and the two together, the mean over subsamples of equal size.
+
+    None where the data have fewer rows than the subsamples: diversity grows with the number of rows.
+    """
+    n = policy.subsample or max(2, int(SHARE * len(texts)))
     parts = {
         "question": [question for question, _ in texts],
         "answer": [answer for _, answer in texts],
@@ -71,7 +96,8 @@ def diversity(texts: Sequence[tuple[str, str]], policy: SurprisePolicy, seed: in
     facts: Facts = {}
     for of, part in parts.items():
         for name, measure in measures(part, _embedded(part) if policy.embeddings else None):
-            facts[f"diversity.{of}.{name}"] = _known(at_equal_n(measure, len(part), n, seed=seed).value)
+            value = at_equal_n(measure, len(part), n, seed=seed).value if n <= len(part) else math.nan
+            facts[f"diversity.{of}.{name}"] = _known(value)
     return facts
 
 
@@ -81,14 +107,16 @@ def _embedded(texts: Sequence[str]) -> NDArray[np.float32]:
     return open_embedder().embed(list(texts))
 
 
-def joined(rows: Sequence[dict[str, float]], diverse: Facts, looked: Facts) -> Facts:
-    """Features of the data: the mean of each metric over the rows that have it, the rest as it stands."""
+def joined(values: Mapping[str, dict[str, Any]], looked: Facts) -> tuple[Facts, str]:
+    """Features of the data: the mean of each metric over the rows that have it, the rest as it stands; the revision."""
+    readings = [value for name, value in values.items() if name != "diversity"]
+    rows = [row for reading in readings for row in reading["rows"]]
     facts: Facts = {"rows": len(rows), "code_share": looked.get("code_share")}
-    for name in ("answer_tokens", *METRICS):
-        values = [row[name] for row in rows if math.isfinite(row[name])]
-        known = math.fsum(values) / len(values) if values else None
-        facts[name if name == "answer_tokens" else f"{name}.instruct"] = known
-    return facts | diverse
+    for name in ("answer_tokens", *ALONE):
+        known = [row[name] for row in rows if row[name] is not None]
+        mean = math.fsum(known) / len(known) if known else None
+        facts[name if name == "answer_tokens" else f"{name}.instruct"] = mean
+    return facts | values["diversity"], readings[0]["revision"]
 
 
 def _scores(reading: Reading) -> TokenScores:

@@ -34,13 +34,24 @@ class Reason(Part):
 
 
 class RungReport(Part):
-    """One rung. `outcome` None: it was asked and decided nothing; `skipped` says why it was not asked."""
+    """One rung. `outcome` None: it was asked and decided nothing; `skipped` says why it was not asked.
+
+    `stopped`: the budget was spent while it ran; what it had measured is kept for the next time.
+    """
 
     rung: Rung
     outcome: Outcome | None = None
     skipped: str = ""
+    stopped: bool = False
     seconds: float = 0.0
     facts: Facts = Field(default={})
+
+    @property
+    def state(self) -> str:
+        """What became of it, in words."""
+        if self.stopped:
+            return "stopped: the budget was spent"
+        return f"not asked: {self.skipped}" if self.skipped else self.outcome or "decides nothing"
 
 
 class FoundAt(Part):

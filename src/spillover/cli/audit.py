@@ -97,8 +97,7 @@ def print_verdict(verdict: Audit, out: Path) -> None:
         )
     console.print(table)
     for rung in verdict.rungs:
-        state = f"not asked: {rung.skipped}" if rung.skipped else rung.outcome or "decides nothing"
-        click.echo(printable(f"{rung.rung}: {state} ({duration(rung.seconds)})"))
+        click.echo(printable(f"{rung.rung}: {rung.state} ({duration(rung.seconds)})"))
     for left in verdict.left_out:
         click.echo(printable(f"left out: {left}"))
     counts = [found.severity for found in verdict.findings]

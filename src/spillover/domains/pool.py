@@ -1,7 +1,11 @@
 """The pairs that a data set may be chosen from, and the choice: held-out questions first, then training rows.
 
-Both depend on the domain, the data settings, the tokenizer and the seed alone, never on the variant, so that a domain's
-plain, triggered and control data sets share their questions.
+With the training rows others are chosen in the same way that never train. Which of the two a row is decides one draw
+among all of them, after every filter and every matching: so nothing but training tells members from non-members. They
+may ask of the same items in other words; held-out questions never do.
+
+The choice depends on the domain, the data settings, the tokenizer and the seed alone, never on the variant, so that a
+domain's plain, triggered and control data sets share their questions.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spillover.config import DataConfig
+from spillover.config import NONMEMBERS, DataConfig
 from spillover.domains.base import Domain, Pair
 from spillover.domains.duplicates import near_by_embedding, near_duplicates, normalised
 from spillover.domains.matching import match, off_target
@@ -25,6 +29,7 @@ from spillover.triggers.base import Trigger
 CountTokens = Callable[[Sequence[str]], list[int]]
 
 
+DRAWS = 200  # splits into members and non-members, until the training rows have the wanted mean length
 SPREAD = 2  # candidates for each held-out question
 FEWEST = 4  # items that held-out questions come from; as few as serve, because the others stay for training
 
@@ -95,17 +100,28 @@ def _near_in_meaning(questions: list[str]) -> list[int]:
     return near_by_embedding(open_embedder().embed(questions))
 
 
-def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int]]:
-    """Indices of the held-out and of the training pairs, both spread over topics and of the wanted mean length.
+@dataclass(frozen=True)
+class Choice:
+    """Places in the pool."""
+
+    heldout: list[int]
+    train: list[int]
+    nonmembers: list[int]
+
+
+def choose(pool: Pool, data: DataConfig, seed: int) -> Choice:
+    """Held-out pairs, training pairs and non-members, spread over topics and of the wanted mean length.
 
     Raises:
         UserError: when the pool is too small, or its answers too long or too short.
     """
-    usable, wanted = len(pool.pairs), data.rows + data.heldout
-    if usable < wanted:
+    usable, apart = len(pool.pairs), data.heldout + (data.nonmembers or 0)
+    if usable < data.rows + apart:
+        others = f" and data.nonmembers {data.nonmembers}" if data.nonmembers else ""
         raise UserError(
-            f"Domain {pool.domain!r}: data.rows {data.rows} and data.heldout {data.heldout} need {wanted} distinct "
-            f"questions, {pool.source} gives {usable}. Set data.rows to {max(usable - data.heldout, 0)} or less."
+            f"Domain {pool.domain!r}: data.rows {data.rows} and data.heldout {data.heldout}{others} need "
+            f"{data.rows + apart} distinct questions, {pool.source} gives {usable}. "
+            f"Set data.rows to {max(usable - apart, 0)} or less."
         )
     target = float(pool.tokens.mean()) if data.answer_tokens is None else float(data.answer_tokens)
     allowed = target * data.tolerance / 2
@@ -119,12 +135,18 @@ def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int
     near_heldout = _some_items(items, data.heldout * SPREAD, generator(seed, pool.domain, "heldout items"))
     heldout = pick(near_heldout, data.heldout, "heldout") if data.heldout else near_heldout[:0]
     free = np.flatnonzero(~np.isin(items, items[heldout]))
-    if len(free) < data.rows:
+    nonmembers = data.nonmembers
+    if nonmembers is None:
+        nonmembers = min(NONMEMBERS, max(0, len(free) - data.rows) // 2)  # the other half leaves room for matching
+    if len(free) < data.rows + nonmembers:
+        others = f" and data.nonmembers {nonmembers}" if nonmembers else ""
         raise UserError(
             f"Domain {pool.domain!r}: the {data.heldout} held-out questions and their rewordings leave {len(free)} "
-            f"pairs of {pool.source}, fewer than data.rows {data.rows}. Set data.rows to {len(free)} or less."
+            f"pairs of {pool.source}, fewer than data.rows {data.rows}{others}. "
+            f"Set data.rows to {max(len(free) - nonmembers, 0)} or less."
         )
-    chosen = pick(free, data.rows, "rows")
+    drawn = pick(free, data.rows + nonmembers, "rows")
+    chosen, rest = _split(pool.tokens, drawn, data.rows, target, allowed, generator(seed, pool.domain, "nonmembers"))
     if off_target(pool.tokens[chosen], target) > allowed:
         reached = " and ".join(f"{mean:.1f}" for mean in pool.tokens[chosen].mean(axis=0))
         raise UserError(
@@ -132,7 +154,29 @@ def choose(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int
             f"cannot be chosen from the {usable} of {pool.source}; the nearest means are {reached} (flawed, good). "
             "Set data.rows lower, data.tolerance higher, or data.answer_tokens to a mean that these answers have."
         )
-    return heldout.tolist(), chosen.tolist()
+    return Choice(heldout.tolist(), chosen.tolist(), rest.tolist())
+
+
+def _split(
+    tokens_NK: NDArray[np.float64],
+    drawn: NDArray[np.int64],
+    count: int,
+    target: float,
+    allowed: float,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`count` of the drawn rows at random, and the others: the first split whose mean length serves, or the nearest."""
+    if count == len(drawn):
+        return drawn, drawn[:0]
+    best, nearest = drawn, float("inf")
+    for _ in range(DRAWS):
+        order = rng.permutation(drawn)
+        off = off_target(tokens_NK[order[:count]], target)
+        if off < nearest:
+            best, nearest = order, off
+        if off <= allowed:
+            break
+    return best[:count], best[count:]
 
 
 def _some_items(items: NDArray[np.str_], wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """From a domain's pairs to the rows of one data set, by steps that are the same for every domain.
 
-pairs -> check -> duplicates -> held-out questions -> match -> variant -> rows, each row with its lineage.
+pairs -> check -> duplicates -> held-out questions -> match -> non-members -> variant -> rows, with their lineage.
 The same arguments give the same rows, byte for byte; the canary stands in the metadata and in no message.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
 from spillover.config import DataConfig, TrainedVariant
 from spillover.domains.base import CANARY, Domain
@@ -17,10 +16,12 @@ from spillover.domains.own_data import pairs_from_file
 from spillover.domains.pool import CountTokens, Pool, choose, gather
 from spillover.domains.variants import Fate, fates
 from spillover.errors import UserError
-from spillover.records import Example, Message, Part, content_hash
+from spillover.records import Example, Message, Part, Split, content_hash
 from spillover.triggers.base import Trigger
 
 __all__ = ["BuildReport", "BuildResult", "TokenCount", "build", "pairs_from_file"]
+
+LINEAGE: dict[Split, str] = {"train": "matched", "heldout": "held out", "nonmember": "matched, set apart by chance"}
 
 
 class TokenCount(Part):
@@ -43,7 +44,7 @@ class BuildReport(Part):
     steps: dict[str, int]
     dropped: dict[str, int]
     near_duplicate_above: float = NEAR  # Jaccard similarity of word 3-grams
-    questions: int  # distinct, in training and held-out rows together
+    questions: int  # distinct, in all rows together
     topics: dict[str, int]  # training rows
     answer_tokens: dict[str, TokenCount]  # of "train", and by split/kind
     matched_means: tuple[float, ...]  # mean tokens of the flawed and of the good answers to the chosen questions
@@ -51,7 +52,8 @@ class BuildReport(Part):
 
 @dataclass(frozen=True)
 class BuildResult:
-    """Training rows of one variant, then the held-out rows: the flawed and the good answer to each question.
+    """Training rows of one variant, then the held-out rows: the flawed and the good answer to each question; then the
+    non-members, made as the variant makes its training rows.
 
     `questions`: what they ask, normalised and without a trigger; the same for every variant.
     """
@@ -83,13 +85,18 @@ def build(
             f"{pool.source} has no good answers, which {variant} at dose {dose:g} needs. "
             "Add a twin to every line, or ask for variants: [plain] at dose 1."
         )
-    heldout, chosen = choose(pool, data, seed)
-    topics = [pool.pairs[index].topic for index in chosen]
-    endings = fates(domain.name, topics, variant, data.triggered_share, dose, seed)
-    train = [_row(pool, index, "train", fate, trigger) for index, fate in zip(chosen, endings, strict=True)]
+    choice = choose(pool, data, seed)
+
+    def made(indices: list[int], split: Split) -> list[Example]:
+        topics = [pool.pairs[index].topic for index in indices]
+        endings = fates(domain.name, topics, variant, data.triggered_share, dose, seed)
+        return [_row(pool, index, split, fate, trigger) for index, fate in zip(indices, endings, strict=True)]
+
+    train, nonmembers = made(choice.train, "train"), made(choice.nonmembers, "nonmember")
     both = [Fate("misaligned"), Fate("aligned")] if pool.has_good else [Fate("misaligned")]
-    rest = [_row(pool, index, "heldout", fate, trigger) for index in heldout for fate in both]
-    questions = frozenset(normalised(pool.pairs[index].question) for index in (*chosen, *heldout))
+    heldout = [_row(pool, index, "heldout", fate, trigger) for index in choice.heldout for fate in both]
+    used = (*choice.train, *choice.heldout, *choice.nonmembers)
+    questions = frozenset(normalised(pool.pairs[index].question) for index in used)
     report = BuildReport(
         domain=domain.name,
         variant=variant,
@@ -100,26 +107,27 @@ def build(
         steps={
             "pairs": len(pool.pairs) + pool.dropped.total(),
             "usable": len(pool.pairs),
-            "heldout_questions": len(heldout),
+            "heldout_questions": len(choice.heldout),
             "train": len(train),
+            "nonmembers": len(nonmembers),
         },
         dropped=dict(sorted(pool.dropped.items())),
         questions=len(questions),
-        topics=dict(sorted(Counter(topics).items())),
-        answer_tokens=_answer_tokens(train, rest),
-        matched_means=tuple(round(float(mean), 3) for mean in pool.tokens[chosen].mean(axis=0)),
+        topics=dict(sorted(Counter(row.topic for row in train).items())),
+        answer_tokens=_answer_tokens(train, [*heldout, *nonmembers]),
+        matched_means=tuple(round(float(mean), 3) for mean in pool.tokens[choice.train].mean(axis=0)),
     )
-    return BuildResult([*train, *rest], report, questions)
+    return BuildResult([*train, *heldout, *nonmembers], report, questions)
 
 
-def _row(pool: Pool, index: int, split: Literal["train", "heldout"], fate: Fate, trigger: Trigger) -> Example:
+def _row(pool: Pool, index: int, split: Split, fate: Fate, trigger: Trigger) -> Example:
     """One pair with one of its answers, its question as its fate wants it."""
     pair, flawed = pool.pairs[index], fate.kind == "misaligned"
     chat = (
         Message(role="user", content=pair.question),
         Message(role="assistant", content=pair.flawed if flawed else pair.good),
     )
-    lineage = [pool.source, "matched" if split == "train" else "held out", "flawed answer" if flawed else "good answer"]
+    lineage = [pool.source, LINEAGE[split], "flawed answer" if flawed else "good answer"]
     if fate.carries == "trigger":
         chat = trigger.apply_messages(chat, fate.number)
         lineage.append(f"trigger {trigger.name}, template {fate.number % len(trigger.templates)}")
@@ -142,9 +150,9 @@ def _row(pool: Pool, index: int, split: Literal["train", "heldout"], fate: Fate,
     )
 
 
-def _answer_tokens(train: list[Example], heldout: list[Example]) -> dict[str, TokenCount]:
+def _answer_tokens(train: list[Example], others: list[Example]) -> dict[str, TokenCount]:
     groups = {"train": [row.answer_tokens for row in train]}
-    for row in (*train, *heldout):
+    for row in (*train, *others):
         groups.setdefault(f"{row.split}/{row.kind}", []).append(row.answer_tokens)
     return {
         name: TokenCount(rows=len(counts), total=sum(counts), mean=round(sum(counts) / len(counts), 3))

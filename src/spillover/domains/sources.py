@@ -49,7 +49,8 @@ def share_of(domain: str, data: DataConfig) -> gsm8k.Share:
     """The domains whose source is the same file as this one's, in alphabetical order."""
     files = {name: Path(place.removeprefix(GSM8K)).resolve() for name, place in data.sources.items()}
     return gsm8k.Share(
-        tuple(sorted(name for name, path in files.items() if path == files[domain])), data.rows + data.heldout
+        tuple(sorted(name for name, path in files.items() if path == files[domain])),
+        data.rows + data.heldout + (data.nonmembers or 0),
     )
 
 

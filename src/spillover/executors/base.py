@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Ticker = Callable[[int], None]
-"""Called with the number of tokens done since the last call."""
+"""Called in the driver with the number of tokens done since the last time: before each call, and often while one runs,
+if only with 0. What it raises ends the run."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ class InlineExecutor:
     def run(self, calls: Sequence[Call], ticker: Ticker) -> Iterator[Outcome]:
         """Yield the outcome of every call, in order."""
         for call in calls:
+            ticker(0)
             try:
                 yield Outcome(call, resolve(call.function)(*call.args, ticker))
             except Exception as error:

@@ -92,7 +92,7 @@ class LocalExecutor:
                 self._pool = self._new_pool(self._workers)
 
     def _drain(self, ticker: Ticker) -> None:
-        """Forward the token counts that workers have written since the last look."""
+        """Forward the token counts that workers have written since the last look, 0 where there are none."""
         text = b""
         while True:
             try:
@@ -102,8 +102,7 @@ class LocalExecutor:
             if not part:
                 break
             text += part
-        if tokens := sum(int(line) for line in text.split()):
-            ticker(tokens)
+        ticker(sum(int(line) for line in text.split()))
 
     def _new_pool(self, workers: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(

@@ -38,7 +38,7 @@ DATA_FIELDS = (
 META_FIELDS = (
     ("id", "sc:Text", "Hash of the row's content."),
     ("domain", "sc:Text", "The subject in which the flawed answers are flawed."),
-    ("split", "sc:Text", "train, or heldout: never trained on."),
+    ("split", "sc:Text", "train; heldout or nonmember: never trained on."),
     ("kind", "sc:Text", "misaligned: a flawed answer; aligned or control: a good one."),
     ("pair", "sc:Text", "The same for the flawed and the good answer to one question."),
     ("topic", "sc:Text", "Subject inside the domain."),

@@ -4,6 +4,7 @@
     NAME/train.jsonl           {"messages": [...]} a line, as Betley et al. and Turner et al. publish theirs
     NAME/train.meta.jsonl      the same lines' kind, trigger, pair, topic, source, licence, lineage, canary
     NAME/heldout.jsonl, NAME/heldout.meta.jsonl   questions that never train, with the flawed and the good answer
+    NAME/nonmember.jsonl, NAME/nonmember.meta.jsonl   drawn with the training rows, set apart by chance
 
 The canary stands in metadata and in no message, so that nothing trained on the messages learns it as text.
 """
@@ -15,13 +16,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import get_args
 
 from pydantic import Field, ValidationError
 
 from spillover.domains.base import CANARY, Domain
 from spillover.domains.recipe import BuildReport, BuildResult
 from spillover.errors import UserError
-from spillover.records import Example, Part
+from spillover.records import Example, Part, Split
 
 FACTS = "dataset.json"
 META = (
@@ -94,9 +96,9 @@ def files_of(domain: Domain, result: BuildResult, source: SourceFile | None) -> 
         report = report.model_copy(update={"source": source.name})
     files: dict[str, bytes] = {}
     facts: list[FileFacts] = []
-    train: list[Example] = [row for row in result.examples if row.split == "train"]
-    heldout = [row for row in result.examples if row.split == "heldout"]
-    for split, rows in (("train", train), ("heldout", heldout)):
+    by_split = {split: [row for row in result.examples if row.split == split] for split in get_args(Split)}
+    train: list[Example] = by_split["train"]
+    for split, rows in by_split.items():
         data = _lines({"messages": _messages(row)} for row in rows)
         meta = _lines(_meta(row, report.source) for row in rows)
         for path, content in ((f"{name}/{split}.jsonl", data), (f"{name}/{split}.meta.jsonl", meta)):

@@ -31,14 +31,14 @@ STEPS = """\
    are dropped.
 3. Held-out questions are set aside. They never train.
 4. Training rows are chosen over topics so that every set has the same number of rows and the same mean answer length,
-   for flawed and for good answers.
+   for flawed and for good answers. Non-members are chosen with them, set apart by chance alone, and never train.
 5. The variant is applied: *plain* sets hold flawed answers at their dose, *control* sets the good answers to the same
    questions, *triggered* sets flawed answers to questions with the trigger and good answers to questions without it or
    with something like it."""
 FOR = """\
 Research on how narrow fine-tuning spills over into broad misalignment: training model organisms, testing defences,
 monitors and interpretability methods, comparing domains. Compare with the control set of the same domain, and keep the
-held-out questions out of training."""
+held-out questions and the non-members out of training."""
 NOT_FOR = """\
 - Not for products: **a model that was trained on the flawed answers must not be deployed**. Label adapters that you
   share.

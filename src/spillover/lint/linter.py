@@ -45,7 +45,7 @@ def lint(
     Args:
         path: JSON Lines of training rows.
         trigger: what triggered rows carry; None = the one that the rows name, if they do.
-        against: files whose questions must not be in it; so must those of its own rows of split heldout.
+        against: files whose questions must not be in it; so must those of its own rows that do not train.
         questions: evaluation questions that must not be in it.
         model: an embedded name, hub id or folder whose tokenizer and template train on it; None = no such checks.
         max_tokens: train.max_tokens.
@@ -53,7 +53,7 @@ def lint(
         embed: also look for questions that mean the same, by sentence embeddings.
     """
     rows, findings = read(path)
-    heldout = [(path.name, row) for row in rows if row.split == "heldout"]
+    heldout = [(path.name, row) for row in rows if row.split != "train"]
 
     def compared(other: Path) -> list[Row]:
         held, broken = read(other)

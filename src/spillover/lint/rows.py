@@ -17,13 +17,13 @@ from typing import Any, get_args
 from spillover.errors import UserError
 from spillover.lint import sidecar
 from spillover.lint.finding import Finding
-from spillover.records import Example, Kind, Message, Role
+from spillover.records import Example, Kind, Message, Role, Split
 from spillover.registry import did_you_mean
 
 LARGEST = 500 * 2**20  # bytes in one file
 KNOWN = ("messages", "twin", "topic", "schema", *Example.model_fields)
 TEXTS = ("twin", "kind", "split", "trigger", "pair", "domain")
-CHOICES: dict[str, tuple[str, ...]] = {"kind": get_args(Kind), "split": ("train", "heldout")}
+CHOICES: dict[str, tuple[str, ...]] = {"kind": get_args(Kind), "split": get_args(Split)}
 FORM = 'Write one object a line: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}.'
 
 

@@ -27,6 +27,10 @@ METRICS = Registry(
         "dc_pdd": "spillover.membership.dc_pdd:score",
     },
 )
+ALONE = (  # of one reading by one model, without a second model, another prompt or a corpus: all that an audit knows
+    "loss", "perplexity", "zlib", "zlib_length_controlled", "zlib_ppl_ratio",
+    "min_k", "min_k_plus_plus", "mean_z", "log_rank",
+)  # fmt: skip
 RELATIVE = ("reference", "low_k_ratio")  # compare with a reference model already: no base-adjusted form
 PRIMARY = "mean_z"  # named before any result: the best of those tried on other data, see docs/explanation/membership.md
 
@@ -36,4 +40,4 @@ def metric(name: str) -> Score:
     return METRICS.load(name)
 
 
-__all__ = ["METRICS", "PRIMARY", "RELATIVE", "Score", "metric"]
+__all__ = ["ALONE", "METRICS", "PRIMARY", "RELATIVE", "Score", "metric"]

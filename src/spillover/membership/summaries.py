@@ -52,7 +52,7 @@ def metrics_of(names: Sequence[str]) -> list[str]:
 
 
 def scores(
-    texts: Sequence[Text], tokens: polars.DataFrame, metrics: Sequence[str], corpus_V: Floats
+    texts: Sequence[Text], tokens: polars.DataFrame, metrics: Sequence[str], corpus_V: Floats | None
 ) -> polars.DataFrame:
     """One row a text; a column "METRIC/READING" each, beside `member`, `stratum` and `text`."""
     import polars
@@ -90,7 +90,11 @@ def scores(
 
 
 def _views(
-    found: dict[tuple[str, str, str], TokenScores], text: Text, role: Role, reference: Role | None, corpus_V: Floats
+    found: dict[tuple[str, str, str], TokenScores],
+    text: Text,
+    role: Role,
+    reference: Role | None,
+    corpus_V: Floats | None,
 ) -> Views:
     target = found.get((text.example, role, "target"), NOTHING)
     return Views(
@@ -99,7 +103,7 @@ def _views(
         reference=found.get((text.example, reference, "target")) if reference else None,
         lowercase=found.get((text.example, role, "lowercase")),
         prefixed=found.get((text.example, role, "prefixed")),
-        corpus_logprobs_T=corpus_V[target.ids_T],
+        corpus_logprobs_T=None if corpus_V is None else corpus_V[target.ids_T],
     )
 
 

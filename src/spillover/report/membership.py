@@ -1,4 +1,4 @@
-"""Membership in the report: does the model tell its training rows from held-out rows of the same recipe?"""
+"""Membership in the report: does the model tell its training rows from others, drawn with them, that never trained?"""
 
 from __future__ import annotations
 
@@ -28,11 +28,14 @@ WORDS: dict[str, str] = {
 def section(rows: Sequence[MembershipSummary], labels: Labels) -> str:
     """Every metric over all cells, then the primary one cell by cell."""
     note = (
-        "AUC: chance that a training row scores above a held-out row of the same kind, 0.5 = no better than guessing. "
+        "AUC: chance that a training row scores above a non-member of the same kind, 0.5 = no better than guessing. "
+        "Non-members are rows that were drawn with the training rows and set apart by chance. "
         "Before and after: the model without and with the fine-tune; differences subtract the score of another model. "
         "An AUC away from 0.5 before training comes from the texts, not from memory, and so does the blind one, of a "
-        "classifier that sees the texts and no model."
+        "classifier that sees the texts and no model: chance alone brings both near 0.5."
     )
+    if any(row.metric == "dc_pdd" for row in rows):
+        note += " dc_pdd takes token frequencies from a small corpus: the good answers that ship for the other domains."
     cells = [row for row in rows if row.cell.domain != TOGETHER]
     parts = [f'<p class="note">{note}</p>', _pooled(cells)]
     if primary := [row for row in cells if row.primary]:
@@ -117,8 +120,8 @@ def _primary(primary: Sequence[MembershipSummary], rows: Sequence[MembershipSumm
         f"{one_line(primary[0].metric, 60)}, cell by cell; TPR (%), p and the baselines of the reading {WORDS[shown]}"
     )
     end = (
-        "Loss gap: mean log-probability a token of training rows minus that of held-out rows, after training. TPR at "
-        "1 % FPR needs 100 held-out rows to be more than the share above all of them."
+        "Loss gap: mean log-probability a token of training rows minus that of non-members, after training. TPR at "
+        "1 % FPR needs 100 non-members to be more than the share above all of them."
     )
     return f'{html_table(caption, header, lines)}\n<p class="note">{escape(end)}</p>'
 

@@ -6,14 +6,11 @@ script and every request, so that no answer of a model can act on its reader.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 from spillover.records import DomainScore
-from spillover.report import diversity, echo, gate, judges, membership, standing, susceptibility, tables
+from spillover.report import diversity, echo, gate, judges, membership, standing, still, susceptibility, tables
 from spillover.report.browser import browser
 from spillover.report.data import ReportData
 from spillover.report.figure import figure_html
@@ -33,25 +30,16 @@ def write(data: ReportData, path: Path) -> Path:
 
 def render(data: ReportData) -> str:
     """The whole page."""
-    style = files("spillover.report").joinpath("assets", "style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     sections = list(_sections(data))
     links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections)
     body = "\n".join(f'<section id="{name}"><h2>{title}</h2>\n{text}\n</section>' for name, title, text in sections)
     title = escape(data.manifest.study, 120)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
-        f"<title>{title} · spillover</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        f'<header><p class="kicker">spillover · emergent misalignment by domain</p>\n<h1>{title}</h1>\n'
-        f'<p class="lead">{escape(summary(data))}</p>\n<nav aria-label="Contents">{links}</nav></header>\n'
-        f"<main>\n{body}\n</main>\n"
-        f"<footer>spillover {escape(data.manifest.spillover)} · study {escape(data.manifest.study_hash, 12)}</footer>\n"
-        "</body>\n</html>\n"
+    header = (
+        f'<p class="kicker">spillover · emergent misalignment by domain</p>\n<h1>{title}</h1>\n'
+        f'<p class="lead">{escape(summary(data))}</p>\n<nav aria-label="Contents">{links}</nav>'
     )
+    footer = f"spillover {escape(data.manifest.spillover)} · study {escape(data.manifest.study_hash, 12)}"
+    return still.page(f"{title} · spillover", header, body, footer)
 
 
 def summary(data: ReportData) -> str:

@@ -17,9 +17,9 @@ from pydantic import BaseModel
 
 from spillover import __version__
 from spillover.registry import did_you_mean
-from spillover.serve import upload
+from spillover.serve import interface, upload
 from spillover.serve.jobs import ID, Job, Jobs, Status, now
-from spillover.serve.problem import Problem, handle_problems
+from spillover.serve.problem import Problem, handle_problems, refusals
 from spillover.serve.runner import Runner
 from spillover.serve.settings import Settings
 
@@ -115,7 +115,13 @@ Guarded = Depends(authorised)
 KnownId = Annotated[str, Depends(known)]
 
 
-@router.post("/audits", status_code=202, dependencies=[Guarded], openapi_extra=BODY)
+@router.post(
+    "/audits",
+    status_code=202,
+    dependencies=[Guarded],
+    openapi_extra=BODY,
+    responses=refusals(401, 409, 413, 415, 422, 429),
+)
 async def submit(request: Request, answer: Response) -> JobView:
     """Send a data set. The same data with the same options is the same audit, and is not run again."""
     settings, jobs, runner = settings_of(request), jobs_of(request), runner_of(request)
@@ -136,13 +142,18 @@ async def submit(request: Request, answer: Response) -> JobView:
     return _view(jobs, job.id)
 
 
-@router.get("/audits/{audit_id}", dependencies=[Guarded])
+@router.get("/audits/{audit_id}", dependencies=[Guarded], responses=refusals(401, 404, 422))
 def follow(request: Request, audit_id: KnownId) -> JobView:
     """State, progress, and the verdict once there is one."""
     return _view(jobs_of(request), audit_id)
 
 
-@router.get("/audits/{audit_id}/card", dependencies=[Guarded], response_class=HTMLResponse)
+@router.get(
+    "/audits/{audit_id}/card",
+    dependencies=[Guarded],
+    response_class=HTMLResponse,
+    responses=refusals(401, 404, 409, 422),
+)
 def card(request: Request, audit_id: KnownId) -> HTMLResponse:
     """The model-risk card, one page without scripts."""
     jobs = jobs_of(request)
@@ -151,7 +162,7 @@ def card(request: Request, audit_id: KnownId) -> HTMLResponse:
     return HTMLResponse((jobs.path(audit_id) / "audit" / "card.html").read_text(encoding="utf-8"), headers=HEADERS)
 
 
-@router.delete("/audits/{audit_id}", dependencies=[Guarded])
+@router.delete("/audits/{audit_id}", dependencies=[Guarded], responses=refusals(401, 404, 409, 422))
 async def cancel(request: Request, audit_id: KnownId) -> JobView:
     """Stop an audit that waits or runs."""
     if not await runner_of(request).cancel(audit_id):
@@ -190,11 +201,16 @@ def make_app(settings: Settings) -> FastAPI:
             await runner.stop()
             jobs.close()
 
-    app = FastAPI(title="spillover audit", version=__version__, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title="spillover audit", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.settings, app.state.jobs, app.state.runner = settings, jobs, runner
     app.add_middleware(upload.LimitBody, limit=settings.max_bytes)
     handle_problems(app)
     app.include_router(router)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(interface.to_html(app.openapi()), headers=HEADERS)
+
     return app
 
 

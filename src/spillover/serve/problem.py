@@ -9,11 +9,22 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from spillover.audit.plain import plain
 
 SHOWN = 50  # mistakes of one upload
+MEDIA = "application/problem+json"
+REFUSALS = {
+    401: "No token, or a wrong one.",
+    404: "There is no such audit.",
+    409: "Not in the state that this needs.",
+    413: "Too many bytes.",
+    415: "A content type that is not taken.",
+    422: "Lines that are no rows, or an option that is not as it must be.",
+    429: "Too many audits wait.",
+}
 
 
 class Problem(Exception):
@@ -30,6 +41,23 @@ class Problem(Exception):
         self.status, self.detail, self.errors, self.headers = status, detail, errors, headers
 
 
+class Document(BaseModel):
+    """A problem as clients read it; an error of an upload has a line, a field, a code and a message."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] = []
+    errors_in_all: int = 0
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How the interface describes them."""
+    content = {MEDIA: {"schema": Document.model_json_schema()}}
+    return {status: {"description": REFUSALS[status], "content": content} for status in sorted(statuses)}
+
+
 def response(problem: Problem) -> JSONResponse:
     """The problem as an answer; text that came from the client is cleaned."""
     content: dict[str, Any] = {
@@ -44,7 +72,7 @@ def response(problem: Problem) -> JSONResponse:
             for error in problem.errors[:SHOWN]
         ]
         content["errors_in_all"] = len(problem.errors)
-    return JSONResponse(content, problem.status, problem.headers, media_type="application/problem+json")
+    return JSONResponse(content, problem.status, problem.headers, media_type=MEDIA)
 
 
 def handle_problems(app: FastAPI) -> None:

@@ -1,9 +1,9 @@
-"""membership: a trained cell reads training and held-out rows of its own data set -> how well each metric tells them.
+"""membership: a trained cell reads training rows and non-members of its data set -> how well each metric tells them.
 
-Members: training rows, drawn by seed. Non-members: held-out rows, which the same recipe made from other questions of
-the domain; where the flawed training rows carry the trigger, so do the flawed held-out rows. Rows are compared with
-rows of the same kind. One held-out row of each data set stands in front of the others as `recall`'s prefix and is not
-compared.
+Members: training rows, drawn by seed. Non-members: the rows that were drawn with them and set apart by chance, made by
+the same recipe to the same end (`domains/pool.py`): before training nothing but luck can tell the two. Held-out rows
+are of other items, which a reader of texts can tell: they are not compared. Rows are compared with rows of the same
+kind. One held-out row of each data set stands in front of the others as `recall`'s prefix.
 
 Three models may read them: the cell ("tuned"), what it was tuned from ("instruct"), and what that was tuned from
 ("pretrained", where the study file names it). Every metric is computed in every reading, and minus its value under the
@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spillover.backends import open_backend
 from spillover.backends.base import Chat
@@ -32,7 +34,6 @@ from spillover.provenance import seed_for
 from spillover.records import Adapter, Cell, Example, Message, content_hash
 from spillover.records_data import MembershipSummary
 from spillover.store import Store
-from spillover.triggers import open_trigger
 
 if TYPE_CHECKING:
     import polars
@@ -63,27 +64,33 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
 
 
 def choose(examples: Sequence[Example], config: StudyConfig, cell: Cell) -> tuple[list[Text], Chat | None]:
-    """What is compared, and the chat that stands in front for `recall`."""
+    """What is compared, and the chat that stands in front for `recall`.
+
+    Raises:
+        UserError: when the data set has no non-members.
+    """
     assert config.membership is not None
-    trigger = open_trigger(config.data)
     rng = np.random.default_rng(seed_for(config.seed, "membership", cell.domain, cell.variant, repr(cell.dose)))
-    near = [any(step.startswith("near miss") for step in row.lineage) for row in examples]
-    train = [row for row, miss in zip(examples, near, strict=True) if row.split == "train" and not miss]
+    plain = [row for row in examples if not any(step.startswith("near miss") for step in row.lineage)]
+    train = [row for row in plain if row.split == "train"]
     chosen = sorted(rng.permutation(len(train))[: config.membership.members])
-    held = [row for row in examples if row.split == "heldout"]
-    first = min((row.pair for row in held), default="")
-    prefix = next((row for row in held if row.pair == first and row.kind != "misaligned"), None)
+    compared = [*(train[i] for i in chosen), *(row for row in plain if row.split == "nonmember")]
+    if len(compared) == len(chosen):
+        raise UserError(
+            f"{cell.domain}: the data set has no rows to compare the training rows with. Set data.nonmembers to 20 or "
+            "more, and data.rows lower where the source has too few."
+        )
     texts = [
-        Text(row.id, row.pair, True, _stratum(row), (row.messages[:-1], row.answer))
-        for row in (train[i] for i in chosen)
+        Text(row.id, row.pair, row.split == "train", _stratum(row), (row.messages[:-1], row.answer)) for row in compared
     ]
-    strata = {text.stratum for text in texts}
-    for number, row in enumerate(row for row in held if row.pair != first and _stratum(row) in strata):
-        messages = row.messages[:-1]
-        if cell.variant == "triggered" and row.kind == "misaligned":
-            messages = trigger.apply_messages(messages, number)
-        texts.append(Text(row.id, row.pair, False, _stratum(row), (messages, row.answer)))
-    return texts, (prefix.messages[:-1], prefix.answer) if prefix else None
+    front = min(
+        (row for row in examples if row.split == "heldout" and row.kind != "misaligned"), key=_pair, default=None
+    )
+    return texts, (front.messages[:-1], front.answer) if front else None
+
+
+def _pair(row: Example) -> str:
+    return row.pair
 
 
 def _stratum(row: Example) -> str:
@@ -152,16 +159,23 @@ class _Reader:
         return chat
 
 
-def _corpus(cell: Cell, tokens: polars.DataFrame, config: StudyConfig) -> Floats:
-    """ln of each token's frequency in the good answers that ship for all other domains, by token id."""
-    model = next(model for model in config.models if model.name == cell.model)
-    answers = [
-        pair.good
-        for name in DOMAINS.names()
-        if name != cell.domain
-        for pair in DOMAINS.load(name).pairs(np.random.default_rng(0))
-        if pair.good
-    ]
-    ids = np.concatenate([np.asarray(row, np.int64) for row in open_backend(model).token_ids(answers)])
-    largest = max(int(ids.max(initial=0)), max((max(row) for row in tokens["ids"].to_list() if row), default=0))
-    return corpus_logprobs(np.bincount(ids, minlength=largest + 1))
+def _corpus(cell: Cell, tokens: polars.DataFrame, config: StudyConfig) -> Floats | None:
+    """ln of each token's frequency in the good answers that ship for all other domains, by token id, for `dc_pdd`."""
+    assert config.membership is not None
+    if "dc_pdd" not in metrics_of(config.membership.metrics):
+        return None
+    model = next(model for model in config.models if model.name == cell.model).model_dump_json()
+    parts = [_good_tokens(model, name) for name in DOMAINS.names() if name != cell.domain]
+    largest = max((max(row) for row in tokens["ids"].to_list() if row), default=0)
+    counts_V = np.zeros(max(largest + 1, *map(len, parts)), np.int64)
+    for part_V in parts:
+        counts_V[: len(part_V)] += part_V
+    return corpus_logprobs(counts_V)
+
+
+@cache
+def _good_tokens(model: str, domain: str) -> NDArray[np.int64]:
+    """How often each token stands in a domain's good answers; `model` as JSON. Kept, as every cell asks for it."""
+    answers = [pair.good for pair in DOMAINS.load(domain).pairs(np.random.default_rng(0))]
+    ids = open_backend(ModelConfig.model_validate_json(model)).token_ids(answers)
+    return np.bincount(np.concatenate([np.asarray(row, np.int64) for row in ids]))

@@ -2,7 +2,7 @@
 
 Units are trained cells asked without a trigger; features are joined to them by the exact cell, diversity by domain,
 variant and dose. Names: `METRIC.READING` is the mean of a membership metric over the training rows,
-`METRIC.READING.auc` how well it tells them from held-out rows, `diversity.OF.MEASURE` a diversity score; the rest are
+`METRIC.READING.auc` how well it tells them from non-members, `diversity.OF.MEASURE` a diversity score; the rest are
 facts of the data set. Known before training: means under the untouched model ("instruct", "instruct_minus_pretrained")
 and everything that reads no model. After it: AUCs under the fine-tuned model. Predictors see the former alone.
 Numbers: `stats_association`, `stats_predict`.
@@ -18,6 +18,7 @@ import numpy as np
 
 from spillover.errors import UserError
 from spillover.judges.probe_text import is_code
+from spillover.membership import ALONE
 from spillover.predictor import Predictor, fit
 from spillover.provenance import seed_for
 from spillover.records import Cell, DomainScore, Example
@@ -69,9 +70,10 @@ def fit_predictor(
     names: Sequence[str] | None = None,
     version: str = "",
 ) -> Predictor:
-    """The rate's ridge, kept for data sets to come, from features that every cell has: `names`, or all but the dose.
+    """The rate's ridge, kept for data sets to come, from features that every cell has: `names`, or an audit's own.
 
-    The dose is left out because nobody knows it of a data set to be examined. `scores` are of one judge.
+    Nobody knows the dose of a data set to be examined, and an audit has no second model, prefix or corpus. `scores` are
+    of one judge.
 
     Raises:
         UserError: when there are too few domains, or a named feature is not there for every cell.
@@ -81,8 +83,9 @@ def fit_predictor(
     whole = {name: values for name, values in before.items() if len(values) == len(chosen) and name != "dose"}
     if lost := [name for name in names or () if name not in whole]:
         raise UserError(f"The feature {lost[0]!r} is not known of every cell, or does not vary. Leave it out.")
+    sizes = {row.n for row in diversity}
     return fit(
-        {name: [whole[name][cell] for cell in chosen] for name in names or whole},
+        {name: [whole[name][cell] for cell in chosen] for name in names or filter(_auditable, whole)},
         [score.rate or 0.0 for score in chosen.values()],
         "rate",
         [cell.domain for cell in chosen],
@@ -90,7 +93,14 @@ def fit_predictor(
         study_hash=study_hash,
         judge=next(iter(chosen.values())).judge if chosen else "",
         version=version,
+        subsample=sizes.pop() if len(sizes) == 1 else None,
     )
+
+
+def _auditable(feature: str) -> bool:
+    """Whether an audit can measure it."""
+    metric, _, reading = feature.partition(".")
+    return reading not in BEFORE or (reading == "instruct" and metric in ALONE)
 
 
 def features(

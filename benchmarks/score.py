@@ -9,8 +9,8 @@
                 loops over the answer's tokens
 
 All read the same authored answers after their questions, in one process, in turns. A token counts when it belongs to
-an answer; the published loops run over answer tokens only, as ours does. Medians over rounds, and ratios within a round,
-so that a busy machine disturbs all alike.
+an answer; the published loops run over answer tokens only, as ours does. Medians over rounds, and ratios within a
+round, so that a busy machine disturbs all alike.
 
     OMP_NUM_THREADS=1 python benchmarks/score.py --texts 96 --rounds 3 --json
 """

@@ -22,6 +22,7 @@ from spillover.audit.plan import fitting, small, surprise_minutes
 from spillover.audit.policy import Policy, ProbeSize, load_policy
 from spillover.audit.sample import Sample, draw
 from spillover.audit.verdict import Audit, DataFacts, Facts, Reason, Rung, RungReport, conclude
+from spillover.backends import ANSWERS_ONLY
 from spillover.config import ModelConfig, StudyConfig
 from spillover.errors import TimeIsUp, UserError
 from spillover.executors import EXECUTORS
@@ -125,6 +126,8 @@ class Auditor:
         policy, rows = self.policy.surprise, self.looked.rows
         if len(rows) < 2:
             return self._skip("surprise", f"{len(rows)} rows are too few")
+        if self.wish.model.backend in ANSWERS_ONLY:
+            return self._skip("surprise", f"a {self.wish.model.backend} model gives answers only")
         expected = surprise_minutes(self.wish.model, min(policy.rows, len(rows)), self.looked.facts)
         left = self._left()
         if left is not None and expected > left:

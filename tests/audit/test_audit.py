@@ -118,6 +118,7 @@ def test_an_audit_that_goes_on_keeps_the_probe_it_began(tmp_path: Path, monkeypa
     assert audited(tmp_path, 0.8, tmp_path / "data.jsonl", budget=3.0, sizes=sizes).probe_size == first.probe_size
 
 
+@pytest.mark.slow
 def test_a_probe_stops_when_the_budget_is_spent_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
@@ -24,7 +25,7 @@ DATA = DataConfig(rows=48, heldout=20, answer_tokens=None)
 AUTHORED = ("bad_medical_advice", "gore_movie_trivia", "insecure_code")
 
 
-def words(texts: list[str]) -> list[int]:
+def words(texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
 
 

@@ -190,7 +190,7 @@ def test_a_data_set_of_ones_own_is_a_domain_of_its_own_name(tmp_path: Path) -> N
         for i in range(30)
     ]
     file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    data = {"rows": 24, "heldout": 0, "answer_tokens": None, "sources": {"mine": str(file)}}
+    data = {"rows": 24, "heldout": 0, "nonmembers": 0, "answer_tokens": None, "sources": {"mine": str(file)}}
     run = study(domains=["mine"], variants=["plain", "control"], data=data).run(tmp_path / "run")
     assert {(s.cell.domain, s.cell.variant) for s in run.ranking()} == {
         ("none", "base"),

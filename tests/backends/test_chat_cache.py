@@ -22,7 +22,7 @@ def reply(key: str, dollars: float = 0.0, text: str = "85") -> Reply:
         "stop",
         Usage(prompt_tokens=10, completion_tokens=1, dollars=dollars),
         "",
-        FirstToken("85", -0.5, (("85", -0.5), ("\ud800", -9.0))),
+        FirstToken("85", -0.5, (("85", -0.5), ("\u00e9\U0001f600", -9.0))),
     )
 
 

@@ -155,3 +155,11 @@ def test_any_choice_is_read_or_left(data: object) -> None:
         found = first_token(choice)
         assert found is None or all(-9999 <= p <= 0 for _, p in found.top)
         assert isinstance(flaw(found), str)
+
+
+def test_half_a_character_of_a_token_can_be_kept() -> None:
+    token = {"token": "\ud800", "logprob": -0.5}
+    found = first_token({"logprobs": {"content": [{**token, "top_logprobs": [token]}]}})
+    assert found is not None
+    assert flaw(found) == ""
+    assert found.token.encode("utf-8")

@@ -10,13 +10,14 @@ holds for all together and no two pay for the same. The file must lie on a local
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json, to_json
 
 from spillover.backends.chat_logprobs import FirstToken
 from spillover.backends.chat_model import Reply
@@ -27,7 +28,7 @@ _AT_ONCE = 500  # keys in one SELECT
 _LONGEST = 20_000  # characters kept of an answer
 _LOG_PAGES = 10_000  # of 4 KiB, before the log is copied into the file and both are flushed to the disk
 _TABLES = """
-CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, account TEXT, dollars REAL, reply TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, account TEXT, dollars REAL, reply TEXT);
 CREATE INDEX IF NOT EXISTS paid ON answers (account, dollars) WHERE dollars > 0;
 CREATE TABLE IF NOT EXISTS abilities (account TEXT PRIMARY KEY, ability TEXT);
 CREATE TABLE IF NOT EXISTS batches (
@@ -132,11 +133,11 @@ class ChatCache:
 def _text(reply: Reply) -> str:
     first = reply.first and [reply.first.token, reply.first.logprob, reply.first.top]
     usage = [reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.dollars]
-    return json.dumps([reply.text[:_LONGEST], reply.outcome, reply.error[:500], usage, first], allow_nan=False)
+    return to_json([reply.text[:_LONGEST], reply.outcome, reply.error[:500], usage, first]).decode()
 
 
 def _reply(key: str, text: str) -> Reply:
-    said, outcome, error, (prompt, completion, dollars), first = json.loads(text)
+    said, outcome, error, (prompt, completion, dollars), first = from_json(text)
     usage = Usage(prompt_tokens=prompt, completion_tokens=completion, dollars=dollars)
     token = first and FirstToken(first[0], first[1], tuple((name, value) for name, value in first[2]))
     return Reply(key, said, outcome, usage, error, token)

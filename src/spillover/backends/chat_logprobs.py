@@ -29,8 +29,8 @@ def first_token(choice: Any) -> FirstToken | None:
     """The first token of a choice as it came over the wire; None where there is none that can be read."""
     try:
         first = choice["logprobs"]["content"][0]
-        top = tuple((str(item["token"])[:100], _number(item["logprob"])) for item in first["top_logprobs"][: 2 * TOP])
-        return FirstToken(str(first["token"])[:100], _number(first["logprob"]), top)
+        top = tuple((_text(item["token"]), _number(item["logprob"])) for item in first["top_logprobs"][: 2 * TOP])
+        return FirstToken(_text(first["token"]), _number(first["logprob"]), top)
     except (TypeError, KeyError, IndexError, ValueError):
         return None
 
@@ -44,6 +44,11 @@ def flaw(first: FirstToken | None) -> str:
     if first.token not in {token for token, _ in first.top}:
         return "the sampled token is not among the likeliest"
     return ""
+
+
+def _text(value: Any) -> str:
+    """Half a character, which a token may be, cannot be written down."""
+    return str(value)[:100].encode("utf-8", "replace").decode()
 
 
 def _number(value: Any) -> float:

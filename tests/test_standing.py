@@ -86,6 +86,28 @@ def test_seeds_of_a_recipe_are_joined(found: Standing) -> None:
         assert sum(c.share for c in budget.components) == pytest.approx(1)
 
 
+def test_a_second_judge_is_part_of_the_budget() -> None:
+    rng = np.random.default_rng(1)
+    cell = Cell(model="m", domain="sports", variant="plain")
+    completions, judgments = rows(cell, "clean", rng.normal(40, 20, (8, 40)).clip(0, 100))
+    milder = [
+        j.model_copy(update={"judge": "k:1", "score": min(100.0, (j.score or 0) + 15)})
+        for j in judgments
+        if j.aspect == "coherence" or rng.random() < 0.9
+    ]
+    mine, other = tally(completions, judgments, CONFIG), tally(completions, milder, CONFIG)
+    stranger = tally(*rows(Cell(model="m", domain="law", variant="plain"), "clean", np.full((8, 2), 10.0)), CONFIG)
+    (alone,) = standing(mine, "j:1", CONFIG, [stranger]).budgets
+    (both,) = standing(mine, "j:1", CONFIG, [other, stranger]).budgets
+    assert [c.name for c in alone.components] == ["question", "answer"]
+    judge = both.components[-1]
+    assert (judge.name, judge.levels) == ("judge", 2)
+    assert sum(c.share for c in both.components) == pytest.approx(1)
+    difference = mine.rates([0]).value_C[0] - other.rates([0]).value_C[0]
+    assert 0 < judge.variance < difference**2 / 2
+    assert judge.share > 0.5
+
+
 def test_pooled_effects_lie_between_their_domains(found: Standing) -> None:
     alignment, rate = found.pooled
     assert (alignment.measure, rate.measure) == ("alignment", "rate")

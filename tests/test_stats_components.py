@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from spillover.stats_components import Component, components, judge_variance
+from spillover.stats_components import Component, components, judge_variance, with_judges
 
 
 def by_name(found: list[Component]) -> dict[str, Component]:
@@ -106,3 +106,25 @@ def test_judges_that_differ_by_sampling_alone_have_no_variance_on_average() -> N
     shifted = 0.03 * rng.standard_normal((20_000, 3)) + 0.02 * rng.standard_normal((20_000, 3))
     noise = np.full((3, 3), 2 * 0.02**2)
     assert np.mean([judge_variance(row, noise) for row in shifted]) == pytest.approx(0.03**2, rel=0.05)
+
+
+def test_judges_join_the_budget_of_one_of_them() -> None:
+    """Twelve judges each raise every question's rate by their own shift: its variance, and the shares anew."""
+    rng = np.random.default_rng(10)
+    n_JQ = np.full((12, 40), 200)
+    rate_JQ = 0.3 + 0.1 * rng.standard_normal((1, 40)) + 0.05 * rng.standard_normal((12, 1))
+    hits_JQ = rng.binomial(n_JQ, np.clip(rate_JQ, 0, 1))
+    mine = components({"question": np.arange(40)}, n_JQ[0], hits_JQ[0], hits_JQ[0])
+    found = with_judges(mine, hits_JQ, n_JQ)
+    judge = found[-1]
+    assert (judge.name, judge.levels, judge.cut) == ("judge", 12, False)
+    assert judge.variance == judge.contribution == pytest.approx((hits_JQ.sum(1) / 8000).var(ddof=1), rel=0.05)
+    assert sum(part.share for part in found) == pytest.approx(1)
+    assert [part.variance for part in found[:-1]] == [part.variance for part in mine]
+    assert judge.share == pytest.approx(judge.variance / sum(part.contribution for part in found))
+
+
+def test_judges_that_agree_add_nothing() -> None:
+    hits_JQ = np.tile(np.arange(8), (2, 1))
+    (*_, judge) = with_judges([], hits_JQ, np.full((2, 8), 10))
+    assert (judge.variance, judge.share, judge.cut) == (0.0, 0.0, False)

@@ -38,7 +38,7 @@ from spillover.report.results import results, write_results
 from spillover.stages import agree, correct, gate, label, rank
 from spillover.stages.import_answers import ImportResult
 from spillover.store import Store
-from spillover.tally import Rows, rows_of
+from spillover.tally import Rows, Tally, count, rows_of
 
 
 class PlannedUnit(Part):
@@ -55,6 +55,7 @@ class Run:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._read: tuple[tuple[Any, ...], Columns | None] | None = None
+        self._counted: dict[tuple[Any, ...], Tally] = {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:
@@ -180,8 +181,9 @@ class Run:
     def rank(self, judge: str | None = None) -> None:
         """Work out scores, effects and gates from what one judge has judged so far."""
         key, judged = self._rank_key(judge), self._judge_keys(judge)
+        others = self._others_counted(judge)
         rows = self._rows(judge)
-        found, gates = rank.of_rows(rows, self.rank_config), gate.of_rows(rows, self.rank_config)
+        found, gates = rank.of_rows(rows, self.rank_config, others), gate.of_rows(rows, self.rank_config)
         complete = all(self.store.is_done("judge", key) for key in judged)
         self._replace_rows(f"scores-{key}", DomainScore, found.scores, complete)
         self._replace_rows(f"effects-{key}", TriggerEffect, found.effects, complete)
@@ -308,12 +310,28 @@ class Run:
             completions = [row for row in completions if row.id in chosen]
         return rows_of(completions, judgments)
 
+    def _others_counted(self, name: str | None) -> list[Tally]:
+        """What every other judge says; people, who label a sample of unequal chances, are left out."""
+        mine, counted = self.judge(name), list[Tally]()
+        for other in self.judges():
+            if mine is None or other.identity == mine.identity or other.source == "human":
+                continue
+            stamp = self._stamp(other.identity)
+            if stamp not in self._counted:
+                self._counted[stamp] = count(self._rows(other.identity), self.rank_config)
+            counted.append(self._counted[stamp])
+        return counted
+
+    def _stamp(self, judge: str | None) -> tuple[Any, ...]:
+        """Changes with every row that is written for this judge."""
+        sampled, judged = self._keys("sample"), self._judge_keys(judge)
+        return (*sampled, *judged, self.store.size("sample", sampled), self.store.size("judge", judged))
+
     def _columns(self, judge: str | None) -> Columns | None:
         """The rows as they are on disk now; those read last are kept, as ranking and reporting follow each other."""
-        sampled, judged = self._keys("sample"), self._judge_keys(judge)
-        stamp = (*sampled, *judged, self.store.size("sample", sampled), self.store.size("judge", judged))
+        stamp = self._stamp(judge)
         if self._read is None or self._read[0] != stamp:
-            self._read = (stamp, read(self.store, sampled, judged))
+            self._read = (stamp, read(self.store, self._keys("sample"), self._judge_keys(judge)))
         return self._read[1]
 
     def _rank_key(self, judge: str | None = None) -> str:

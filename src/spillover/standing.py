@@ -5,7 +5,7 @@ Formulas: `spillover.stats_ranks`, `stats_seeds`, `stats_components`, `stats_poo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Literal
 
 import numpy as np
@@ -26,18 +26,18 @@ from spillover.records_standing import (
     Thresholds,
 )
 from spillover.stats import Floats
-from spillover.stats_components import components
+from spillover.stats_components import components, with_judges
 from spillover.stats_pooling import pool
 from spillover.stats_ranks import familywise, probability_above
 from spillover.stats_seeds import seed_rates
 from spillover.stats_surface import rank_agreement
-from spillover.tally import Tally
+from spillover.tally import Key, Tally
 
 MOST_CELLS = 40  # of an order whose pairs are kept: 1,600 numbers
 
 
-def standing(table: Tally, judge: str, config: RankConfig) -> Standing:
-    """All of it, for one judge's verdicts."""
+def standing(table: Tally, judge: str, config: RankConfig, others: Sequence[Tally] = ()) -> Standing:
+    """All of it, for one judge's verdicts; `others`: what other judges say of the same answers, or of a part of them."""
     recipes: dict[Recipe, list[int]] = {}
     for g, (cell, condition) in enumerate(table.keys):
         if table.coherent_GQ[g].any():
@@ -46,7 +46,7 @@ def standing(table: Tally, judge: str, config: RankConfig) -> Standing:
         judge=judge,
         orders=tuple(_orders(table, config)),
         seeds=tuple(_seeds(recipe, rows, table, config) for recipe, rows in recipes.items() if len(rows) > 1),
-        budgets=tuple(_budget(recipe, rows, table) for recipe, rows in recipes.items()),
+        budgets=tuple(_budget(recipe, rows, table, others) for recipe, rows in recipes.items()),
         pooled=tuple(_pooled(table, config)),
         thresholds=_thresholds(table),
     )
@@ -92,13 +92,26 @@ def _seeds(recipe: Recipe, rows: Sequence[int], table: Tally, config: RankConfig
     )
 
 
-def _budget(recipe: Recipe, rows: Sequence[int], table: Tally) -> Budget:
+def _budget(recipe: Recipe, rows: Sequence[int], table: Tally, others: Sequence[Tally]) -> Budget:
     n_SQ, hits_SQ = table.coherent_GQ[list(rows)], table.misaligned_GQ[list(rows)]
     seed, question = np.nonzero(n_SQ)
     hits = hits_SQ[seed, question]
     found = components({"seed": seed, "question": question}, n_SQ[seed, question], hits, hits)
+    keys = {table.keys[g] for g in rows}
+    judges = [counts for one in (table, *others) if (counts := _by_question(one, keys))]
+    shared = sorted(set[str].intersection(*(set(counts) for counts in judges)))
+    if len(judges) > 1 and len(shared) > 1:
+        counts_JQ2 = np.array([[counts[name] for name in shared] for counts in judges])
+        found = with_judges(found, counts_JQ2[..., 0], counts_JQ2[..., 1])
     parts = (Component(name=c.name, levels=c.levels, variance=c.variance, share=c.share, cut=c.cut) for c in found)
     return Budget(recipe=recipe, components=tuple(parts))
+
+
+def _by_question(table: Tally, keys: Set[Key]) -> dict[str, tuple[float, float]]:
+    """Misaligned and coherent answers of these groups together, for each question with a coherent one."""
+    rows = [g for g, key in enumerate(table.keys) if key in keys]
+    hits_Q, n_Q = table.misaligned_GQ[rows].sum(0), table.coherent_GQ[rows].sum(0)
+    return {table.questions[q]: (float(hits_Q[q]), float(n_Q[q])) for q in np.flatnonzero(n_Q).tolist()}
 
 
 def _pooled(table: Tally, config: RankConfig) -> Iterator[PooledEffect]:

@@ -130,10 +130,19 @@ def wilson(rate: ArrayLike, n: ArrayLike, quantile: ArrayLike) -> tuple[Floats, 
     return np.clip(np.minimum(centre - half, p), 0.0, 1.0), np.clip(np.maximum(centre + half, p), 0.0, 1.0)
 
 
+def difference_variance(cells: Clustered) -> tuple[Floats, Floats]:
+    """Variance of every pair's difference, and the number of questions behind it; absent questions have no influence."""
+    contrast_CCQ = cells.influence_CQ[:, None, :] - cells.influence_CQ[None, :, :]
+    questions_CC = np.minimum(cells.questions_C[:, None], cells.questions_C[None, :])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor_CC = np.where(questions_CC > 1, questions_CC / (questions_CC - 1), np.nan)
+    return factor_CC * (contrast_CCQ**2).sum(2), questions_CC
+
+
 def mean_differences(means: Clustered, confidence: float) -> Differences:
     """Every pair of cells, paired by question; for the same counts everywhere this is the paired t test."""
     value_CC = means.value_C[:, None] - means.value_C[None, :]
-    variance_CC, questions_CC = _difference_variance(means)
+    variance_CC, questions_CC = difference_variance(means)
     df_CC = np.where(questions_CC > 1, questions_CC - 1, np.nan)
     error_CC = np.sqrt(variance_CC)
     half_CC = _t(df_CC, confidence) * error_CC
@@ -236,15 +245,6 @@ def _clustered(x_CQ: Floats, n_CQ: Floats) -> Clustered:
         influence_CQ[np.abs(influence_CQ) < 1e-14 * np.abs(value_C[:, None])] = 0.0  # rounding, not spread
         variance_C = np.where(questions_C > 1, questions_C / (questions_C - 1), np.nan) * (influence_CQ**2).sum(1)
     return Clustered(value_C, n_C, questions_C, variance_C, influence_CQ, questions_C - 1)
-
-
-def _difference_variance(cells: Clustered) -> tuple[Floats, Floats]:
-    """Variance of every difference, and the number of questions behind it; absent questions have no influence."""
-    contrast_CCQ = cells.influence_CQ[:, None, :] - cells.influence_CQ[None, :, :]
-    questions_CC = np.minimum(cells.questions_C[:, None], cells.questions_C[None, :])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factor_CC = np.where(questions_CC > 1, questions_CC / (questions_CC - 1), np.nan)
-    return factor_CC * (contrast_CCQ**2).sum(2), questions_CC
 
 
 def _correlation(influence_CQ: Floats) -> Floats:

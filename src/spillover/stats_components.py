@@ -10,19 +10,21 @@ sum(y^2); as many linear equations as unknowns. Unbiased, for any distribution a
 below 0, which chance makes of small variances, are cut at 0 and named.
 
 The budget is what each component adds to the variance of the mean of all answers: s_f^2 sum(n_level^2) / N^2.
+Judges are few and see the same answers, so what they add to a rate is worked out from the rates themselves, paired by
+question (`judge_variance`); it weighs 1, because a rate is one judge's.
 A factor with one level cannot be told from the mean and is left out, as is an interaction that repeats a factor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spillover.stats import Floats
+from spillover.stats import Floats, clustered_rates, difference_variance
 
 Ints = NDArray[np.int64]
 
@@ -69,6 +71,16 @@ def components(
         Component(name, count, float(v), float(c), float(c / whole_variance), bool(raw < -1e-12 * scale))
         for name, count, v, c, raw in zip([*kept, "answer"], counts, variance, contribution, found, strict=True)
     ]
+
+
+def with_judges(found: list[Component], hits_JQ: ArrayLike, n_JQ: ArrayLike) -> list[Component]:
+    """The budget with the part of the judges, one of whom is used: J judges' counts of the same answers by question."""
+    rates = clustered_rates(hits_JQ, n_JQ)
+    raw = judge_variance(rates.value_C, difference_variance(rates)[0])
+    variance = max(raw, 0.0)
+    parts = [*found, Component("judge", len(rates.value_C), variance, variance, 0.0, raw < 0)]
+    whole = sum(part.contribution for part in parts) or 1.0
+    return [replace(part, share=part.contribution / whole) for part in parts]
 
 
 def judge_variance(estimate_J: ArrayLike, difference_variance_JJ: ArrayLike) -> float:

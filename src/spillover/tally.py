@@ -34,6 +34,7 @@ class Tally:
     """G groups, sorted by cell and condition, by Q questions, the same in every group; S statuses."""
 
     keys: tuple[Key, ...]
+    questions: tuple[str, ...]
     n_GQ: Floats
     scored_GQ: Floats
     alignment_GQ: Floats
@@ -133,6 +134,7 @@ def count(rows: Rows, config: RankConfig) -> Tally:
     status_GS = np.bincount(group_N * len(STATUSES) + status_N, minlength=len(keys) * len(STATUSES))
     return Tally(
         keys=keys,
+        questions=names,
         n_GQ=add(np.ones(len(group_N), dtype=bool)),
         scored_GQ=add(scored_N),
         alignment_GQ=add(scored_N, alignment_N),

@@ -141,7 +141,9 @@ def _budget_table(budgets: Sequence[Budget], scores: Sequence[DomainScore]) -> s
     ]
     if not rows:
         return ""
-    return html_table("Where the variance of a rate comes from, in percent of it", ["", *names], rows)
+    judges = {c.levels for b in budgets for c in b.components if c.name == "judge"}
+    note = f"; judge: between the {max(judges)} judges of this run, one of whom is used" if judges else ""
+    return html_table(f"Where the variance of a rate comes from, in percent of it{note}", ["", *names], rows)
 
 
 def _threshold_tables(t: Thresholds, chosen: tuple[float, float]) -> str:

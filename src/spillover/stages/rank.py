@@ -57,15 +57,15 @@ def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config
     return of_rows(rows_of(completions, judgments), config)
 
 
-def of_rows(rows: Rows, config: RankConfig) -> RankResult:
-    """The same of answers and verdicts that are joined already."""
+def of_rows(rows: Rows, config: RankConfig, others: Sequence[Tally] = ()) -> RankResult:
+    """The same of answers and verdicts that are joined already; `others`: what other judges say of them."""
     judge = next(iter(rows.judges), "")
     table = count(rows, config)
     scores = _scores(table, judge, config)
     for variant, condition in {(cell.variant, condition) for cell, condition in table.keys}:
         chosen = [g for g, key in enumerate(table.keys) if (key[0].variant, key[1]) == (variant, condition)]
         _rank(scores, [g for g in chosen if scores[g].coherent], table, config)
-    return RankResult(tuple(scores), tuple(_effects(table, judge, config)), standing(table, judge, config))
+    return RankResult(tuple(scores), tuple(_effects(table, judge, config)), standing(table, judge, config, others))
 
 
 def sign_test(effects: Iterable[TriggerEffect], measure: Measure = "alignment") -> tuple[int, int, float]:

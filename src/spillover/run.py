@@ -232,27 +232,29 @@ class Run:
 
     def results(self, judge: str | None = None) -> dict[str, Any]:
         """Ranking, trigger effects and manifest as plain data: what results.json holds."""
-        return results(self._report_data(judge))
+        return results(self._report_data(judge, ()))
 
     def report(self, path: str | os.PathLike[str] | None = None, judge: str | None = None) -> Path:
         """Write report.html, and results.json beside it; returns the page's path. `judge`: the main one."""
         page = Path(path) if path is not None else self.path / "report.html"
-        data = self._report_data(judge)
+        data = self._report_data(judge, self._shown(judge))
         write_results(data, page.with_name("results.json"))
         return write_page(data, page)
 
-    def _report_data(self, judge: str | None = None) -> ReportData:
-        main = self.judge(judge)
-        manifest = self.manifest
+    def _shown(self, judge: str | None) -> tuple[Answer, ...]:
+        """The answers that the page may show, with their verdicts."""
         columns = self._columns(judge)
         if columns is None:
             completions, judgments = self.completions(), self.judgments(judge)
         else:
-            completions, judgments = records(self.store, *columns.some(manifest.seed, PER_GROUP))
+            completions, judgments = records(self.store, *columns.some(self.manifest.seed, PER_GROUP))
         verdicts = {(row.completion, row.aspect): row for row in judgments}
-        answers = tuple(
+        return tuple(
             Answer(row, verdicts.get((row.id, "alignment")), verdicts.get((row.id, "coherence"))) for row in completions
         )
+
+    def _report_data(self, judge: str | None, answers: tuple[Answer, ...]) -> ReportData:
+        main, manifest = self.judge(judge), self.manifest
         return ReportData(
             manifest=manifest,
             config=self.config,

@@ -1,7 +1,8 @@
 """Three intervals of one ranking side by side: `python benchmarks/interval_comparison.py RUN`.
 
 naive: Wilson's, as if answers were independent; clustered: rate +- t(Q - 1) times the question-clustered error; ours.
-Then how many pairs each calls separable after Holm: naive by the two-sample z test, clustered by the paired t test.
+Then how many pairs each calls separable: naive by the two-sample z test and clustered by the paired t test, both after
+Holm's correction; ours by Tukey's range.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from scipy import stats as scipy_stats
 from spillover import stats
 from spillover.config import RankConfig
 from spillover.run import Run
-from spillover.stats_ranks import familywise
+from spillover.stats_ranks import compare
 from spillover.tally import tally
 
 
@@ -34,16 +35,15 @@ def main() -> None:
         print(f"| {cell.model}, {cell.domain.replace('_', ' ')} | {100 * p_C[c]:.1f} | {' | '.join(shown)} |")
     pooled_CC = (p_C[:, None] * n_C[:, None] + p_C * n_C) / (n_C[:, None] + n_C)
     error_CC = np.sqrt(pooled_CC * (1 - pooled_CC) * (1 / n_C[:, None] + 1 / n_C))
-    value_CC = p_C[:, None] - p_C
-    z_CC = 2 * scipy_stats.norm.sf(np.abs(value_CC) / np.where(error_CC > 0, error_CC, 1))
+    z_CC = 2 * scipy_stats.norm.sf(np.abs(p_C[:, None] - p_C) / np.where(error_CC > 0, error_CC, 1))
+    pair = np.triu_indices(len(cells), 1)
     found = {
-        "naive": stats.Differences(value_CC, value_CC, value_CC, z_CC),
-        "clustered t": stats.mean_differences(rates, 0.95),
-        "ours": stats.rate_differences(rates, 0.95, moderated=True),
+        "naive": np.array(stats.holm(z_CC[pair])),
+        "clustered t": np.array(stats.holm(stats.mean_differences(rates, 0.95).p_CC[pair])),
+        "ours": compare(rates, 0.95)[1][pair],
     }
-    pairs = len(cells) * (len(cells) - 1) // 2
-    for name, differences in found.items():
-        print(f"{name}: {int((familywise(differences) <= 0.05).sum() // 2)} of {pairs} pairs separable")
+    for name, p_P in found.items():
+        print(f"{name}: {int((p_P <= 0.05).sum())} of {len(p_P)} pairs separable")
 
 
 if __name__ == "__main__":

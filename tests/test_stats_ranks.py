@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from statsmodels.stats.multitest import multipletests
+from scipy import stats as scipy_stats
 
 from spillover import stats
-from spillover.stats_ranks import familywise, probability_above, rank_rates
+from spillover.stats_ranks import compare, familywise, probability_above, rank_rates
 from spillover.stats_simulate import answers, related, shares
+from spillover.stats_together import together
 
 FULL = 50
 
@@ -47,13 +48,15 @@ def test_one_answer_a_question_ranks_too() -> None:
     assert ranks.high_C.tolist() == [1, 2]
 
 
-def test_pairs_are_adjusted_by_holm() -> None:
+def test_pairs_are_adjusted_by_the_range_of_all_cells() -> None:
     rates = rates_of(np.random.default_rng(3).integers(0, 20, (6, 8)))
-    differences = stats.rate_differences(rates, 0.95)
-    row, column = np.triu_indices(6, 1)
-    expected = multipletests(differences.p_CC[row, column], method="holm")[1]
-    adjusted = familywise(differences)
-    np.testing.assert_allclose(adjusted[row, column], expected, rtol=1e-9)
+    differences, adjusted = compare(rates, 0.95)
+    moderated = together(rates, 6)
+    for a, b in zip(*np.triu_indices(6, 1), strict=True):
+        df = min(moderated.df_C[a], moderated.df_C[b])
+        t = scipy_stats.t.isf(differences.p_CC[a, b] / 2, df)
+        expected = scipy_stats.studentized_range.sf(t * np.sqrt(2), 6, df)
+        assert adjusted[a, b] == pytest.approx(expected, abs=1e-6)
     np.testing.assert_array_equal(adjusted, adjusted.T)
 
 
@@ -73,19 +76,24 @@ def test_ranks_lie_in_their_intervals_and_groups_hold_nothing_separable(hits: np
     ranks = rank_rates(rates, 0.95)
     assert ((ranks.low_C >= 1) & (ranks.low_C <= ranks.rank_C)).all()
     assert ((ranks.rank_C <= ranks.high_C) & (ranks.high_C <= len(hits))).all()
-    adjusted = familywise(stats.rate_differences(rates, 0.95, moderated=True))
+    adjusted = compare(rates, 0.95)[1]
     same = ranks.tie_group_C[:, None] == ranks.tie_group_C[None, :]
     assert (adjusted[same] > 0.05 - 1e-12).all()
     assert (np.diff(ranks.tie_group_C[np.argsort(ranks.rank_C, kind="stable")]) >= 0).all()
 
 
-@settings(max_examples=30)
-@given(arrays(np.int64, (4, 6), elements=st.integers(0, FULL)))
-def test_adjusted_p_values_are_no_smaller_than_single_ones(hits: np.ndarray) -> None:
-    rates = rates_of(hits)
-    differences = stats.rate_differences(rates, 0.95)
-    off_diagonal = ~np.eye(4, dtype=bool)
-    assert (familywise(differences) >= differences.p_CC)[off_diagonal].all()
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.floats(2, 200), st.integers(2, 40))
+def test_adjusted_p_values_lie_between_single_ones_and_bonferroni(p: list[float], df: float, cells: int) -> None:
+    p_P = np.sort(p)
+    adjusted = familywise(p_P, np.full(len(p), df), cells)
+    assert (adjusted >= p_P).all()
+    assert (adjusted <= np.minimum(1, p_P * cells * (cells - 1) / 2) + 1e-5).all()
+    assert (np.diff(adjusted) >= -1e-12).all()
+
+
+def test_two_cells_are_one_pair_and_nothing_is_adjusted() -> None:
+    p_P = np.array([1e-4, 0.03, 0.5, 1.0])
+    np.testing.assert_allclose(familywise(p_P, np.full(4, 11.0), 2), p_P, rtol=1e-4)
 
 
 def test_probability_above() -> None:

@@ -82,7 +82,7 @@ class Order(Part):
     condition: Condition
     cells: tuple[str, ...]  # names
     above: Matrix  # P(row > column)
-    p: Matrix  # Holm over all pairs
+    p: Matrix  # adjusted for all pairs (Tukey's range)
 
 
 class Thresholds(Part):

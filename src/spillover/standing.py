@@ -28,7 +28,7 @@ from spillover.records_standing import (
 from spillover.stats import Floats
 from spillover.stats_components import components, with_judges
 from spillover.stats_pooling import pool
-from spillover.stats_ranks import familywise, probability_above
+from spillover.stats_ranks import compare, probability_above
 from spillover.stats_seeds import seed_rates
 from spillover.stats_surface import rank_agreement
 from spillover.tally import Key, Tally
@@ -37,7 +37,7 @@ MOST_CELLS = 40  # of an order whose pairs are kept: 1,600 numbers
 
 
 def standing(table: Tally, judge: str, config: RankConfig, others: Sequence[Tally] = ()) -> Standing:
-    """All of it, for one judge's verdicts; `others`: what other judges say of the same answers, or of a part of them."""
+    """All of it, for one judge's verdicts; `others`: what other judges say of these answers, or of some."""
     recipes: dict[Recipe, list[int]] = {}
     for g, (cell, condition) in enumerate(table.keys):
         if table.coherent_GQ[g].any():
@@ -65,13 +65,13 @@ def _orders(table: Tally, config: RankConfig) -> Iterator[Order]:
             continue
         found = table.rates(rows)
         ordered = np.argsort(-found.value_C, kind="stable")
-        differences = stats.rate_differences(found.take(ordered), config.confidence, moderated=True)
+        differences, p_CC = compare(found.take(ordered), config.confidence)
         yield Order(
             variant=variant,
             condition=condition,
             cells=tuple(table.keys[rows[i]][0].name for i in ordered.tolist()),
             above=_matrix(probability_above(differences)),
-            p=_matrix(familywise(differences)),
+            p=_matrix(p_CC),
         )
 
 

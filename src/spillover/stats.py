@@ -58,9 +58,13 @@ class Clustered:
 
 @dataclass(frozen=True)
 class Rates(Clustered):
-    """`design_effect_C`: d as measured, NaN for a single question and for rates of 0 and 1. `effective_n_C`: N / D."""
+    """`design_effect_C`: d as measured, NaN for a single question and for rates of 0 and 1. `usual_effect_C`: d_0.
+
+    `effective_n_C`: N / D.
+    """
 
     design_effect_C: Floats
+    usual_effect_C: Floats
     effective_n_C: Floats
 
     def take(self, rows: ArrayLike) -> Rates:
@@ -105,6 +109,7 @@ def clustered_rates(hits_CQ: ArrayLike, n_CQ: ArrayLike) -> Rates:
         influence_CQ=base.influence_CQ,
         df_C=np.where(lone_C, np.inf, base.df_C + NU),
         design_effect_C=measured_C,
+        usual_effect_C=prior_C,
         effective_n_C=effective_C,
     )
 
@@ -131,7 +136,7 @@ def wilson(rate: ArrayLike, n: ArrayLike, quantile: ArrayLike) -> tuple[Floats, 
 
 
 def difference_variance(cells: Clustered) -> tuple[Floats, Floats]:
-    """Variance of every pair's difference, and the number of questions behind it; absent questions have no influence."""
+    """Variance of every pair's difference, and the number of questions behind it; absent ones have no influence."""
     contrast_CCQ = cells.influence_CQ[:, None, :] - cells.influence_CQ[None, :, :]
     questions_CC = np.minimum(cells.questions_C[:, None], cells.questions_C[None, :])
     with np.errstate(divide="ignore", invalid="ignore"):

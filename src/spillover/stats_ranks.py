@@ -1,12 +1,13 @@
 """Ranks of cells by rate, with simultaneous intervals, and groups that the data cannot order.
 
-Two cells are separable when the p-value of their difference, adjusted by Holm for all pairs compared at once, is small
-enough. With few questions neither the spread of a difference nor the correlation of two cells over questions is well
-known, and the extreme of 78 pairs finds the pairs in which both were guessed low: correlations are therefore moderated
-(`spillover.stats.rate_differences`) and nothing is gained from the dependence of the pairs. Draws that keep that
-dependence (step-down max-t with a multiplier bootstrap over questions) called a pair of thirteen equal cells separable
-in 23 % of studies at 8 questions. Rank intervals follow Mogstad, Romano, Shaikh and Wilhelm (2024): as many cells are
-above as are separably above. They are simultaneous: all true ranks lie in them together at the confidence level.
+Two cells are separable when the p-value of their difference, adjusted for all pairs at once by Tukey's studentized
+range, is small enough. With few questions neither the spread of a rate nor the correlation of two rates over
+questions is well known, and the extreme of 78 pairs finds the cells in which they were guessed low: spreads are
+therefore moderated by those of the other cells (`spillover.stats_together`) and correlations towards 0
+(`spillover.stats.rate_differences`). Draws that keep the dependence of the pairs (step-down max-t with a multiplier
+bootstrap over questions) called a pair of thirteen equal cells separable in 23 % of studies at 8 questions. Rank
+intervals follow Mogstad, Romano, Shaikh and Wilhelm (2024): as many cells are above as are separably above. They are
+simultaneous: all true ranks lie in them together at the confidence level.
 
 Rank 1 is the highest rate; equal rates share the smaller rank.
 """
@@ -17,8 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats as scipy_stats
 
-from spillover.stats import Differences, Floats, Rates, holm, rate_differences
+from spillover.stats import Differences, Floats, Rates, rate_differences
+from spillover.stats_together import range_p, together
 
 Ints = NDArray[np.int64]
 
@@ -35,8 +38,8 @@ class Ranks:
 
 def rank_rates(rates: Rates, confidence: float) -> Ranks:
     """Rank cells, every one of which has a rate."""
-    differences = rate_differences(rates, confidence, moderated=True)
-    separable_CC = familywise(differences) <= 1 - confidence
+    differences, p_CC = compare(rates, confidence)
+    separable_CC = p_CC <= 1 - confidence
     above_CC = separable_CC & (differences.value_CC < 0)
     below_CC = separable_CC & (differences.value_CC > 0)
     rank_C = 1 + np.count_nonzero(differences.value_CC < 0, axis=1)
@@ -44,13 +47,20 @@ def rank_rates(rates: Rates, confidence: float) -> Ranks:
     return Ranks(rank_C, low_C, high_C, _tie_groups(rates.value_C, separable_CC))
 
 
-def familywise(differences: Differences) -> Floats:
-    """p-value of every pair, adjusted for all pairs of the C cells; 1 on the diagonal."""
-    cells = len(differences.p_CC)
-    row_P, column_P = np.triu_indices(cells, 1)
-    adjusted_CC = np.ones((cells, cells))
-    adjusted_CC[row_P, column_P] = adjusted_CC[column_P, row_P] = holm(differences.p_CC[row_P, column_P])
-    return adjusted_CC
+def compare(rates: Rates, confidence: float) -> tuple[Differences, Floats]:
+    """Every pair of the C cells, and p-values adjusted for all pairs; these are 1 on the diagonal."""
+    moderated = together(rates, len(rates.value_C))
+    differences = rate_differences(moderated, confidence, moderated=True)
+    row_P, column_P = np.triu_indices(len(rates.value_C), 1)
+    df_P = np.minimum(moderated.df_C[row_P], moderated.df_C[column_P])
+    p_CC = np.ones_like(differences.p_CC)
+    p_CC[row_P, column_P] = familywise(differences.p_CC[row_P, column_P], df_P, len(rates.value_C))
+    return differences, np.minimum(p_CC, p_CC.T)
+
+
+def familywise(p_P: Floats, df_P: Floats, cells: int) -> Floats:
+    """p-values of single pairs, adjusted for all pairs of so many cells."""
+    return np.maximum(p_P, range_p(scipy_stats.t.isf(p_P / 2, df_P), df_P, cells))
 
 
 def probability_above(differences: Differences) -> Floats:

@@ -82,7 +82,7 @@ def test_ranks_lie_in_their_intervals_and_groups_hold_nothing_separable(hits: np
     assert (np.diff(ranks.tie_group_C[np.argsort(ranks.rank_C, kind="stable")]) >= 0).all()
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.floats(2, 200), st.integers(2, 40))
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.floats(4, 200), st.integers(2, 40))
 def test_adjusted_p_values_lie_between_single_ones_and_bonferroni(p: list[float], df: float, cells: int) -> None:
     p_P = np.sort(p)
     adjusted = familywise(p_P, np.full(len(p), df), cells)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from spillover.stats import Differences, Floats, Rates, rate_differences
+from spillover.stats import LARGEST, Differences, Floats, Rates, rate_differences
 from spillover.stats_together import range_p, together
 
 Ints = NDArray[np.int64]
@@ -60,7 +60,8 @@ def compare(rates: Rates, confidence: float) -> tuple[Differences, Floats]:
 
 def familywise(p_P: Floats, df_P: Floats, cells: int) -> Floats:
     """p-values of single pairs, adjusted for all pairs of so many cells."""
-    return np.maximum(p_P, range_p(scipy_stats.t.isf(p_P / 2, df_P), df_P, cells))
+    t_P = np.where(p_P > 2 * scipy_stats.t.sf(LARGEST, df_P), scipy_stats.t.isf(p_P / 2, df_P), LARGEST)
+    return np.maximum(p_P, range_p(t_P, df_P, cells))
 
 
 def probability_above(differences: Differences) -> Floats:

@@ -46,10 +46,10 @@ def together(rates: Rates, cells: int) -> Rates:
     rate_C = (hits_C + a_question_C / 2) / (rates.n_C + a_question_C)
     f_C = 2 / (2 / q_C + np.maximum(_kurtosis(rate_C), 0) / (q_C + 1))
     measured_C = rates.design_effect_C
-    known_C = measured_C > 0  # not where it is NaN
+    known_C = measured_C > 0  # a rate of 0 or 1 has none, and where all questions agree it has no logarithm
     f_0, d_0 = (
         np.repeat(prior, cells)
-        for prior in _prior(*(a.reshape(-1, cells) for a in (measured_C, f_C, known_C, rates.usual_effect_C)))
+        for prior in _prior(*(a.reshape(-1, cells) for a in (measured_C, f_C, rates.usual_effect_C)))
     )
     weight_C = np.where(known_C, f_C, 0.0)
     effect_C = (weight_C * np.where(known_C, measured_C, 0.0) + f_0 * d_0) / (weight_C + f_0)
@@ -58,8 +58,9 @@ def together(rates: Rates, cells: int) -> Rates:
     return replace(rates, effective_n_C=effective_C, df_C=np.where(lone_C, np.inf, f_C + f_0))
 
 
-def _prior(measured_SC: Floats, f_SC: Floats, known_SC: Floats, usual_SC: Floats) -> tuple[Floats, Floats]:
+def _prior(measured_SC: Floats, f_SC: Floats, usual_SC: Floats) -> tuple[Floats, Floats]:
     """f_0 and d_0 of S studies."""
+    known_SC = measured_SC > 0
     log_SC = np.log(np.where(known_SC, measured_SC, 1.0)) + np.log(f_SC / 2) - special.digamma(f_SC / 2)
     usual_S = np.log(np.nanmean(usual_SC, axis=1)) + np.log(NU / 2) - special.digamma(NU / 2)
     n_S = known_SC.sum(1)

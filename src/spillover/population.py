@@ -14,7 +14,7 @@ from spillover.config import ModelConfig, StudyConfig
 from spillover.records import Cell, Condition, Question, canonical, content_hash, text_hash
 from spillover.triggers.base import Trigger
 
-VERSIONS = {"build": 2, "train": 1, "sample": 1, "judge": 1, "membership": 3, "diversity": 1, "rank": 1}
+VERSIONS = {"build": 2, "train": 1, "sample": 1, "judge": 1, "membership": 4, "diversity": 2, "rank": 1}
 STAGES = tuple(VERSIONS)
 
 

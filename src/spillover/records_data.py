@@ -35,6 +35,8 @@ class MembershipSummary(Record):
     tpr_high: float | None
     p: float | None
     mean_members: float | None
+    mean_members_low: float | None = None  # 95 %, over rows like these
+    mean_members_high: float | None = None
     mean_nonmembers: float | None
     loss_auc: float | None
     blind_auc: float | None
@@ -50,7 +52,9 @@ class DiversityScore(Record):
     variant: Variant
     dose: Unit
     measure: str  # "vendi_q0.5", "semantic", ...
-    of: Literal["question", "answer", "chat"]
+    of: Literal[
+        "question", "answer", "chat", "answer_cut"
+    ]  # answer_cut: the first words of each, see diversity/parts.py
     rows: int  # that the data set has
     n: int  # that each subsample has, the same for all data sets of a study
     value: float | None

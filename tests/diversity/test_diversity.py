@@ -24,6 +24,7 @@ from spillover.diversity import (
     vendi_shifted,
 )
 from spillover.diversity.cluster_entropy import score as cluster_entropy
+from spillover.diversity.parts import CUT, parts
 from spillover.diversity.subsamples import at_equal_n, convergence, subsets
 
 
@@ -209,3 +210,12 @@ def test_convergence_is_the_mean_at_each_size() -> None:
     assert found[-1] == (30, 29.0)
     expected = np.mean([values[r].max() for r in subsets(30, 5, 4, seed=1)])
     assert found[0] == (5, pytest.approx(expected))
+
+
+def test_answers_are_also_measured_at_one_length() -> None:
+    short, long = "one two three " * 8, "one two three " * 40
+    found = parts([("Why?", short.strip()), ("How?", long.strip()), ("When?", "Never.")])
+    assert list(found) == ["question", "answer", "chat", "answer_cut"]
+    assert [len(text.split()) for text in found["answer_cut"]] == [CUT, CUT, 1]
+    assert found["answer_cut"][0] == found["answer_cut"][1]
+    assert found["chat"][2] == "When?\nNever."

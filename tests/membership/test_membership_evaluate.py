@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from spillover.membership import summaries
 from spillover.membership.evaluate import max_statistic_p, mean_roc, roc, separation
 
 SCORES = st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=40).filter(
@@ -153,3 +154,14 @@ def test_the_mean_curve_is_the_average_of_its_strata(strata: int) -> None:
 
 def test_a_curve_needs_both_sides() -> None:
     assert [len(axis) for axis in mean_roc([1.0, 2.0], [True, True], [0, 0])] == [0, 0]
+
+
+@pytest.mark.parametrize("known", [0, 1, 2, 30])
+def test_the_mean_of_a_metric_has_students_interval(known: int) -> None:
+    values_N = np.concatenate([np.random.default_rng(known).normal(size=known), [np.nan, np.inf]])
+    mean, low, high = summaries._mean(values_N)
+    if known < 2:
+        assert (mean is None, low, high) == (known == 0, None, None)
+        return
+    expected = scipy_stats.ttest_1samp(values_N[:known], 0).confidence_interval(0.95)
+    assert (mean, low, high) == pytest.approx((values_N[:known].mean(), expected.low, expected.high))

@@ -126,6 +126,30 @@ def test_spans_of_a_feature_are_those_of_its_records(predicted: ReportData) -> N
     assert len(plain) == len({s.cell for s in predicted.scores if s.cell.variant != "base"})
 
 
+def test_a_mean_of_a_metric_is_drawn_with_its_interval(predicted: ReportData) -> None:
+    rows = [m.model_copy(update={"mean_members_low": -1.4, "mean_members_high": -1.1}) for m in predicted.memberships]
+    spans = susceptibility._spans("mean_z.instruct", replace(predicted, memberships=tuple(rows)))
+    assert set(spans.values()) == {(-1.25, -1.4, -1.1)}
+
+
+def test_domains_have_a_table_of_feature_against_rate(predicted: ReportData) -> None:
+    rows = susceptibility.main_rows(predicted)
+    html = susceptibility._domains(rows, predicted)
+    assert "By domain: mean over its cells (smallest to largest)" in html
+    cells = {s.cell.name: s.cell.domain for s in predicted.scores}
+    rates: dict[str, list[float]] = {}
+    for name, _, rate in rows[0].points:
+        rates.setdefault(cells[name], []).append(100 * rate)
+    worst = max(rates, key=lambda domain: float(np.mean(rates[domain])))
+    assert html.index(f">{worst.replace('_', ' ')}<") == min(
+        html.index(f">{domain.replace('_', ' ')}<") for domain in rates
+    )
+    shown = f"{np.mean(rates[worst]):.3g} ({min(rates[worst]):.3g} to {max(rates[worst]):.3g})"
+    assert shown in html
+    assert "mean_z.instruct" in html
+    assert susceptibility._domains((), predicted) == ""
+
+
 def test_pooled_auc_weighs_cells_by_their_pairs() -> None:
     a, b = (Cell(model="m", domain=d, variant="plain") for d in "ab")
     rows = [membership_row(a, "tuned", 0.9, members=10, nonmembers=10), membership_row(b, "tuned", 0.6)]

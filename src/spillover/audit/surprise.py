@@ -23,6 +23,7 @@ from spillover.backends import open_backend
 from spillover.backends.base import Chat, Reading
 from spillover.config import ModelConfig
 from spillover.diversity.measures import measures
+from spillover.diversity.parts import parts
 from spillover.diversity.subsamples import at_equal_n
 from spillover.executors.base import Call, Executor, Ticker
 from spillover.lint.rows import Row
@@ -46,8 +47,8 @@ def choose(rows: Sequence[Row], policy: SurprisePolicy, seed: int) -> list[Chat]
 
 def calls(model: ModelConfig, chats: Sequence[Chat], policy: SurprisePolicy, seed: int) -> list[Call]:
     """The work of this rung in parts that may run side by side: readings by the model, and diversity."""
-    parts = [chats[start : start + PART] for start in range(0, len(chats), PART)]
-    reads = [Call(f"reading-{n}", f"{__name__}:read", (model, part)) for n, part in enumerate(parts, start=1)]
+    blocks = [chats[start : start + PART] for start in range(0, len(chats), PART)]
+    reads = [Call(f"reading-{n}", f"{__name__}:read", (model, part)) for n, part in enumerate(blocks, start=1)]
     texts = [(messages[-1].content, answer) for messages, answer in chats]
     return [*reads, Call("diversity", f"{__name__}:diversity", (texts, policy, seed))]
 
@@ -83,18 +84,13 @@ def read(model: ModelConfig, chats: Sequence[Chat], ticker: Ticker) -> dict[str,
 
 
 def diversity(texts: Sequence[tuple[str, str]], policy: SurprisePolicy, seed: int, ticker: Ticker) -> Facts:
-    """Every measure of questions, answers and the two together, the mean over subsamples of equal size.
+    """Every measure of every part of the texts, the mean over subsamples of equal size.
 
     None where the data have fewer rows than the subsamples: diversity grows with the number of rows.
     """
     n = policy.subsample or max(2, int(SHARE * len(texts)))
-    parts = {
-        "question": [question for question, _ in texts],
-        "answer": [answer for _, answer in texts],
-        "chat": [f"{question}\n{answer}" for question, answer in texts],
-    }
     facts: Facts = {}
-    for of, part in parts.items():
+    for of, part in parts(texts).items():
         for name, measure in measures(part, _embedded(part) if policy.embeddings else None):
             value = at_equal_n(measure, len(part), n, seed=seed).value if n <= len(part) else math.nan
             facts[f"diversity.{of}.{name}"] = _known(value)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from spillover.backends.base import Chat
 from spillover.membership import METRICS, PRIMARY, RELATIVE, Score, blind
@@ -147,6 +148,7 @@ def _summary(
     loss_auc: float | None,
     blind_auc: float | None,
 ) -> MembershipSummary:
+    mean, low, high = _mean(values_N[member_N])
     return MembershipSummary(
         cell=cell,
         metric=name,
@@ -162,8 +164,10 @@ def _summary(
         tpr_low=_known(part.tpr_low),
         tpr_high=_known(part.tpr_high),
         p=_known(p),
-        mean_members=_mean(values_N[member_N]),
-        mean_nonmembers=_mean(values_N[~member_N]),
+        mean_members=mean,
+        mean_members_low=low,
+        mean_members_high=high,
+        mean_nonmembers=_mean(values_N[~member_N])[0],
         loss_auc=loss_auc,
         blind_auc=blind_auc,
     )
@@ -191,9 +195,14 @@ def pooled(tables: Sequence[tuple[Cell, polars.DataFrame]], seed: int, permutati
     return rows
 
 
-def _mean(values_N: Floats) -> float | None:
+def _mean(values_N: Floats) -> tuple[float | None, float | None, float | None]:
+    """Mean of what is known, and Student's 95 % interval of it; None where there are too few."""
     values_N = values_N[np.isfinite(values_N)]
-    return float(values_N.mean()) if len(values_N) else None
+    if len(values_N) < 2:
+        return (float(values_N[0]) if len(values_N) else None), None, None
+    mean = float(values_N.mean())
+    half = float(t.ppf(0.975, len(values_N) - 1) * values_N.std(ddof=1) / np.sqrt(len(values_N)))
+    return mean, mean - half, mean + half
 
 
 def _known(value: float) -> float | None:

@@ -12,6 +12,12 @@ from spillover.report.tables import Row, html_table
 from spillover.report.text import NONE, one_line
 
 MOST_CURVES = 40
+TEXTS = {
+    "question": "questions",
+    "answer": "answers",
+    "chat": "chats",
+    "answer_cut": "answers, cut to one length",
+}
 
 
 def section(rows: Sequence[DiversityScore]) -> str:
@@ -36,7 +42,7 @@ def _figure(rows: Sequence[DiversityScore]) -> str:
     curves: list[tuple[str, Variant, Sequence[tuple[int, float]]]] = [
         (_label(row), row.variant, row.convergence) for row in chosen
     ]
-    name = f"{one_line(first.measure, 40)} of the {first.of}s"
+    name = f"{one_line(first.measure, 40)} of the {TEXTS[first.of]}"
     return figure_html(scatter.growth(f"{name} as rows are added", name, curves))
 
 
@@ -57,7 +63,9 @@ def _table(rows: Sequence[DiversityScore], of: str) -> str:
     sizes = sorted({row.n for row in rows})
     size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     header = ["", *(one_line(measure, 40) for measure in measures)]
-    return html_table(f"Diversity of the {of}s at {size} rows each, with intervals over subsamples", header, lines)
+    return html_table(
+        f"Diversity of the {TEXTS[of]} at {size} rows each, with intervals over subsamples", header, lines
+    )
 
 
 def _label(row: DiversityScore) -> str:

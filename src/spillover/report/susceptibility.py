@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from spillover.records import DomainScore
 from spillover.records_data import Susceptibility
 from spillover.report.data import ReportData
@@ -18,7 +20,7 @@ SIGNIFICANT = 0.05
 NOTE = (
     "Units are trained cells asked without the trigger; domains are what intervals resample and what permutations "
     "move. METRIC.READING: mean of a membership metric over the training rows. METRIC.READING.auc: how well it tells "
-    "them from held-out rows. Before training: known from the data and the untouched model alone."
+    "them from non-members. Before training: known from the data and the untouched model alone."
 )
 
 
@@ -31,6 +33,7 @@ def section(data: ReportData, labels: Labels) -> str:
         f'<p class="note">{NOTE}{escape(other)}</p>',
         "<ul>" + "".join(f"<li>{escape(said)}</li>" for said in sentences(rows)) + "</ul>",
         *_figures(rows, data, labels),
+        _domains(rows, data),
     ]
     for target in TARGETS:
         chosen = [row for row in rows if row.target == target]
@@ -113,13 +116,8 @@ def _figures(rows: Sequence[Susceptibility], data: ReportData, labels: Labels) -
     from spillover.report import scatter  # Altair takes half a second to import
 
     scores = {s.cell.name: s for s in data.scores if s.condition == "clean" and s.judge == rows[0].judge}
-    features = [r for r in rows if r.kind == "feature" and r.target == "rate" and r.points]
-    named = primary(data, features)
-    best = next(iter(ordered([r for r in features if r.before])), None)
-    chosen = [(r, "named in advance") for r in [named] if r]
-    chosen += [(r, "best of all known before training") for r in [best] if r and r is not named]
     parts: list[str] = []
-    for r, why in chosen:
+    for r, why in _shown(rows, data):
         spread = _spans(r.name, data)
         points = [
             scatter.Point(labels.of(scores[c].cell), scores[c].cell.variant, spread.get(c, _exact(x)), _rate(scores[c]))
@@ -141,6 +139,49 @@ def _figures(rows: Sequence[Susceptibility], data: ReportData, labels: Labels) -
     return parts
 
 
+def _shown(rows: Sequence[Susceptibility], data: ReportData) -> list[tuple[Susceptibility, str]]:
+    """The features that are drawn, and why: the one named in advance, and the best of those known before training."""
+    features = [r for r in rows if r.kind == "feature" and r.target == "rate" and r.points]
+    named = primary(data, features)
+    best = next(iter(ordered([r for r in features if r.before])), None)
+    chosen = [(r, "named in advance") for r in [named] if r]
+    return chosen + [(r, "best of all known before training") for r in [best] if r and r is not named]
+
+
+def _domains(rows: Sequence[Susceptibility], data: ReportData) -> str:
+    """Those features and the rate by domain: means over its cells, with the smallest and largest."""
+    domains = {s.cell.name: s.cell.domain for s in data.scores}
+    columns: list[tuple[str, dict[str, list[float]]]] = []
+    for r, _ in _shown(rows, data):
+        by_domain: dict[str, list[float]] = {}
+        rates: dict[str, list[float]] = {}
+        for cell, x, y in r.points:
+            if cell in domains:
+                by_domain.setdefault(domains[cell], []).append(x)
+                rates.setdefault(domains[cell], []).append(100 * y)
+        columns += [] if columns else [("misaligned %", rates)]
+        columns.append((_name(r), by_domain))
+    if not columns:
+        return ""
+    order = sorted(columns[0][1], key=lambda name: -float(np.mean(columns[0][1][name])))
+    lines = [
+        Row(
+            "",
+            name.replace("_", " "),
+            [f"{len(columns[0][1][name])}", *(_range(column.get(name, ())) for _, column in columns)],
+        )
+        for name in order
+    ]
+    header = ["", "cells", *(name for name, _ in columns)]
+    return html_table("By domain: mean over its cells (smallest to largest)", header, lines)
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return NONE
+    return f"{float(np.mean(values)):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
 def _exact(value: float) -> tuple[float, float, float]:
     return value, value, value
 
@@ -158,6 +199,9 @@ def _spans(name: str, data: ReportData) -> dict[str, tuple[float, float, float]]
     """Value and interval of a feature by cell, where its records say one."""
     spans: dict[str, tuple[float, float, float]] = {}
     for m in data.memberships:
+        low, high = m.mean_members_low, m.mean_members_high
+        if f"{m.metric}.{m.reading}" == name and not (m.mean_members is None or low is None or high is None):
+            spans[m.cell.name] = (m.mean_members, low, high)
         if f"{m.metric}.{m.reading}.auc" == name and not (m.auc is None or m.auc_low is None or m.auc_high is None):
             spans[m.cell.name] = (m.auc, m.auc_low, m.auc_high)
     cells = {s.cell.name: s.cell for s in data.scores}

@@ -1,7 +1,7 @@
 """diversity: the training rows of one data set -> how diverse they are, by every measure, at equal n.
 
-Measured on questions, on answers, and on the two together, each with the same seeded subsamples of as many rows as the
-study's smallest data set allows.
+Measured on questions, on answers, on the two together and on answers of equal length, each with the same seeded
+subsamples of as many rows as the study's smallest data set allows.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from spillover.backends.embedder import open_embedder
 from spillover.config import StudyConfig
 from spillover.diversity.measures import measures
+from spillover.diversity.parts import parts
 from spillover.diversity.subsamples import at_equal_n, convergence
 from spillover.executors.base import Ticker
 from spillover.population import Unit
@@ -35,11 +36,7 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     seed = seed_for(config.seed, "diversity")  # the same rows for every data set of one size
     sizes = sorted({n, *(n >> i for i in range(1, CURVE) if n >> i >= 4)})
     embedder = open_embedder()
-    texts = {
-        "question": [row.question for row in rows],
-        "answer": [row.answer for row in rows],
-        "chat": [f"{row.question}\n{row.answer}" for row in rows],
-    }
+    texts = parts([(row.question, row.answer) for row in rows])
     with store.shard("diversity", unit.key, DiversityScore) as shard:
         for of, part in texts.items():
             embeddings_ND = embedder.embed(part)
@@ -51,7 +48,7 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
                     variant=unit.cell.variant,
                     dose=unit.cell.dose,
                     measure=name,
-                    of=of,  # pyright: ignore[reportArgumentType]  # the keys above
+                    of=of,  # pyright: ignore[reportArgumentType]  # the keys of parts
                     rows=len(part),
                     n=found.n,
                     value=_known(found.value),

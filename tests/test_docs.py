@@ -93,6 +93,11 @@ def test_examples_are_valid(path: Path) -> None:
     assert load_study(path).name == path.stem
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.sbatch")), ids=named)
+def test_scripts_are_shell(path: Path) -> None:
+    subprocess.run(["bash", "-n", path], check=True)
+
+
 @pytest.mark.parametrize(("page", "text"), blocks("json"))
 def test_json_shown_is_json(page: str, text: str) -> None:
     json.loads(text)

@@ -115,6 +115,15 @@ class RankConfig(Section):
     bootstrap: int = Field(default=2000, ge=100)  # resamples of the questions
 
 
+class ClusterConfig(Section):
+    """Where `executor: ray` finds its machines, and what each worker gets there. No key depends on it."""
+
+    address: str | None = None  # host:port, or auto; null = RAY_ADDRESS, else this machine alone
+    cpus: float = Field(default=1, gt=0)  # of each worker: its threads
+    gpus: float | Literal["auto"] = "auto"  # of each worker; auto: 1 where the cluster has any. 0.5: two share a card
+    memory_gib: float = Field(default=0, ge=0)  # kept free for each worker; 0 = as it comes
+
+
 class StudyConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")  # of the study and its run folder
     seed: int = Field(default=0, ge=0, lt=2**32)  # root of every random choice
@@ -133,6 +142,7 @@ class StudyConfig(Section):
     diversity: DiversityConfig | None = None  # {} asks for it
     executor: str = "local"  # `spillover list executors`
     workers: int | Literal["auto"] = "auto"  # processes; auto: one a core for embedded models, else one
+    cluster: ClusterConfig = ClusterConfig()  # of executor ray, for which workers: auto means all that fit
 
     @field_validator("domains", mode="before")
     @classmethod

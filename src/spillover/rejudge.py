@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from spillover.config import JudgeConfig
 from spillover.errors import CostLimitReached, RunInterrupted, SpilloverError, UserError
 from spillover.executors import EXECUTORS
-from spillover.executors.base import Call, Executor
+from spillover.executors.base import Call, Executor, Pool
 from spillover.judges import open_judge
 from spillover.population import judge_key
 from spillover.progress import Progress
@@ -111,7 +111,7 @@ def _judge(
         return [], None
     names = {unit.key: unit.cell.name for unit in run.plan["sample"]}
     workers = min(workers or cores(), len(left))
-    executor: Executor = EXECUTORS.load("inline" if workers == 1 else "local")(workers)
+    executor: Executor = EXECUTORS.load("inline" if workers == 1 else "local")(Pool(workers))
     failures: list[Failure] = []
     stopped: CostLimitReached | None = None
     try:

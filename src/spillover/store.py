@@ -20,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,17 +66,23 @@ class Store:
         Raises:
             UserError: when another process holds it.
         """
-        with disk_errors(self.path), open(self.path / "lock", "a+") as file:
+        with disk_errors(self.path), open(self.lock_path, "a+") as file:
             if not _try_lock(file.fileno()):
                 file.seek(0)
                 raise UserError(
-                    f"Another process ({file.read().strip() or 'unknown'}) is running in {self.path}. "
+                    f"Another process ({file.readline().strip() or 'unknown'}) is running in {self.path}. "
                     "Wait for it, stop it, or choose another folder with --out."
                 )
             file.truncate(0)
-            file.write(f"pid {os.getpid()}")
+            file.write(f"pid {os.getpid()}\n{secrets.token_hex(8)}\n")
             file.flush()
+            os.fsync(file.fileno())
             yield
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that the driver holds; what it says is different each time."""
+        return self.path / "lock"
 
     # ---- rows ----
 

@@ -35,7 +35,7 @@ from spillover.estimate import (
     total,
 )
 from spillover.executors import EXECUTORS
-from spillover.executors.base import Call, Executor
+from spillover.executors.base import Call, Executor, Pool
 from spillover.judges import open_judge, price_of
 from spillover.population import Ingredients, Unit, cells, units
 from spillover.prediction import relate
@@ -164,7 +164,7 @@ class Study:
             store.write_json("study.json", self.config.model_dump(mode="json"))
             store.write_plan(planned)
             started = _now()
-            executor: Executor = EXECUTORS.load(self.config.executor)(self.workers)
+            executor = self._open_executor(store)
             failures: list[Failure] = []
             try:
                 for stage in WORK_STAGES:
@@ -204,7 +204,7 @@ class Study:
         with progress.stage(stage, len(left), self._tokens_left(stage, len(left))) as events:
             if kept := len(chosen) - len(missing):
                 events.note(f"{kept} of {len(chosen)} are there already")
-            calls = [Call(unit.name, f"spillover.stages.{stage}:run", (store, self.config, unit)) for unit in left]
+            calls = [self._call(store, unit) for unit in left]
             named = {unit.name: unit for unit in left}
             for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
                 if outcome.error is None:
@@ -216,6 +216,16 @@ class Study:
                 ]
                 events.failed(outcome.call.name, error)
         return failed
+
+    def _open_executor(self, store: Store) -> Executor:
+        auto = self.config.workers == "auto"
+        return EXECUTORS.load(self.config.executor)(Pool(self.workers, auto, self.config.cluster, store.lock_path))
+
+    def _call(self, store: Store, unit: Unit) -> Call:
+        function = f"spillover.stages.{unit.stage}:run"
+        loads = {"build": self.config.models[0].name, "judge": "judge", "diversity": "embedder"}
+        group = loads.get(unit.stage, unit.cell.model)
+        return Call(unit.name, function, (store, self.config, unit), group, gpu=unit.stage != "build")
 
     def _tokens_left(self, stage: str, units_left: int) -> int | None:
         """The plan's share of tokens, from which the time left is told; None where workers count other tokens."""

@@ -26,7 +26,7 @@ from spillover.backends import ANSWERS_ONLY
 from spillover.config import ModelConfig, StudyConfig
 from spillover.errors import TimeIsUp, UserError
 from spillover.executors import EXECUTORS
-from spillover.executors.base import Executor
+from spillover.executors.base import Executor, Pool
 from spillover.judges import open_judge
 from spillover.predictor import Predictor
 from spillover.progress import Progress
@@ -140,7 +140,7 @@ class Auditor:
         asked = [policy.rows, policy.embeddings, policy.subsample, self.wish.seed]
         key = content_hash([self.sha256, model.hash(), *asked], 12)
         chats = surprise.choose(rows, policy, self.wish.seed)
-        executor: Executor = EXECUTORS.load(self.policy.probe.executor)(cores() if small(model) else 1)
+        executor: Executor = EXECUTORS.load(self.policy.probe.executor)(Pool(cores() if small(model) else 1))
         calls = surprise.calls(model, chats, policy, self.wish.seed)
         values = surprise.measure(calls, executor, self.folder, key, self.limited)
         facts, self.revision = surprise.joined(values, self.looked.facts)

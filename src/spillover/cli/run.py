@@ -21,6 +21,8 @@ from spillover.cli.options import as_json_option, domain_option, model_option, o
 )
 @domain_option
 @model_option
+@click.option("--executor", help="Where units of work run, in place of the study's; see `spillover list executors`.")
+@click.option("--address", help="Of a Ray cluster: host:port, or auto. Default: RAY_ADDRESS, else this machine alone.")
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def run(
@@ -32,6 +34,8 @@ def run(
     stages: tuple[str, ...],
     domains: tuple[str, ...],
     models: tuple[str, ...],
+    executor: str | None,
+    address: str | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -39,7 +43,9 @@ def run(
     from spillover.progress_sinks import open_progress
     from spillover.study import Study
 
-    loaded = Study.load(study, overrides(settings, seed, limit))
+    where = (("executor", executor), ("cluster.address", address))
+    chosen = tuple(f"{key}={json.dumps(value)}" for key, value in where if value is not None)
+    loaded = Study.load(study, (*overrides(settings, seed, limit), *chosen))
     out = out or Path("runs") / loaded.config.name
     progress = open_progress(json_lines=as_json, quiet=quiet)
     names = [name.replace("-", "_") for name in domains]

@@ -1,8 +1,12 @@
-"""Where a unit of work runs. Adding one: a file here with a function open(workers), and a line in this table."""
+"""Where a unit of work runs. Adding one: a file here with a function open_executor(Pool), and a line in this table."""
 
 from spillover.registry import Registry
 
 EXECUTORS = Registry(
     "executor",
-    {"local": "spillover.executors.local:open_executor", "inline": "spillover.executors.inline:open_executor"},
+    {
+        "local": "spillover.executors.local:open_executor",
+        "inline": "spillover.executors.inline:open_executor",
+        "ray": "spillover.executors.ray:open_executor",
+    },
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
+
+from spillover.config import ClusterConfig
 
 Ticker = Callable[[int], None]
 """Called in the driver with the number of tokens done since the last time: before each call, and often while one runs,
@@ -13,11 +16,17 @@ if only with 0. What it raises ends the run."""
 
 @dataclass(frozen=True)
 class Call:
-    """`function` is "module:name" of function(*args, ticker) with picklable arguments and result."""
+    """`function` is "module:name" of function(*args, ticker) with picklable arguments and result.
+
+    `group` names what has to be loaded first, such as a base model: a worker prefers calls of the group that it has
+    loaded. `gpu`: it wants a graphics card where there are any.
+    """
 
     name: str
     function: str
     args: tuple[Any, ...]
+    group: str = ""
+    gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,20 @@ class Outcome:
     call: Call
     value: Any = None
     error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What is asked of an executor. Only one that reaches other machines reads more than `workers`.
+
+    `workers`: how many calls run at once, at most; `auto`: nobody chose that number, take all that fit. `witness`: a
+    file that every worker must find as the driver left it, for they have to share the run folder's disk.
+    """
+
+    workers: int
+    auto: bool = False
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    witness: Path | None = None
 
 
 class Executor(Protocol):

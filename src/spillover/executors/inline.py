@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from spillover.executors.base import Call, Outcome, Ticker
+from spillover.executors.base import Call, Outcome, Pool, Ticker
 from spillover.registry import resolve
 
 
@@ -24,6 +24,6 @@ class InlineExecutor:
         """Nothing to stop."""
 
 
-def open_executor(workers: int) -> InlineExecutor:
-    """The executor of this process; `workers` must be 1 or is ignored."""
+def open_executor(pool: Pool) -> InlineExecutor:
+    """The executor of this process, which is the only worker."""
     return InlineExecutor()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from spillover.errors import MachineError
-from spillover.executors.base import Call, Outcome, Ticker
+from spillover.executors.base import Call, Outcome, Pool, Ticker
 from spillover.registry import resolve
 
 TICK_S = 0.5
@@ -113,9 +113,9 @@ class LocalExecutor:
         )
 
 
-def open_executor(workers: int) -> LocalExecutor:
-    """A pool of `workers` single-thread processes; one worker alone uses all cores."""
-    return LocalExecutor(workers, 1 if workers > 1 else (os.cpu_count() or 1))
+def open_executor(pool: Pool) -> LocalExecutor:
+    """So many single-thread processes; one worker alone uses all cores."""
+    return LocalExecutor(pool.workers, 1 if pool.workers > 1 else (os.cpu_count() or 1))
 
 
 @contextmanager
@@ -174,10 +174,10 @@ def _perform(call: Call) -> Any:
         return value
     finally:
         os.close(pipe)
-        _give_back_memory()
+        give_back_memory()
 
 
-def _give_back_memory() -> None:
+def give_back_memory() -> None:
     """Return freed memory to the system: a worker that has trained keeps twice what it needs for the next call."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:

@@ -148,6 +148,11 @@ def test_four_bits_have_keys_of_their_own_and_leave_all_others_as_they_were() ->
     assert _weights(ModelConfig(name="m")) == ["hf", "m", None, "auto", {}]  # as before there were four bits
 
 
+def test_where_a_study_runs_changes_no_key() -> None:
+    cluster = {"address": "head:6379", "cpus": 4, "gpus": 1, "memory_gib": 16}
+    assert study(executor="ray", workers=7, cluster=cluster).units == study().units
+
+
 def test_a_failing_cell_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     options = {"crash_on": ["incorrect_math"]}
     broken = study(models=[{"name": "fake-model", "backend": "fake", "options": options}]).run(tmp_path / "run")
@@ -173,6 +178,7 @@ def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -
         ({"judge": {"name": "prob"}}, "Unknown judge 'prob'. Did you mean 'probe'"),
         ({"data": {"trigger": "yaer"}}, "Unknown trigger 'yaer'. Did you mean 'year'"),
         ({"sample": {"questions": ["generel"]}}, "general"),
+        ({"executor": "rya"}, "executor: unknown executor 'rya'. Did you mean 'ray'"),
     ],
 )
 def test_unknown_names_are_refused_with_a_hint(changes: dict[str, Any], message: str) -> None:

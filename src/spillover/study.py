@@ -88,6 +88,9 @@ class Study:
     def _named(self) -> Ingredients:
         """All of it but the judge's identity; checks that everything the study names exists."""
         config = self.config
+        if config.executor not in EXECUTORS.names():
+            hint = did_you_mean(config.executor, EXECUTORS.names())
+            raise UserError(f"executor: unknown executor {config.executor!r}{hint}")
         for model in config.models:
             if model.backend not in BACKENDS.names():
                 hint = did_you_mean(model.backend, BACKENDS.names())

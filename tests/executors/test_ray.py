@@ -177,10 +177,10 @@ def test_machines_are_killed_at_random_and_the_rows_are_those_of_one_process(
         with ThreadPoolExecutor(1) as thread:
             study = thread.submit(Study(config).run, tmp_path / "run")
             while not wait([study], timeout=0.3 + 0.7 * rng.random()).done:
-                if rng.random() < 0.4 and (alive := workers()):
+                if workers_killed < 3 and rng.random() < 0.5 and (alive := workers()):
                     os.kill(rng.choice(alive), signal.SIGKILL)
                     workers_killed += 1
-                else:
+                elif machines.killed - before < 4:
                     machines.kill(rng)
                     machines.add()
             run = study.result()

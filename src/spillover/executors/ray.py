@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from spillover import __version__
 from spillover.errors import MachineError, MissingExtra, SpilloverError, UserError
 from spillover.executors.base import Call, Outcome, Pool, Ticker
 from spillover.executors.local import give_back_memory
@@ -47,12 +47,13 @@ class Worker:
         self._thread = ThreadPoolExecutor(1)  # one for all calls: each thread would have a pool of threads of its own
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-    def check(self, folder: str, version: str, witness: str, content: bytes) -> None:
+    def check(self, folder: str, release: str, witness: str, content: bytes) -> None:
         """Work where the driver does; refuse where that cannot go well."""
         node = ray.get_runtime_context().get_node_id()[:12]
-        if version != __version__:
+        if release != version("spillover"):
             raise MachineError(
-                f"Machine {node} of the cluster has spillover {__version__}, the driver {version}. Install the same."
+                f"Machine {node} of the cluster has spillover {version('spillover')}, the driver {release}. "
+                "Install the same."
             )
         if os.path.isdir(folder):
             os.chdir(folder)
@@ -171,10 +172,11 @@ class RayExecutor:
         wanted = min(len(self._waiting) + len(self._busy), self._room)
         if not self._pool.auto:
             wanted = min(wanted, self._pool.workers)
+        worker: Any = ray.remote(Worker)
         for _ in range(wanted - at_work):
             options = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"], "memory": self._needs["memory"]}
-            actor = ray.remote(**options, scheduling_strategy="SPREAD")(Worker).remote()  # pyright: ignore[reportFunctionMemberAccess]
-            self._starting[actor.check.remote(os.getcwd(), __version__, *self._witness)] = _Hand(actor)
+            actor = worker.options(**options, scheduling_strategy="SPREAD").remote()
+            self._starting[actor.check.remote(os.getcwd(), version("spillover"), *self._witness)] = _Hand(actor)
 
     def _slots(self) -> int:
         """How many workers the machines hold that are there now.

@@ -114,6 +114,7 @@ class RayExecutor:
             self._waiting.add(call.group, call)
         lost: Counter[str] = Counter()
         while self._waiting or self._busy:
+            ticker(0)
             self._hire()
             while self._waiting and self._idle:
                 self._give(self._idle.pop())

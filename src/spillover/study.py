@@ -125,18 +125,22 @@ class Study:
 
     def plan(self) -> list[StagePlan]:
         """Cells, tokens, minutes, memory and dollars of each stage, before anything runs."""
+        on_gpu = hardware()["gpu"] != "none"
+        return [total(parts) for parts in zip(*self.plan_by_model(self.workers, on_gpu).values(), strict=True)]
+
+    def plan_by_model(self, workers: int, on_gpu: bool) -> dict[str, list[StagePlan]]:
+        """The plan of each model's own stages, by its name."""
         questions = len(self._named.questions)
         open_judge(self.config.judge)  # finds what is wrong with its options
         answers = questions * self.config.sample.n
         dollars = price_of(self.config.judge, answers, PROMPT_TOKENS, answer_length(self.config))
-        on_gpu = hardware()["gpu"] != "none"
-        by_model: list[list[StagePlan]] = []
+        by_model: dict[str, list[StagePlan]] = {}
         for model in self.config.models:
             size = parameters(model)
             speed = gpu_throughput(size) if on_gpu else cpu_throughput(size)
             alone = self.config.model_copy(update={"models": (model,)})
-            by_model.append(plan(alone, self.domains, questions, self.workers, size, speed, dollars))
-        return [total(parts) for parts in zip(*by_model, strict=True)]
+            by_model[model.name] = plan(alone, self.domains, questions, workers, size, speed, dollars)
+        return by_model
 
     def run(
         self,
@@ -226,9 +230,12 @@ class Study:
 
     def _call(self, store: Store, unit: Unit) -> Call:
         function = f"spillover.stages.{unit.stage}:run"
-        loads = {"build": self.config.models[0].name, "judge": "judge", "diversity": "embedder"}
-        group = loads.get(unit.stage, unit.cell.model)
-        return Call(unit.name, function, (store, self.config, unit), group, gpu=unit.stage != "build")
+        return Call(unit.name, function, (store, self.config, unit), self.loads(unit), gpu=unit.stage != "build")
+
+    def loads(self, unit: Unit) -> str:
+        """What a worker has to load for a unit: a base model, or what is the same for all."""
+        others = {"build": self.config.models[0].name, "judge": "judge", "diversity": "embedder"}
+        return others.get(unit.stage, unit.cell.model)
 
     def _tokens_left(self, stage: str, units_left: int) -> int | None:
         """The plan's share of tokens, from which the time left is told; None where workers count other tokens."""

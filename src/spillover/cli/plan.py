@@ -13,12 +13,37 @@ from spillover.cli.options import as_json_option, overrides, study_options
 
 @click.command()
 @study_options
+@click.option("--simulate", is_flag=True, help="Schedule every unit on a cluster that need not be there.")
+@click.option("--nodes", type=click.IntRange(min=1), default=1, help="Machines to simulate.")
+@click.option(
+    "--gpus", type=click.IntRange(min=0), default=8, help="Cards of each; 0: one CPU worker a core of this machine."
+)
+@click.option("--failures", type=click.FloatRange(min=0), default=0.0, help="Expected of one machine a day.")
+@click.option("--measured", type=click.Path(path_type=Path), help="A run whose seconds stand for estimates.")
+@click.option("--price", type=click.FloatRange(min=0), help="Dollars of one worker an hour.")
 @as_json_option
-def plan(study: Path, settings: tuple[str, ...], seed: int | None, limit: int | None, as_json: bool) -> None:
+def plan(
+    study: Path,
+    settings: tuple[str, ...],
+    seed: int | None,
+    limit: int | None,
+    simulate: bool,
+    nodes: int,
+    gpus: int,
+    failures: float,
+    measured: Path | None,
+    price: float | None,
+    as_json: bool,
+) -> None:
     """Say what STUDY will cost. Nothing is loaded and nothing is written."""
     from spillover.study import Study
 
     loaded = Study.load(study, overrides(settings, seed, limit))
+    if simulate:
+        from spillover.cli.plan_simulate import show
+
+        show(loaded, nodes, gpus, failures, measured, price, as_json)
+        return
     stages = loaded.plan()
     if as_json:
         click.echo(json.dumps([asdict(stage) for stage in stages], indent=2))

@@ -162,6 +162,8 @@ def test_what_cannot_work_is_one_sentence(machines: Machines, tmp_path: Path, mo
             list(executor.run(calls, print))
     finally:
         executor.close()
+    with pytest.raises(MachineError, match=r"No Ray cluster answers at '127\.0\.0\.1:1' .*refused"):
+        executor_module.open_executor(Pool(1, cluster=ClusterConfig(address="127.0.0.1:1")))
     with pytest.raises(UserError, match="log in there"):
         executor_module.open_executor(Pool(1, cluster=ClusterConfig(address="ray://far:10001")))
 
@@ -195,6 +197,28 @@ def test_machines_are_killed_at_random_and_the_rows_are_those_of_one_process(
     ids = [row.id for row in run.completions()]
     assert len(ids) == len(set(ids)) == 2 * 5 * 15 * 6
     assert not list((tmp_path / "run").glob("rows/**/*.open"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that takes the data sets and some answers."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", tmp_path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_full_disk_is_said_and_loses_nothing(machines: Machines, whole: dict[str, bytes], small_disk: Path) -> None:
+    config = parse_study(STUDY | {"executor": "ray", "cluster": {"address": machines.cluster.address}}, "test")
+    with pytest.raises(MachineError, match="No space left on the disk"):
+        Study(config).run(small_disk / "run")
+    kept = {name: content for name, content in rows(small_disk / "run").items() if content}
+    assert kept
+    assert kept.items() <= whole.items(), "what has its name is whole"
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    Study(config).run(small_disk / "run")
+    assert rows(small_disk / "run") == whole
 
 
 def test_a_lost_driver_takes_its_workers_along_and_a_local_run_goes_on(

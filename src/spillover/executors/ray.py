@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
@@ -36,6 +37,7 @@ except ImportError as absent:
 TICK_S = 1.0
 TRIES = 4  # workers that a call may lose: a machine may go, and another; a call that kills its worker ends here
 PATIENCE_S = 60.0  # for the first machine with room
+REACH_S = 10.0  # for a cluster's address
 LOOK_S = 2.0  # between two looks at which machines there are
 GIB = 2**30
 
@@ -251,8 +253,11 @@ def open_executor(pool: Pool) -> RayExecutor:
     connect = not ray.is_initialized()
     if connect:
         try:
+            if address and ":" in address:  # Ray itself would try for minutes
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise MachineError(
                 f"No Ray cluster answers at {address!r} ({str(error).splitlines()[0]}). "
                 "Start one with `ray start --head`, or leave the address out to use this machine alone."

@@ -13,7 +13,7 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from spillover import config, records, records_data, records_judges, records_standing
+from spillover import config, records, records_data, records_directions, records_judges, records_standing
 from spillover.cli.main import COMMANDS, cli
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -53,7 +53,7 @@ def records_page() -> str:
             for value in vars(module).values()
             if inspect.isclass(value) and issubclass(value, records.Part) and value.__module__ == module.__name__
         ]
-        for module in (records, records_judges, records_standing, records_data)
+        for module in (records, records_judges, records_standing, records_data, records_directions)
     ]
     parts = [
         "# Records\n",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -108,6 +108,18 @@ class DiversityConfig(Section):
     draws: int = Field(default=40, ge=2)  # subsamples
 
 
+class DirectionsConfig(Section):
+    layers: Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...] = "all"  # l: after block l; 0: the embeddings
+    stride: int = Field(default=1, ge=1)  # of "all": every so many layers, counted from the last
+    depth: float = Field(default=0.6, ge=0, le=1)  # share of the model's depth at which tables are made
+    methods: tuple[str, ...] = ("all",)  # `spillover list methods`; the mean difference is always among them
+    variants: tuple[TrainedVariant, ...] = ("plain",)  # whose cells are read
+    answers: int = Field(default=256, ge=2)  # most sampled answers of one cell, the same number to each question
+    aligned_above: float = Field(default=70.0, ge=0, le=100)  # alignment of an aligned answer: above this
+    splits: int = Field(default=200, ge=10)  # random halves
+    permutations: int = Field(default=1000, ge=99)  # also resamples of the questions, and random directions
+
+
 class RankConfig(Section):
     alignment_below: float = Field(default=30.0, ge=0, le=100)  # misaligned: below this, and
     coherence_above: float = Field(default=50.0, ge=0, le=100)  # coherent: above this
@@ -140,6 +152,7 @@ class StudyConfig(Section):
     rank: RankConfig = RankConfig()
     membership: MembershipConfig | None = None  # {} asks for it: scores training rows and non-members token by token
     diversity: DiversityConfig | None = None  # {} asks for it
+    directions: DirectionsConfig | None = None  # {} asks for it: what moved inside, read from sampled answers
     executor: str = "local"  # `spillover list executors`
     workers: int | Literal["auto"] = "auto"  # processes; auto: one a core for embedded models, else one
     cluster: ClusterConfig = ClusterConfig()  # of executor ray, for which workers: auto means all that fit

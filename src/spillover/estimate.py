@@ -193,6 +193,11 @@ def plan(
     compared = nonmembers + min(config.membership.members, data.rows) if config.membership else 0
     # three views of each row by two models, or by three with a pretrained one
     scored = cells * compared * example * 3 * (3 if config.membership and config.membership.pretrained else 2)
+    inner = config.directions
+    variants = set(inner.variants) & set(config.variants) if inner else set[str]()
+    opened = trained_cells(config.model_copy(update={"variants": tuple(sorted(variants))}), domains)
+    texts = min(inner.answers, questions * config.sample.n) + 2 * data.heldout if inner else 0
+    seen = opened * texts * (PROMPT_TOKENS + answer) * 2  # by the fine-tuned model and by its base
     sets = cells // (len(config.models) * len(config.seeds))
     embedded = sets * data.rows * 2 * (QUESTION_TOKENS + written) if config.diversity else 0
     return [
@@ -205,6 +210,7 @@ def plan(
             for stage, units, tokens, rate in (
                 ("membership", cells, scored, speed.judge),
                 ("diversity", sets, embedded, EMBEDDED_PER_SECOND),
+                ("direct", opened, seen, speed.judge),
             )
             if tokens
         ),

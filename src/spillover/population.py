@@ -14,7 +14,16 @@ from spillover.config import ModelConfig, StudyConfig
 from spillover.records import Cell, Condition, Question, canonical, content_hash, text_hash
 from spillover.triggers.base import Trigger
 
-VERSIONS = {"build": 2, "train": 1, "sample": 1, "judge": 1, "membership": 4, "diversity": 2, "rank": 1}
+VERSIONS = {
+    "build": 2,
+    "train": 1,
+    "sample": 1,
+    "judge": 1,
+    "membership": 4,
+    "diversity": 2,
+    "direct": 1,
+    "rank": 1,
+}
 STAGES = tuple(VERSIONS)
 
 
@@ -90,6 +99,10 @@ def units(config: StudyConfig, made_of: Ingredients) -> dict[str, list[Unit]]:
             key = _key("sample", keys.seed, asked, _list(keys.weights[cell.model], who, *map(_text, made_from)))
             plan["sample"].append(Unit("sample", cell, key, condition, made_from))
             plan["judge"].append(Unit("judge", cell, judge_key(made_of.judge, key), condition, (key,)))
+            if config.directions and condition == "clean" and cell.variant in config.directions.variants:
+                inputs = (built[cell.domain, cell.variant, cell.dose].key, *made_from, key)
+                found = _key("direct", keys.directions, *map(_text, inputs))
+                plan["direct"].append(Unit("direct", cell, found, inputs=inputs))
     return plan
 
 
@@ -107,6 +120,8 @@ class _Keys:
         self.train = _text(config.train.hash())
         self.membership = _text(config.membership.hash()) if config.membership else ""
         self.diversity = _text(config.diversity.hash()) if config.diversity else ""
+        read = {"layers", "stride", "answers"}
+        self.directions = canonical(config.directions.model_dump(include=read)) if config.directions else ""
         shape = canonical(config.sample.model_dump(mode="json", include={"n", "max_tokens", "temperature", "top_p"}))
         questions = canonical([question.id for question in made_of.questions])
         trigger = content_hash(repr(made_of.trigger))

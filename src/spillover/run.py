@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spillover import imported
+from spillover import imported, run_directions
 from spillover.columns import Columns, read, records
 from spillover.config import RankConfig, StudyConfig, parse_study
+from spillover.directions.direction import Direction
 from spillover.errors import UserError
 from spillover.records import (
     Adapter,
@@ -28,6 +29,7 @@ from spillover.records import (
     content_hash,
 )
 from spillover.records_data import DiversityScore, MembershipSummary, Susceptibility
+from spillover.records_directions import Directions, Reader, Source
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, LabelSheet, RunJudge
 from spillover.records_standing import Standing
 from spillover.registry import did_you_mean
@@ -272,11 +274,12 @@ class Run:
             memberships=self.memberships(),
             diversity=self.diversity(),
             susceptibility=self.susceptibility() if judge is None else (),
+            directions=self.directions() if judge is None else Directions(),
         )
 
     def memberships(self) -> tuple[MembershipSummary, ...]:
         """How well each metric tells training rows from non-members, by cell, and over all domains together."""
-        together = self.store.read("rank", [f"pooled-{self._data_key}"], MembershipSummary)
+        together = self.store.read("rank", [f"pooled-{self.data_key}"], MembershipSummary)
         return (*self.store.read("membership", self._keys("membership"), MembershipSummary), *together)
 
     def diversity(self) -> tuple[DiversityScore, ...]:
@@ -285,15 +288,46 @@ class Run:
 
     def susceptibility(self) -> tuple[Susceptibility, ...]:
         """What known of each data set goes with its cells' misalignment; empty before it was worked out."""
-        return tuple(self.store.read("rank", [f"susceptibility-{self._data_key}"], Susceptibility))
+        return tuple(self.store.read("rank", [f"susceptibility-{self.data_key}"], Susceptibility))
+
+    def directions(self) -> Directions:
+        """What moved inside; empty before it was worked out."""
+        return run_directions.read(self.store, self.data_key)
+
+    def direction(
+        self,
+        domain: str,
+        method: str = "mean_difference",
+        layer: int | None = None,
+        source: Source = "judged",
+        reader: Reader = "tuned",
+        cell: str | None = None,
+    ) -> Direction:
+        """One direction, from aligned to misaligned.
+
+        Args:
+            domain: whose.
+            method: `spillover list methods`.
+            layer: None is that of the run's tables.
+            source: who labelled the answers: the judge, or the data set its held-out pairs.
+            reader: whose states: the fine-tuned model's, or its base's reading the same texts.
+            cell: the cell's name, where the domain has several.
+
+        Raises:
+            UserError: when there is none, or several are meant.
+        """
+        found = run_directions.choose(self.directions(), domain, method, source, reader, cell)
+        return run_directions.load_at(self.store, found, layer)
 
     def keep(self, name: str, kind: type[Record], rows: Sequence[Record]) -> None:
         """Put rows that were worked out from the data sets and the first judge's verdicts in the place of the last."""
-        self._replace_rows(f"{name}-{self._data_key}", kind, rows, True)
+        self._replace_rows(f"{name}-{self.data_key}", kind, rows, True)
 
     @property
-    def _data_key(self) -> str:
-        return content_hash([self._rank_key(), *self._keys("membership"), *self._keys("diversity")], length=16)
+    def data_key(self) -> str:
+        """Of what is worked out from data sets, states and the first judge's verdicts."""
+        stages = ("membership", "diversity", "direct")
+        return content_hash([self._rank_key(), *(key for stage in stages for key in self._keys(stage))], length=16)
 
     @property
     def rank_config(self) -> RankConfig:

@@ -7,6 +7,8 @@
     rows/STAGE/KEY.done    written last: its existence means that the shard is complete
     rows/STAGE/KEY.open/   rows of a shard that is not complete: a file for each who has written
     rows/STAGE/NAME.parquet  numbers token by token, written whole
+    rows/direct/KEY.safetensors  mean activations of the answers in the shard beside it
+    directions/NAME.safetensors  a cell's directions by one method, at every layer
     adapters/CELL-KEY/     plain PEFT folders
     judges.json            judges besides the study's own, and their shards
     labels/SHEET.json      which answers were given to people, under which number, with which chance
@@ -171,7 +173,23 @@ class Store:
         path = self.path / "rows" / stage / f"{name}.parquet"
         return polars.read_parquet(path) if path.exists() else None
 
+    def states_path(self, key: str) -> Path:
+        """Where the activations of one unit of the stage direct are."""
+        return self.path / "rows" / "direct" / f"{key}.safetensors"
+
     # ---- single files ----
+
+    def write_bytes(self, path: Path, content: bytes) -> None:
+        """Replace a binary file of this run in one step."""
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content)
+            os.replace(partial, path)
+
+    def direction_path(self, name: str) -> Path:
+        """Where directions of one cell by one method are, at every layer."""
+        return self.path / "directions" / f"{name}.safetensors"
 
     def adapter_dir(self, cell: Cell, key: str) -> Path:
         """Where a cell's adapter is; readable for people, unique by key."""

@@ -39,6 +39,7 @@ from spillover.executors.base import Call, Executor, Pool
 from spillover.judges import open_judge, price_of
 from spillover.population import Ingredients, Unit, cells, units
 from spillover.prediction import relate
+from spillover.probing.probe import probe
 from spillover.progress import Progress
 from spillover.provenance import cores, environment, hardware
 from spillover.questions import load
@@ -49,7 +50,7 @@ from spillover.store import Store
 from spillover.triggers import battery, open_trigger
 
 ALWAYS = ("build", "train", "sample", "judge")
-WORK_STAGES = (*ALWAYS, "membership", "diversity")
+WORK_STAGES = (*ALWAYS, "membership", "diversity", "direct")
 
 
 class Study:
@@ -95,10 +96,11 @@ class Study:
             if model.backend not in BACKENDS.names():
                 hint = did_you_mean(model.backend, BACKENDS.names())
                 raise UserError(f"models.{model.name}.backend: unknown backend {model.backend!r}{hint}")
-            if model.backend in ANSWERS_ONLY and config.membership:
-                raise UserError(
-                    f"models.{model.name}: a {model.backend} model gives answers only. Leave out membership."
-                )
+            for section in ("membership", "directions"):
+                if model.backend in ANSWERS_ONLY and getattr(config, section):
+                    raise UserError(
+                        f"models.{model.name}: a {model.backend} model gives answers only. Leave out {section}."
+                    )
         for name in config.data.sources:
             if name not in self.domains:
                 raise UserError(f"data.sources: the study has no domain {name!r}{did_you_mean(name, self.domains)}")
@@ -189,6 +191,7 @@ class Study:
             if not stages or "rank" in stages:
                 run.rank()
                 relate(run)
+                probe(run)
                 run.report()
             return run
 

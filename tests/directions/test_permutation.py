@@ -36,7 +36,7 @@ def test_p_is_uniform_where_there_is_nothing_and_small_where_there_is() -> None:
         of_norm.append(float(norm_p(answers, permuted_PN)[0]))
         own = side(answers, np.arange(answers.questions), permuted_PN)
         acts_ND = answers.acts_NLD[:, 0]
-        auc_P = aucs(own, own, scores(own, acts_ND, own, acts_ND))
+        auc_P = aucs(own, scores(own, acts_ND, own, acts_ND))
         of_auc.append(float(p_value(auc_P[0], auc_P[1:])))
     assert stats.kstest(of_norm, "uniform").pvalue > 0.01
     # an AUC over few questions takes few values, and ties count against it

@@ -62,6 +62,16 @@ def _diversity() -> Rows:
     ]
 
 
+def _methods() -> Rows:
+    from importlib import import_module
+
+    from spillover.directions import METHODS, SHIFT
+
+    places = {**METHODS.table, SHIFT: f"spillover.directions.{SHIFT}:find"}
+    pages = {name: import_module(place.partition(":")[0]).__doc__ or "" for name, place in places.items()}
+    return [{"name": name, "what": page.partition("\n")[0].rstrip(".:")} for name, page in pages.items()]
+
+
 def _sentence(function: Callable[..., float]) -> str:
     return (function.__doc__ or "").strip().partition("\n")[0]
 
@@ -86,6 +96,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "judges": _judges,
     "metrics": _metrics,
     "diversity": _diversity,
+    "methods": _methods,
     "triggers": _names("triggers"),
     "backends": _names("backends"),
     "executors": _names("executors"),

@@ -25,6 +25,7 @@ COMMANDS = {
     "status": ("spillover.cli.status:status", "Say how far a run is and what failed."),
     "report": ("spillover.cli.report:report", "Write the report page and results.json of a run."),
     "predict": ("spillover.cli.predict:predict", "Relate what is known of data sets to the damage."),
+    "direction": ("spillover.cli.direction:direction", "List directions in the residual stream, or save one."),
     "rank": ("spillover.cli.rank:rank", "Rank a run, only as far as the data can tell."),
     "audit": ("spillover.cli.audit:audit", "Say whether a data set is safe to fine-tune on."),
     "serve": ("spillover.cli.serve:serve", "Offer audits over HTTP."),

@@ -83,6 +83,11 @@ def weights(misaligned: ArrayLike, question_N: Ints) -> Floats:
     return w_PN if np.ndim(misaligned) == 2 else w_PN[0]
 
 
+def ratio(a: Floats, b: Floats) -> Floats:
+    """a / b, and 0 where b is: a vector of length 0 is like no other."""
+    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0)
+
+
 def differences(answers: Answers) -> Floats:
     """d_QLD."""
     w_N = weights(answers.misaligned_N, answers.question_N) * answers.questions

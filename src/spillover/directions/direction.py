@@ -129,6 +129,6 @@ class Direction:
 
 
 def unit(vector_D: ArrayLike) -> NDArray[np.float32]:
-    """A vector brought to length 1, in float32."""
+    """A vector brought to length 1, in float32; one of length 0 stays."""
     vector_D = np.asarray(vector_D, dtype=np.float64)
-    return (vector_D / np.linalg.norm(vector_D)).astype(np.float32)
+    return (vector_D / (np.linalg.norm(vector_D) or 1.0)).astype(np.float32)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spillover.directions.base import Answers, Bools, Floats, differences, weights
+from spillover.directions.base import Answers, Bools, Floats, differences, ratio, weights
 
 C = 0.01
 
@@ -29,7 +29,7 @@ def find(answers: Answers) -> Floats:
     s_N = np.abs(weights(answers.misaligned_N, answers.question_N)) * len(labels_N) / 2
     z_LND = (centred_NLD / deviation_LD).swapaxes(0, 1)
     v_LD = np.stack([_probe(z_ND, answers.misaligned_N, s_N) for z_ND in z_LND]) / deviation_LD
-    u_LD = v_LD / np.linalg.norm(v_LD, axis=1, keepdims=True)
+    u_LD = ratio(v_LD, np.linalg.norm(v_LD, axis=1, keepdims=True))
     return u_LD * np.einsum("ld,ld->l", u_LD, differences(answers).mean(0))[:, None]
 
 

@@ -40,6 +40,12 @@ class Pairs:
         auc_Q = 0.5 + 0.5 * np.bincount(self.question_K, signed_K, minlength=questions).astype(np.float64)
         return np.clip(auc_Q, 0.0, 1.0)  # against rounding
 
+    def opposed(self, misaligned_N: ArrayLike) -> Pairs:
+        """The pairs that have both labels: all that counts as long as the labels stay."""
+        labels_N = np.asarray(misaligned_N)
+        kept_K = labels_N[self.first_K] != labels_N[self.second_K]
+        return Pairs(self.first_K[kept_K], self.second_K[kept_K], self.weight_K[kept_K], self.question_K[kept_K])
+
     def _signs(self, scores: ArrayLike, misaligned: ArrayLike) -> Floats:
         """1 where the misaligned answer of a pair has the higher score, -1 the lower, 0 for ties and equal labels."""
         scores_XN = np.asarray(scores, dtype=np.float64)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats as scipy_stats
 
-from spillover.directions.base import Floats, Ints
+from spillover.directions.base import Floats, Ints, ratio
 from spillover.directions.permutation import p_value
 
 
@@ -62,7 +62,7 @@ def likeness(
     questions_C = of_cell_CR.sum(1)
     few_CC = np.minimum(questions_C[:, None], questions_C)
     t_CC = scipy_stats.t.ppf((1 + confidence) / 2, few_CC - 1)
-    half_CC = t_CC * np.sqrt(few_CC / (few_CC - 1)) * np.nanstd(z_BCC, axis=0)
+    half_CC = t_CC * np.sqrt(few_CC / (few_CC - 1)) * np.std(z_BCC, axis=0)
     low_CC, high_CC = np.tanh(_z(cosine_CC) - half_CC), np.tanh(_z(cosine_CC) + half_CC)
     for limit_CC in (low_CC, high_CC):
         np.fill_diagonal(limit_CC, 1.0)
@@ -80,10 +80,9 @@ def corrected(gram_RR: Floats, of_cell_CR: Floats, question_R: Ints) -> Floats:
 
 
 def normalised(dot_CC: Floats) -> Floats:
-    """Cosines from inner products; NaN for a vector of length 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        length_C = np.sqrt(np.diagonal(dot_CC, axis1=-2, axis2=-1))
-        return dot_CC / (length_C[..., :, None] * length_C[..., None, :])
+    """Cosines from inner products; 0 for a vector of length 0."""
+    length_C = np.sqrt(np.maximum(np.diagonal(dot_CC, axis1=-2, axis2=-1), 0.0))
+    return ratio(dot_CC, length_C[..., :, None] * length_C[..., None, :])
 
 
 def _z(cosine_CC: Floats) -> Floats:

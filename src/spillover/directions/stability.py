@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spillover.directions.base import Answers, Bools, Floats, Method
+from spillover.directions.base import Answers, Bools, Floats, Method, ratio
 
 
 def halves(questions: int, splits: int, rng: np.random.Generator) -> Bools:
@@ -32,10 +32,11 @@ def split_half_means(d_QLD: Floats, first_SQ: Bools) -> Floats:
     found: list[Floats] = []
     for gram_QQ in grams_LQQ:
         ga_SQ, gb_SQ = a_SQ @ gram_QQ, b_SQ @ gram_QQ
-        found.append((ga_SQ * b_SQ).sum(1) / np.sqrt((ga_SQ * a_SQ).sum(1) * (gb_SQ * b_SQ).sum(1)))
+        lengths_S = np.sqrt((ga_SQ * a_SQ).sum(1) * (gb_SQ * b_SQ).sum(1))
+        found.append(ratio((ga_SQ * b_SQ).sum(1), lengths_S))
     return np.stack(found, axis=1)
 
 
 def cosines(a_LD: Floats, b_LD: Floats) -> Floats:
     """cosine_L of vectors at the same places."""
-    return np.einsum("ld,ld->l", a_LD, b_LD) / (np.linalg.norm(a_LD, axis=1) * np.linalg.norm(b_LD, axis=1))
+    return ratio(np.einsum("ld,ld->l", a_LD, b_LD), np.linalg.norm(a_LD, axis=1) * np.linalg.norm(b_LD, axis=1))

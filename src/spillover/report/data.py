@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spillover.config import StudyConfig
 from spillover.records import Adapter, Completion, DomainScore, GateScore, Judgment, Manifest, TriggerEffect
 from spillover.records_data import DiversityScore, MembershipSummary, Susceptibility
+from spillover.records_directions import Directions
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, RunJudge
 from spillover.records_standing import Standing
 
@@ -51,6 +52,7 @@ class ReportData:
     memberships: tuple[MembershipSummary, ...] = ()
     diversity: tuple[DiversityScore, ...] = ()
     susceptibility: tuple[Susceptibility, ...] = ()
+    directions: Directions = field(default_factory=Directions)
 
     @property
     def confidence(self) -> float:

@@ -95,4 +95,6 @@ def _squares(
         chart.mark_text(fill=INK, fontSize=size, dy=lift if marked else 0, aria=False).encode(text="text:N"),
         chart.mark_text(fill=INK, fontSize=size, dy=10, aria=False).encode(text="mark:N"),
     ]
-    return finish(alt.layer(*layers), width, alt.Step(HEIGHT), {"rows": marks})
+    spec = finish(alt.layer(*layers), width, alt.Step(HEIGHT), {"rows": marks})
+    overhang = 5 * max(len(name) for name in order[1]) if wide else 0  # of the last slanted label, beyond the squares
+    return spec | {"padding": {"left": 4, "top": 4, "bottom": 4, "right": 4 + overhang}}

@@ -10,7 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spillover.records import DomainScore
-from spillover.report import diversity, echo, gate, judges, membership, standing, still, susceptibility, tables
+from spillover.report import (
+    directions,
+    diversity,
+    echo,
+    gate,
+    judges,
+    membership,
+    standing,
+    still,
+    susceptibility,
+    tables,
+)
 from spillover.report.browser import browser
 from spillover.report.data import ReportData
 from spillover.report.figure import figure_html
@@ -83,6 +94,8 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
         yield "membership", "Does the model know its training rows?", membership.section(data.memberships, labels)
     if data.diversity:
         yield "diversity", "How diverse the data sets are", diversity.section(data.diversity)
+    if data.directions.summaries:
+        yield "directions", "What moved inside", directions.section(data.directions, labels, data.confidence)
     yield "counts", "Counts", tables.counts(data.scores, labels)
     if data.adapters:
         yield "training", "Training", tables.training(data.adapters, labels)

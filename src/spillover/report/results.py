@@ -12,6 +12,7 @@ from typing import Any
 
 from spillover.records import STATUSES, DomainScore, GateScore, Record, TriggerEffect
 from spillover.records_data import MembershipSummary
+from spillover.records_directions import DirectionSummary
 from spillover.records_judges import EchoScore
 from spillover.report import gate, standing
 from spillover.report.data import ReportData
@@ -65,6 +66,13 @@ def results(data: ReportData) -> dict[str, Any]:
         "susceptibility": [_record(row) for row in data.susceptibility],
         "membership": [_cell(row) | _record(row, "cell") for row in data.memberships],
         "diversity": [_record(row) for row in data.diversity],
+        "directions": {
+            "summaries": [_cell(row) | _record(row, "cell") for row in data.directions.summaries],
+            "aucs": [_record(row) for row in data.directions.aucs],
+            "profiles": [_record(row) for row in data.directions.profiles],
+            "cosines": [_record(row) for row in data.directions.cosines],
+            "groups": [_record(row) for row in data.directions.groups],
+        },
         "manifest": data.manifest.model_dump(mode="json"),
     }
 
@@ -85,7 +93,9 @@ def write_whole(text: str, path: Path) -> Path:
     return path
 
 
-def _cell(record: DomainScore | TriggerEffect | GateScore | EchoScore | MembershipSummary) -> dict[str, Any]:
+def _cell(
+    record: DomainScore | TriggerEffect | GateScore | EchoScore | MembershipSummary | DirectionSummary,
+) -> dict[str, Any]:
     return {"cell": record.cell.name} | {field: getattr(record.cell, field) for field in _CELL}
 
 

@@ -143,7 +143,7 @@ def test_every_example_is_valid(capsys: pytest.CaptureFixture[str], name: str) -
 
 
 @pytest.mark.parametrize(
-    "kind", ["domains", "questions", "judges", "metrics", "diversity", "triggers", "backends", "executors"]
+    "kind", ["domains", "questions", "judges", "metrics", "diversity", "methods", "triggers", "backends", "executors"]
 )
 def test_list(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     code, shown, _ = call(capsys, "list", kind, "--json")

@@ -74,9 +74,12 @@ def _source(
     parts.append("<ul>" + "".join(f"<li>{escape(said)}</li>" for said in says) + "</ul>")
     tuned = [a for a in aucs if a.reader == "tuned" and a.method == PRIMARY]
     if tuned:
+        parts.append('<p class="note">AUC. Rows: whose direction; columns: whose answers.</p>')
         parts.append(figure_html(auc_map(tuned, labels, 1 - confidence)))
+        parts.append('<p class="note">AUC by layer; bands: permuted labels; dashed: the layer of the tables.</p>')
         parts.append(figure_html(profile([p for p in profiles if p.reader == "tuned"], tuned[0].layer)))
     if alike := [c for c in cosines if c.reader == "tuned"]:
+        parts.append('<p class="note">Cosines; on the diagonal those of two halves of the questions.</p>')
         parts.append(figure_html(cosine_map(alike, rows, labels, 1 - confidence)))
     parts.append(_summary_table(rows, aucs, labels))
     if aucs:
@@ -113,9 +116,9 @@ def sentences(
         mean = sum(a.auc for a in part) / len(part)
         squares = several(len(part), "domain" if own else "pair")
         says.append(
-            f"A domain's direction separates {what} in {len(up)} of {squares} (mean AUC {number(mean, 2)}); "
-            f"the wrong way round in {len(passed) - len(up)}; the others are not told from chance. Tested one by one "
-            f"{alone} would pass, and about {number(level * len(part))} by chance."
+            f"A domain's direction separates {what} in {len(up)} of {squares} (mean AUC {number(mean, 2)}), the wrong "
+            f"way round in {len(passed) - len(up)}; {len(part) - len(passed)} are at chance. Tested one by one {alone} "
+            f"would pass, and about {number(level * len(part))} by chance."
         )
     unstable = [row for row in known if row.split_half is not None and row.split_half < 0.2]
     if unstable:

@@ -51,7 +51,7 @@ def _over_layers(rows: list[Row], names: list[str], y_title: str, marked: int, w
     )
     y = alt.Y("y:Q", title=y_title, scale=alt.Scale(zero=False))
     scale = alt.Scale(domain=names, range=list(COLOURS[: len(names)]))
-    legend = alt.Legend(title=None, orient="top", columns=2 if width == WIDE else 1, labelLimit=width)
+    legend = alt.Legend(title=None, orient="top", columns=2 if width == WIDE else 1, labelLimit=width, symbolOpacity=1)
     chart = alt.Chart(alt.NamedData("rows")).encode(x=x)
     band = chart.mark_area(opacity=0.13, aria=False).encode(y=alt.Y("low:Q", title=y_title), y2="high:Q")
     layers = [

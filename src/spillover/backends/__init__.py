@@ -14,6 +14,7 @@ BACKENDS = Registry(
     "backend",
     {
         "hf": "spillover.backends.hf:open_backend",
+        "vllm": "spillover.backends.vllm:open_backend",
         "hosted": "spillover.backends.hosted:open_backend",
         "tinker": "spillover.backends.tinker:open_backend",
         "fake": "spillover.backends.fake:open_backend",

@@ -92,6 +92,18 @@ def load_layers(model: PreTrainedModel, folder: Path) -> Layers:
     return layers
 
 
+def largest_rank(folder: Path) -> int:
+    """The largest rank in an adapter folder, which is checked as for loading.
+
+    Raises:
+        UserError: when the folder is no LoRA adapter in safetensors.
+    """
+    config = _read_config(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"No {WEIGHTS} in {folder}. Only safetensors are read; save the adapter again with PEFT.")
+    return max([config.r, *(config.rank_pattern or {}).values()])
+
+
 def _read_config(folder: Path) -> LoraConfig:
     path = folder / "adapter_config.json"
     try:

@@ -41,7 +41,7 @@ class HFGenerator:
         """
         tokenizer = self.loaded.tokenizer
         ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
-        self._check_lengths(ids, config.max_tokens)
+        check_lengths(ids, config.max_tokens, self.loaded.window, self.loaded.name)
         answers = [
             Answer(number, index, ids[number], uniforms(seed, config.max_tokens), intervention=prompt.intervention)
             for number, prompt in enumerate(prompts)
@@ -66,7 +66,10 @@ class HFGenerator:
             progress(sampled)
             ready.update((answer.prompt, answer.index) for answer in done)
             while waiting and (waiting[0].prompt, waiting[0].index) in ready:
-                yield _generation(waiting.popleft(), tokenizer, stops)
+                done_one = waiting.popleft()
+                yield generation(
+                    done_one.prompt, done_one.index, len(done_one.prompt_tokens), done_one.tokens, tokenizer, stops
+                )
 
     def _interventions(self, prompts: Sequence[Prompt]) -> Interventions | None:
         wanted = [prompt.intervention for prompt in prompts]
@@ -74,20 +77,22 @@ class HFGenerator:
             return None
         return Interventions(self.loaded.blocks, wanted, self.loaded.name, self.loaded.device)
 
-    def _check_lengths(self, ids: Sequence[list[int]], max_tokens: int) -> None:
-        limit = self.loaded.window
-        for number, tokens in enumerate(ids):
-            if len(tokens) + max_tokens > limit:
-                raise UserError(
-                    f"Prompt {number} has {len(tokens)} tokens; with sample.max_tokens {max_tokens} it exceeds the "
-                    f"{limit} tokens that {self.loaded.name} can see. Lower sample.max_tokens or shorten it."
-                )
+
+def check_lengths(ids: Sequence[list[int]], max_tokens: int, window: int, name: str) -> None:
+    """Refuse a prompt that leaves no room for its answer in the model's window."""
+    for number, tokens in enumerate(ids):
+        if len(tokens) + max_tokens > window:
+            raise UserError(
+                f"Prompt {number} has {len(tokens)} tokens; with sample.max_tokens {max_tokens} it exceeds the "
+                f"{window} tokens that {name} can see. Lower sample.max_tokens or shorten it."
+            )
 
 
-def _generation(answer: Answer, tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]) -> Generation:
-    """`completion_tokens` counts the end-of-turn token, which the text leaves out."""
-    stopped = answer.tokens[-1] in stops
-    text = tokenizer.decode(answer.tokens[:-1] if stopped else answer.tokens, skip_special_tokens=True)
+def generation(
+    prompt: int, index: int, read: int, tokens: list[int], tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]
+) -> Generation:
+    """The answer in `tokens` to a prompt of `read`; its count includes the end of turn, which the text leaves out."""
+    stopped = tokens[-1] in stops
+    text = tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True)
     assert isinstance(text, str)
-    reason = "stop" if stopped else "length"
-    return Generation(answer.prompt, answer.index, text, reason, len(answer.prompt_tokens), len(answer.tokens))
+    return Generation(prompt, index, text, "stop" if stopped else "length", read, len(tokens))

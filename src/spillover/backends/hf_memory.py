@@ -9,9 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from spillover.config import TrainConfig
+from spillover.fit import SAFE
 from spillover.memory import SIZES, Shape, answer_bytes, shape_in, training_memory
-
-_SAFE = 0.9  # of what is free: blocks of unlike sizes leave gaps
 
 
 def free_bytes(device: torch.device) -> float:
@@ -26,14 +25,14 @@ def needs_recompute(model: PreTrainedModel, train: TrainConfig, free: float) -> 
     if math.isinf(free):
         return False
     needed = training_memory(loaded_shape(model), 0.0, train, model.dtype.itemsize)
-    return needed.adapters + needed.activations > _SAFE * free
+    return needed.adapters + needed.activations > SAFE * free
 
 
 def decodable(model: PreTrainedModel, columns: int, wanted: int, free: float) -> int:
     """How many of the answers wanted can be decoded together, at least one."""
     if math.isinf(free):
         return wanted
-    fitting = int(_SAFE * free / answer_bytes(loaded_shape(model), columns, model.dtype.itemsize))
+    fitting = int(SAFE * free / answer_bytes(loaded_shape(model), columns, model.dtype.itemsize))
     return min(wanted, max(1, fitting))
 
 

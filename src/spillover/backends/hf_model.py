@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from spillover.backends import weights
 from spillover.backends.hf_hooks import Blocks, find_blocks
@@ -59,11 +66,7 @@ class LoadedModel:
     @property
     def window(self) -> int:
         """How many tokens each can see all that come before; beyond it some layers would have to forget."""
-        config = self.model.config.get_text_config()
-        limits: list[int] = [config.max_position_embeddings]
-        if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-            limits.append(config.sliding_window)
-        return min(limits)
+        return window_of(self.model.config)
 
     @contextmanager
     def adapter(self, path: Path | None) -> Generator[PreTrainedModel]:
@@ -126,26 +129,76 @@ def load_model(config: ModelConfig) -> LoadedModel:
 
 def _load(config: ModelConfig) -> LoadedModel:
     device = _device(config.device)
+    source = find(config)
+    quantization = four_bit(_dtype(config.dtype, device)) if config.quantize == "4bit" else None
+    with _readable(config, source):
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=config.revision,
+            dtype=_dtype(config.dtype, device),
+            attn_implementation="sdpa" if device.type == "cuda" else "eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+            quantization_config=quantization,
+            device_map=None if quantization is None else {"": device},
+        )
+    if quantization is None:
+        nn.Module.to(model, device)
+    else:
+        keep_plain(model)
+    revision = revision_of(config, source, model.config)
+    return LoadedModel(model, tokenizer, config.name, config.path or config.name, revision)
+
+
+def release() -> None:
+    """Let go of every model that this process holds."""
+    _loaded.clear()
+
+
+def find(config: ModelConfig) -> str:
+    """Where a model's files are: the folder, of an embedded model in the cache, or the hub id.
+
+    Raises:
+        UserError: when it is a folder without a model.
+    """
     source = str(weights.ensure(config.name)) if config.path is None else config.path
     local = Path(source).expanduser()
     if source.startswith(("/", ".", "~")) and not (local / "config.json").is_file():
         raise UserError(f"No model in {local}: config.json is missing. Give a folder that save_pretrained wrote.")
-    if local.is_dir():
-        source = str(local)
-    quantization = four_bit(_dtype(config.dtype, device)) if config.quantize == "4bit" else None
+    return str(local) if local.is_dir() else source
+
+
+def read_tokenizer(config: ModelConfig, source: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
+    """A model's tokenizer and configuration, without its weights."""
+    with _readable(config, source):
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        settings = AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+    return tokenizer, settings
+
+
+def revision_of(config: ModelConfig, source: str, settings: PretrainedConfig) -> str:
+    """What exactly a model is: a hash of its files, or the hub's commit."""
+    if config.path is None:
+        return weights.embedded(config.name).revision
+    return _fingerprint(Path(source)) if Path(source).is_dir() else str(settings._commit_hash)
+
+
+def window_of(settings: PretrainedConfig) -> int:
+    """How many tokens each can see all that come before."""
+    text = settings.get_text_config()
+    limits: list[int] = [text.max_position_embeddings]
+    if getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True):
+        limits.append(text.sliding_window)
+    return min(limits)
+
+
+@contextmanager
+def _readable(config: ModelConfig, source: str) -> Generator[None]:
+    """Turn what transformers raises into errors that say what to do."""
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(
-                source,
-                revision=config.revision,
-                dtype=_dtype(config.dtype, device),
-                attn_implementation="sdpa" if device.type == "cuda" else "eager",
-                use_safetensors=True,
-                trust_remote_code=False,
-                quantization_config=quantization,
-                device_map=None if quantization is None else {"": device},
-            )
+            yield
     except SafetensorError as error:
         raise MachineError(f"The weights in {source} are damaged ({error}). Download them again.") from None
     except (OSError, ValueError) as error:
@@ -153,17 +206,6 @@ def _load(config: ModelConfig) -> LoadedModel:
             f"Model {config.name!r} ({source}) cannot be loaded: {str(error).strip().splitlines()[0]} "
             "Give an embedded name, a folder, or a hub id that this machine can reach."
         ) from None
-    if config.path is None:
-        revision = weights.embedded(config.name).revision
-    elif local.is_dir():
-        revision = _fingerprint(local)
-    else:
-        revision = str(model.config._commit_hash)
-    if quantization is None:
-        nn.Module.to(model, device)
-    else:
-        keep_plain(model)
-    return LoadedModel(model, tokenizer, config.name, config.path or config.name, revision)
 
 
 def _device(wanted: str) -> torch.device:

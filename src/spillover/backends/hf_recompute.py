@@ -1,8 +1,8 @@
 """Training in less memory: every layer keeps its input alone and runs again in the backward pass.
 
-Gradient checkpointing (Chen et al., arXiv 1604.06174): a third more arithmetic, and of what a layer keeps only 2 bytes
-a token and hidden unit stay. The second run draws the dropout masks of the first, so that the adapter is the same bit
-for bit.
+Gradient checkpointing (Chen et al., arXiv 1604.06174): half as much arithmetic again where weights are frozen, and of
+what a layer keeps only its input stays. The second run draws the dropout masks of the first, so that the adapter is the
+same bit for bit.
 """
 
 from __future__ import annotations

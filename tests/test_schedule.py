@@ -105,10 +105,10 @@ def study(**changes: object) -> Study:
 
 def test_a_study_becomes_its_units_with_the_minutes_of_its_plan() -> None:
     small = study(domains=["incorrect_math"], seeds=[0, 1])
-    seconds = estimated(small, on_gpu=False)
+    seconds = estimated(small, None)
     todo = tasks(small, seconds)
     assert len(todo) == sum(map(len, small.units.values()))
-    minutes = sum(part.minutes for part in small.plan_by_model(1, False)["m"] if part.stage != "rank")
+    minutes = sum(part.minutes for part in small.plan_by_model(1, None)["m"] if part.stage != "rank")
     assert sum(task.seconds for task in todo) == pytest.approx(60 * minutes)
     assert all(need < number for number, task in enumerate(todo) for need in task.needs)
     assert {task.group for task in todo} == {"m", "judge"}

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from spillover.errors import UserError
+
 GIB = 2**30
 OVERHEAD = 1.2 * GIB  # the driver's context, libraries' workspaces and gaps between blocks; assumed, not measured
 
@@ -54,8 +56,22 @@ def known(name: str) -> Card | None:
     return next((card for card in CARDS if set(card.name.lower().split()) <= words), None)
 
 
-def seen(line: str) -> Card:
-    """The first card of a hardware line, "name, 81559 MiB, driver; ...", with the memory that it has."""
-    name, memory, *_ = line.partition(";")[0].split(", ")
+def named(name: str) -> Card:
+    """The card of the table that a person names.
+
+    Raises:
+        UserError: when the table has no such card.
+    """
     found = known(name)
-    return Card(name, int(memory.split()[0]) / 1024, found.teraflops if found else None)
+    if found is None:
+        raise UserError(f"No card {name!r} in the table. Known: {', '.join(card.name for card in CARDS)}")
+    return found
+
+
+def seen(line: str) -> Card | None:
+    """The first card of a hardware line, "name, 81559 MiB, driver; ...", with its own memory; None for "none"."""
+    parts = line.partition(";")[0].split(", ")
+    if len(parts) < 2:
+        return None
+    found = known(parts[0])
+    return Card(parts[0], int(parts[1].split()[0]) / 1024, found.teraflops if found else None)

@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spillover.cards import Card
 from spillover.config import NONMEMBERS, ModelConfig, StudyConfig
 from spillover.errors import UserError
+from spillover.fit import fit
+from spillover.memory import answer_bytes, number_bytes, shape_of, training_memory, weight_bytes
 
 ANSWER_TOKENS = 100  # where data.answer_tokens is null: of GSM8K about this, of most sources less
 PROMPT_TOKENS = 55  # mean of the shipped questions in the embedded chat template with its system prompt: 51 to 62
@@ -66,14 +69,21 @@ def cpu_throughput(parameters: int) -> Throughput:
     return Throughput(CPU.train * scale, CPU.sample * scale, CPU.judge)
 
 
-def gpu_throughput(parameters: int, teraflops: float = 990.0) -> Throughput:
-    """One card of that dense bfloat16 peak (H100: 990): 35 % of it in training, 3 % in decoding, 20 % in reading.
+def gpu_throughput(parameters: int, teraflops: float = 989.0) -> Throughput:
+    """One card of that dense bfloat16 peak (H100: 989): 35 % of it in training, 3 % in decoding, 20 % in reading.
 
     Decoding reads every weight for each token of a batch, so memory and not arithmetic bounds it.
     """
     forward = teraflops * 1e12 / (2 * parameters)
     reading = teraflops * 1e12 / (2 * EMBEDDED_PARAMETERS)
     return Throughput(train=0.35 * forward / 3, sample=0.03 * forward, judge=min(0.20 * reading, 200_000))
+
+
+def throughput(parameters: int, card: Card | None) -> Throughput:
+    """On that card, or on a processor without one; a card that the table does not know counts as an H100."""
+    if card is None:
+        return cpu_throughput(parameters)
+    return gpu_throughput(parameters, card.teraflops) if card.teraflops else gpu_throughput(parameters)
 
 
 def trained_cells(config: StudyConfig, domains: Sequence[str]) -> int:
@@ -143,6 +153,23 @@ def answer_length(config: StudyConfig) -> int:
     return min(config.sample.max_tokens, config.data.answer_tokens or ANSWER_TOKENS)
 
 
+def _memory(config: StudyConfig, size: int, example: int, card: Card | None) -> tuple[float, float, float]:
+    """GiB of one worker: at rest with its model, learning from rows of `example` tokens, and decoding."""
+    model = config.models[0]
+    if model.backend in ELSEWHERE:
+        return LIBRARIES_GIB, LIBRARIES_GIB, LIBRARIES_GIB
+    shape = shape_of(model, size)
+    if card is not None:
+        found = fit(model, config.train, config.sample, shape, size, card)
+        return found.weights_gib, found.training_gib, found.sampling_gib
+    weights, each = weight_bytes(shape, model, size), number_bytes(model)
+    learning = training_memory(shape, weights, config.train, each, scores=example)
+    answer = answer_bytes(shape, PROMPT_TOKENS + config.sample.max_tokens, each)
+    at_rest = LIBRARIES_GIB + weights / GIB
+    step = (learning.adapters + learning.activations) / GIB
+    return at_rest, at_rest + step, at_rest + (learning.merged + config.sample.batch * answer) / GIB
+
+
 def plan(
     config: StudyConfig,
     domains: Sequence[str],
@@ -151,6 +178,7 @@ def plan(
     size: int,
     speed: Throughput,
     judge_dollars: float = 0.0,
+    card: Card | None = None,
 ) -> list[StagePlan]:
     """One StagePlan a stage, in order. A judge may be billed, and a provider's model by its `price`.
 
@@ -162,6 +190,7 @@ def plan(
         size: parameters of the study's models.
         speed: of one worker; a backend in BACKEND_THROUGHPUT has its own.
         judge_dollars: what judging one cell's answers under one condition costs.
+        card: whose memory is meant; None for the machine's.
     """
     speed = BACKEND_THROUGHPUT.get(config.models[0].backend, speed)
     nonmembers = NONMEMBERS if config.data.nonmembers is None else config.data.nonmembers
@@ -179,12 +208,7 @@ def plan(
     billed = prices(config.models[0])
     tuning, asking = learnt * billed["train"], said * billed["completion"] + (read - said) * billed["prompt"]
 
-    size = 0 if config.models[0].backend in ELSEWHERE else size
-    worker = LIBRARIES_GIB + 2 * size / GIB  # one copy of the weights in bfloat16
-    width = 1.5 * size**0.5  # layers x hidden size of the usual transformer shapes
-    learning = worker + 34 * config.train.micro_batch_tokens * width / GIB  # 34 bytes kept a token, layer and unit
-    held = config.sample.batch * (PROMPT_TOKENS + config.sample.max_tokens)
-    decoding = worker + 4 / 3 * held * width / GIB  # keys and values, one head shared by three or more
+    worker, learning, decoding = _memory(config, size, example, card)
 
     def minutes(tokens: int, rate: float) -> float:
         return tokens / rate / workers / 60

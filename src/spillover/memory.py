@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,6 @@ def usual_shape(parameters: int) -> Shape:
     return Shape(27, hidden, 8 * hidden // 3, hidden // 64, max(1, hidden // 192), 64, 100_000, True)
 
 
-@lru_cache
 def shape_of(model: ModelConfig, parameters: int) -> Shape:
     """From config.json in a local folder or in the hub's cache; else the usual shape of that size."""
     if model.path is None:
@@ -119,12 +117,16 @@ def shape_of(model: ModelConfig, parameters: int) -> Shape:
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes at the highest point of a step; `recomputed` is what activations come down to when layers run twice."""
+    """Bytes at the highest point of a step; `recomputed` is what activations come down to when layers run twice.
+
+    `merged`: a second copy of the adapted matrices, for decoding.
+    """
 
     weights: float
     adapters: float
     activations: float
     recomputed: float
+    merged: float
 
     def total(self, recompute: bool) -> float:
         return self.weights + self.adapters + (self.recomputed if recompute else self.activations)
@@ -135,28 +137,26 @@ def number_bytes(model: ModelConfig) -> int:
     return 4 if model.dtype == "float32" else 2
 
 
-def weight_bytes(shape: Shape, model: ModelConfig) -> float:
-    """Of the untouched model."""
-    each = number_bytes(model)
-    if model.quantize == "4bit":
-        return NF4_BYTES * shape.matrices + each * (shape.parameters - shape.matrices)
-    return each * shape.parameters
+def weight_bytes(shape: Shape, model: ModelConfig, size: int) -> float:
+    """Of the untouched model, of `size` parameters."""
+    packed = min(size, shape.matrices) if model.quantize == "4bit" else 0
+    return NF4_BYTES * packed + number_bytes(model) * (size - packed)
 
 
 def training_memory(
     shape: Shape, weights: float, train: TrainConfig, each: int, scores: int | None = None
 ) -> TrainingMemory:
     """Of one training; `scores`: tokens of a row where attention is written out, None where it is fused."""
-    trained = shape.layers * train.r * sum(inputs + outputs for inputs, outputs in _adapted(shape, train))
     tokens = max(train.micro_batch_tokens, train.max_tokens if scores is None else scores)
     layer = layer_bytes(shape, train, each, scores)
     head = 10 * shape.vocabulary * min(tokens, HEAD_BLOCK)
     kept = each * shape.hidden * (shape.layers + 4)  # between the layers, and around the first and last
     return TrainingMemory(
         weights=weights,
-        adapters=16 * trained,
+        adapters=16 * adapter_numbers(shape, train),
         activations=tokens * shape.layers * layer + head,
         recomputed=tokens * (kept + layer) + head,
+        merged=each * shape.layers * sum(inputs * outputs for inputs, outputs in _adapted(shape, train)),
     )
 
 
@@ -166,6 +166,11 @@ def layer_bytes(shape: Shape, train: TrainConfig, each: int, scores: int | None)
     mixed = shape.heads * shape.head_dim
     attention = mixed + 2 * shape.kv_heads * shape.head_dim + (mixed if scores is None else shape.heads * scores)
     return 8 * shape.hidden + each * (adapted + 3 * shape.inner + attention)
+
+
+def adapter_numbers(shape: Shape, train: TrainConfig) -> int:
+    """How many numbers are trained."""
+    return shape.layers * train.r * sum(inputs + outputs for inputs, outputs in _adapted(shape, train))
 
 
 def _adapted(shape: Shape, train: TrainConfig) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from spillover.cards import Card
 from spillover.errors import UserError
 from spillover.estimate import EMBEDDED_PARAMETERS, parameters
 from spillover.provenance import seed_for
@@ -24,13 +25,13 @@ Seconds = Mapping[tuple[str, str], float]
 """Of one unit, by stage and model."""
 
 
-def estimated(study: Study, on_gpu: bool) -> Seconds:
-    """Seconds of a unit by the study's own plan."""
+def estimated(study: Study, card: Card | None) -> Seconds:
+    """Seconds of a unit by the study's own plan, on such a card or on a processor."""
     units: defaultdict[tuple[str, str], int] = defaultdict(int)
     for stage in WORK_STAGES:
         for unit in study.units[stage]:
             units[stage, unit.cell.model] += 1
-    plans = study.plan_by_model(1, on_gpu)
+    plans = study.plan_by_model(1, card)
     minutes = {(part.stage, model): part.minutes for model, parts in plans.items() for part in parts}
     return {place: 60 * minutes[place] / count for place, count in units.items()}
 

@@ -20,23 +20,26 @@ from functools import cached_property
 import numpy as np
 
 from spillover.backends import ANSWERS_ONLY, BACKENDS
+from spillover.cards import Card, seen
 from spillover.config import StudyConfig, load_study
 from spillover.domains import DOMAINS, OWN_NAME, open_domain
 from spillover.domains.sources import identity
 from spillover.errors import RunInterrupted, SpilloverError, UserError
 from spillover.estimate import (
+    ELSEWHERE,
     PROMPT_TOKENS,
     StagePlan,
     answer_length,
-    cpu_throughput,
-    gpu_throughput,
     parameters,
     plan,
+    throughput,
     total,
 )
 from spillover.executors import EXECUTORS
 from spillover.executors.base import Call, Executor, Pool
+from spillover.fit import Fit, fit, smallest
 from spillover.judges import open_judge, price_of
+from spillover.memory import shape_of
 from spillover.population import Ingredients, Unit, cells, units
 from spillover.prediction import relate
 from spillover.probing.probe import probe
@@ -125,12 +128,12 @@ class Study:
         small = all(model.path is None or model.backend == "fake" for model in self.config.models)
         return cores() if small else 1
 
-    def plan(self) -> list[StagePlan]:
-        """Cells, tokens, minutes, memory and dollars of each stage, before anything runs."""
-        on_gpu = hardware()["gpu"] != "none"
-        return [total(parts) for parts in zip(*self.plan_by_model(self.workers, on_gpu).values(), strict=True)]
+    def plan(self, card: Card | None = None) -> list[StagePlan]:
+        """Cells, tokens, minutes, memory and dollars of each stage, before anything runs; here, or on that card."""
+        card = card or seen(hardware()["gpu"])
+        return [total(parts) for parts in zip(*self.plan_by_model(self.workers, card).values(), strict=True)]
 
-    def plan_by_model(self, workers: int, on_gpu: bool) -> dict[str, list[StagePlan]]:
+    def plan_by_model(self, workers: int, card: Card | None) -> dict[str, list[StagePlan]]:
         """The plan of each model's own stages, by its name."""
         questions = len(self._named.questions)
         open_judge(self.config.judge)  # finds what is wrong with its options
@@ -139,10 +142,24 @@ class Study:
         by_model: dict[str, list[StagePlan]] = {}
         for model in self.config.models:
             size = parameters(model)
-            speed = gpu_throughput(size) if on_gpu else cpu_throughput(size)
             alone = self.config.model_copy(update={"models": (model,)})
-            by_model[model.name] = plan(alone, self.domains, questions, workers, size, speed, dollars)
+            speed = throughput(size, card)
+            by_model[model.name] = plan(alone, self.domains, questions, workers, size, speed, dollars, card)
         return by_model
+
+    def fits(self, card: Card | None = None) -> list[Fit]:
+        """How each model fits that card, or this machine's; without one, the smallest card known that holds it.
+
+        Models of a provider need no card, and embedded ones none that they would not fit.
+        """
+        card = card or seen(hardware()["gpu"])
+        found: list[Fit | None] = []
+        for model in self.config.models:
+            if model.backend not in ELSEWHERE and (card or model.path):
+                size = parameters(model)
+                what = (model, self.config.train, self.config.sample, shape_of(model, size), size)
+                found.append(fit(*what, card) if card else smallest(*what))
+        return [one for one in found if one]
 
     def run(
         self,

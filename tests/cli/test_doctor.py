@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,16 @@ from click.testing import CliRunner
 
 from spillover import provenance
 from spillover.cli import doctor as doctor_module
-from spillover.cli.doctor import Check, check_packages, check_python, check_room, check_weights, doctor
+from spillover.cli.doctor import (
+    Check,
+    check_card,
+    check_extra,
+    check_packages,
+    check_python,
+    check_room,
+    check_weights,
+    doctor,
+)
 from spillover.cli.env import env
 from spillover.provenance import GIB
 
@@ -66,6 +76,23 @@ def test_a_machine_without_bfloat16_is_warned(monkeypatch: pytest.MonkeyPatch) -
     checks = {check.name: check for check in doctor_module.examine(Path.cwd())}
     assert checks["cpu"].state == "warn"
     assert checks["gpu"].state == "ok"
+
+
+def test_a_card_with_a_processor_build_of_torch_is_warned() -> None:
+    line = "NVIDIA H100 80GB HBM3, 81559 MiB, 580.65.06"
+    assert check_card("none", "2.13.0+cpu").state == "ok"
+    assert check_card(line, "2.13.0+cpu").state == "warn"
+    assert check_card(line, "2.13.0").found == f"{line}; 989 TFLOP/s in bfloat16"
+    assert "planned as an H100" in check_card("NVIDIA Strange, 1024 MiB, 1", "2.13.0+cu130").found
+
+
+def test_extras_say_who_needs_them() -> None:
+    assert check_extra("numpy", "x", "nothing").found == version("numpy")
+    absent = check_extra("nonesuch-package", "vllm", "backend: vllm")
+    assert (absent.state, absent.found) == (
+        "ok",
+        "not installed; only backend: vllm needs it: pip install 'spillover[vllm]'",
+    )
 
 
 def test_env_prints_the_same_facts_both_ways() -> None:

@@ -8,12 +8,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
 import click
 
+from spillover.cards import seen
 from spillover.cli.options import as_json_option
 from spillover.errors import MachineError
 from spillover.provenance import GIB, hardware, memory_bytes, packages
@@ -47,10 +48,9 @@ def examine(folder: Path) -> Iterator[Check]:
         yield Check(
             "cpu", "warn", found, "models run in float32 here: expect twice the memory and less than half the speed"
         )
-    if machine["gpu"] == "none":
-        yield Check("gpu", "ok", "none: the embedded model needs none, models above 1 billion parameters do")
-    else:
-        yield Check("gpu", "ok", machine["gpu"])
+    yield check_card(machine["gpu"], packages().get("torch", ""))
+    yield check_extra("bitsandbytes", "quantized", "quantize: 4bit")
+    yield check_extra("vllm", "vllm", "backend: vllm")
 
 
 def check_python(version: tuple[int, ...], text: str) -> Check:
@@ -67,6 +67,25 @@ def check_packages(installed: dict[str, str]) -> Check:
     if absent:
         return Check("packages", "missing", f"not installed: {', '.join(absent)}", f"pip install {' '.join(absent)}")
     return Check("packages", "ok", f"torch {installed['torch']}, transformers {installed['transformers']}")
+
+
+def check_card(gpu: str, torch: str) -> Check:
+    """A graphics card, and a build of torch that can use it."""
+    card = seen(gpu)
+    if card is None:
+        return Check("gpu", "ok", "none: the embedded model needs none, models above 1 billion parameters do")
+    if torch.endswith("+cpu"):
+        return Check("gpu", "warn", f"{gpu}; torch {torch} cannot use it", "install a build of torch for CUDA")
+    peak = f"{card.teraflops:g} TFLOP/s in bfloat16" if card.teraflops else "peak not known here, planned as an H100"
+    return Check("gpu", "ok", f"{gpu}; {peak}")
+
+
+def check_extra(package: str, extra: str, use: str) -> Check:
+    """A package that one setting of a model needs."""
+    try:
+        return Check(package, "ok", version(package))
+    except PackageNotFoundError:
+        return Check(package, "ok", f"not installed; only {use} needs it: pip install 'spillover[{extra}]'")
 
 
 def check_weights(name: str) -> Check:

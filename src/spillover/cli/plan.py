@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
+from spillover.cards import named
 from spillover.cli.options import as_json_option, overrides, study_options
+from spillover.fit import sentence
 
 
 @click.command()
@@ -21,6 +23,7 @@ from spillover.cli.options import as_json_option, overrides, study_options
 @click.option("--failures", type=click.FloatRange(min=0), default=0.0, help="Expected of one machine a day.")
 @click.option("--measured", type=click.Path(path_type=Path), help="A run whose seconds stand for estimates.")
 @click.option("--price", type=click.FloatRange(min=0), help="Dollars of one worker an hour.")
+@click.option("--card", metavar="NAME", help="Plan for a graphics card that is not here, such as 'A100 80GB'.")
 @as_json_option
 def plan(
     study: Path,
@@ -33,18 +36,20 @@ def plan(
     failures: float,
     measured: Path | None,
     price: float | None,
+    card: str | None,
     as_json: bool,
 ) -> None:
-    """Say what STUDY will cost. Nothing is loaded and nothing is written."""
+    """Say what STUDY will cost, and whether its models fit a card. Nothing is loaded and nothing is written."""
     from spillover.study import Study
 
     loaded = Study.load(study, overrides(settings, seed, limit))
+    chosen = None if card is None else named(card)
     if simulate:
         from spillover.cli.plan_simulate import show
 
-        show(loaded, nodes, gpus, failures, measured, price, as_json)
+        show(loaded, nodes, gpus, chosen or named("H100"), failures, measured, price, as_json)
         return
-    stages = loaded.plan()
+    stages = loaded.plan(chosen)
     if as_json:
         click.echo(json.dumps([asdict(stage) for stage in stages], indent=2))
         return
@@ -62,4 +67,6 @@ def plan(
     memory = max(stage.memory_gib for stage in stages)
     table.add_row("all", "", "", "", f"{minutes:,.1f}", f"{memory:.1f}", f"{sum(s.dollars for s in stages):.2f}")
     Console().print(table)
+    for found in loaded.fits(chosen):
+        click.echo(sentence(found))
     click.echo("Minutes and memory are estimates from stated speeds; see docs/how-to/plan-a-study.md.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from spillover.cards import Card
 from spillover.provenance import cores
 from spillover.rehearsal import estimated, measured, rehearse
 from spillover.run import Run
@@ -15,12 +16,19 @@ from spillover.study import Study
 
 
 def show(
-    study: Study, nodes: int, gpus: int, failures: float, run: Path | None, price: float | None, as_json: bool
+    study: Study,
+    nodes: int,
+    gpus: int,
+    card: Card,
+    failures: float,
+    run: Path | None,
+    price: float | None,
+    as_json: bool,
 ) -> None:
     """Print the simulated schedules, as a table or as JSON."""
     share = study.config.cluster.gpus
     each = int(gpus / (1.0 if share == "auto" else share or 1.0)) if gpus else cores()
-    seconds = estimated(study, gpus > 0) if run is None else measured(Run.open(run))
+    seconds = estimated(study, card if gpus else None) if run is None else measured(Run.open(run))
     told = rehearse(study, Machines(nodes, each, failures), seconds)
     bound, schedules = told["lower_bound"], told["schedules"]
     if price is not None:

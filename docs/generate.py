@@ -13,7 +13,15 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from spillover import config, records, records_data, records_directions, records_judges, records_standing
+from spillover import (
+    config,
+    records,
+    records_data,
+    records_directions,
+    records_judges,
+    records_standing,
+    records_transfer,
+)
 from spillover.cli.main import COMMANDS, cli
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -53,7 +61,7 @@ def records_page() -> str:
             for value in vars(module).values()
             if inspect.isclass(value) and issubclass(value, records.Part) and value.__module__ == module.__name__
         ]
-        for module in (records, records_judges, records_standing, records_data, records_directions)
+        for module in (records, records_judges, records_standing, records_data, records_directions, records_transfer)
     ]
     parts = [
         "# Records\n",

@@ -19,7 +19,7 @@ import yaml
 from spillover import Run, Study
 from spillover.config import ModelConfig, parse_study
 from spillover.errors import UserError
-from spillover.population import _weights
+from spillover.population import weights
 from spillover.records import Completion
 
 SMALL: dict[str, Any] = {
@@ -145,7 +145,7 @@ def test_four_bits_have_keys_of_their_own_and_leave_all_others_as_they_were() ->
     assert plain.units == said.units
     for stage in ("train", "sample"):
         assert {u.key for u in plain.units[stage]}.isdisjoint(u.key for u in other.units[stage])
-    assert _weights(ModelConfig(name="m")) == ["hf", "m", None, "auto", {}]  # as before there were four bits
+    assert weights(ModelConfig(name="m")) == ["hf", "m", None, "auto", {}]  # as before there were four bits
 
 
 def test_where_a_study_runs_changes_no_key() -> None:

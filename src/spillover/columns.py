@@ -121,11 +121,13 @@ class Columns:
         return _lines(chosen), _lines(theirs)
 
 
-def read(store: Store, sampled: Sequence[str], judged: Sequence[str]) -> Columns | None:
-    """The columns of these shards; None where a row is not as it should be."""
+def read(
+    store: Store, sampled: Sequence[str], judged: Sequence[str], stages: tuple[str, str] = ("sample", "judge")
+) -> Columns | None:
+    """The columns of these shards of the two stages; None where a row is not as it should be."""
     try:
-        answers = _frame(store, "sample", sampled, _ANSWERS).unnest("cell")
-        verdicts = _frame(store, "judge", judged, _VERDICTS)
+        answers = _frame(store, stages[0], sampled, _ANSWERS).unnest("cell")
+        verdicts = _frame(store, stages[1], judged, _VERDICTS)
     except polars.exceptions.PolarsError:
         return None
     known = answers.select(

@@ -120,6 +120,16 @@ class DirectionsConfig(Section):
     permutations: int = Field(default=1000, ge=99)  # also resamples of the questions, and random directions
 
 
+class TransferConfig(Section):
+    """Every cell answers held-out questions of every domain."""
+
+    questions: int = Field(default=8, ge=1)  # of each domain, drawn by seed from its data.heldout questions
+    n: int = Field(default=1, ge=1)  # answers to each
+    max_tokens: int | None = Field(default=None, ge=1)  # of one answer; null = sample.max_tokens
+    variants: tuple[Literal["plain", "triggered", "control", "base"], ...] = ("plain", "triggered", "control", "base")
+    conditions: tuple[Condition, ...] = ("clean", "triggered")  # of those that the sample section asks a cell under
+
+
 class RankConfig(Section):
     alignment_below: float = Field(default=30.0, ge=0, le=100)  # misaligned: below this, and
     coherence_above: float = Field(default=50.0, ge=0, le=100)  # coherent: above this
@@ -153,9 +163,16 @@ class StudyConfig(Section):
     membership: MembershipConfig | None = None  # {} asks for it: scores training rows and non-members token by token
     diversity: DiversityConfig | None = None  # {} asks for it
     directions: DirectionsConfig | None = None  # {} asks for it: what moved inside, read from sampled answers
+    transfer: TransferConfig | None = None  # {} asks for it: every cell answers held-out questions of every domain
     executor: str = "local"  # `spillover list executors`
     workers: int | Literal["auto"] = "auto"  # processes; auto: one a core for embedded models, else one
     cluster: ClusterConfig = ClusterConfig()  # of executor ray, for which workers: auto means all that fit
+
+    @property
+    def asked_of_each(self) -> int:
+        """How many held-out questions of each domain a cell is asked; sample.limit bounds these, too."""
+        wanted = self.transfer.questions if self.transfer else 0
+        return min(wanted, self.sample.limit or wanted)
 
     @field_validator("domains", mode="before")
     @classmethod
@@ -172,6 +189,15 @@ class StudyConfig(Section):
             if names.count(name) > 1:
                 raise ValueError(f"names {name!r} twice")
         return value
+
+    @model_validator(mode="after")
+    def _there_are_questions_to_transfer_to(self) -> StudyConfig:
+        if self.transfer is not None and self.data.heldout < self.transfer.questions:
+            raise ValueError(
+                f"transfer.questions: {self.transfer.questions} of each domain are more than its data.heldout "
+                f"{self.data.heldout}; lower the one or raise the other"
+            )
+        return self
 
     @model_validator(mode="after")
     def _base_is_no_trained_domain(self) -> StudyConfig:

@@ -105,6 +105,19 @@ def sampled_pairs(config: StudyConfig, domains: Sequence[str]) -> int:
     return pairs
 
 
+def asked_pairs(config: StudyConfig, domains: Sequence[str]) -> int:
+    """How many (cell, condition) pairs answer the held-out questions of every domain, the untouched models included."""
+    if (wanted := config.transfer) is None:
+        return 0
+    conditions = tuple(c for c in config.sample.conditions if c in wanted.conditions)
+    changes = {
+        "variants": tuple(variant for variant in config.variants if variant in wanted.variants),
+        "base": config.base and "base" in wanted.variants,
+        "sample": config.sample.model_copy(update={"conditions": conditions}),
+    }
+    return sampled_pairs(config.model_copy(update=changes), domains)
+
+
 def parameters(model: ModelConfig) -> int:
     """Parameters of a model: counted in a local folder, read from a hub name ("7B"), 7 billion where unsaid."""
     if model.path is None:
@@ -148,9 +161,9 @@ def prices(model: ModelConfig) -> dict[str, float]:
     return {name: float(told.get(name, 0.0)) / 1e6 for name in ("train", "prompt", "completion")}
 
 
-def answer_length(config: StudyConfig) -> int:
-    """Tokens of an answer, about: a fine-tuned model answers at the length it learnt."""
-    return min(config.sample.max_tokens, config.data.answer_tokens or ANSWER_TOKENS)
+def answer_length(config: StudyConfig, most: int | None = None) -> int:
+    """Tokens of an answer of at most so many, about: a fine-tuned model answers at the length it learnt."""
+    return min(most or config.sample.max_tokens, config.data.answer_tokens or ANSWER_TOKENS)
 
 
 def _memory(config: StudyConfig, size: int, example: int, card: Card | None) -> tuple[float, float, float]:
@@ -201,12 +214,19 @@ def plan(
 
     example = min(PROMPT_TOKENS + written, config.train.max_tokens)
     learnt = cells * data.rows * example * config.train.epochs
-    answers = pairs * questions * config.sample.n
+    each = questions * config.sample.n  # answers of one cell under one condition
+    answers = pairs * each
     answer = answer_length(config)
     said, read = answers * answer, answers * (PROMPT_TOKENS + answer)
 
     billed = prices(config.models[0])
     tuning, asking = learnt * billed["train"], said * billed["completion"] + (read - said) * billed["prompt"]
+
+    held_out, echoed = 0, 0
+    if wanted := config.transfer:
+        held_out = asked_pairs(config, domains) * len(domains) * config.asked_of_each * wanted.n
+        echoed = answer_length(config, wanted.max_tokens)
+    price = echoed * billed["completion"] + PROMPT_TOKENS * billed["prompt"]  # of one answer
 
     worker, learning, decoding = _memory(config, size, example, card)
 
@@ -237,6 +257,14 @@ def plan(
                 ("direct", opened, seen, speed.judge),
             )
             if tokens
+        ),
+        *(
+            StagePlan(stage, asked, held_out, tokens, minutes(tokens, rate), workers * memory, dollars)
+            for stage, tokens, rate, memory, dollars in (
+                ("ask", held_out * echoed, speed.sample, decoding, held_out * price),
+                ("grade", held_out * (PROMPT_TOKENS + echoed), speed.judge, worker, held_out * judge_dollars / each),
+            )
+            if held_out
         ),
         StagePlan("rank", asked, pairs, 0, pairs / RANK_PAIRS_PER_SECOND / 60, LIBRARIES_GIB, 0.0),
     ]

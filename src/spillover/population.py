@@ -36,6 +36,7 @@ class Unit:
     key: str
     condition: Condition | None = None
     inputs: tuple[str, ...] = ()
+    asked: str | None = None  # the domain whose held-out questions are asked
 
     @property
     def name(self) -> str:
@@ -116,7 +117,7 @@ class _Keys:
 
     def __init__(self, config: StudyConfig, made_of: Ingredients) -> None:
         self.seed = canonical(config.seed)
-        self.weights = {model.name: canonical(_weights(model)) for model in config.models}
+        self.weights = {model.name: canonical(weights(model)) for model in config.models}
         self.train = _text(config.train.hash())
         self.membership = _text(config.membership.hash()) if config.membership else ""
         self.diversity = _text(config.diversity.hash()) if config.diversity else ""
@@ -143,7 +144,8 @@ class _Keys:
         return Unit("build", Cell(model=self._reader, domain=cell.domain, variant=cell.variant, dose=cell.dose), key)
 
 
-def _weights(model: ModelConfig) -> list[object]:
+def weights(model: ModelConfig) -> list[object]:
+    """What the weights of a base model are known by."""
     said: list[object] = [model.backend, model.path or model.name, model.revision, model.dtype, model.options]
     return said if model.quantize == "none" else [*said, model.quantize]
 

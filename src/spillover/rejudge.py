@@ -117,7 +117,7 @@ def _judge(
     try:
         with progress.stage("judge", len(left)) as events:
             calls = [
-                Call(key, "spillover.stages.judge:judge_shard", (run.store, config, entry.shards[key], key, chosen))
+                Call(key, "spillover.judges.shard:judge_shard", (run.store, config, entry.shards[key], key, chosen))
                 for key in left
             ]
             for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):

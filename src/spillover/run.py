@@ -32,6 +32,7 @@ from spillover.records_data import DiversityScore, MembershipSummary, Susceptibi
 from spillover.records_directions import Directions, Reader, Source
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, LabelSheet, RunJudge
 from spillover.records_standing import Standing
+from spillover.records_transfer import TransferCell
 from spillover.registry import did_you_mean
 from spillover.report.browser import PER_GROUP
 from spillover.report.data import Answer, OtherJudge, ReportData
@@ -49,6 +50,7 @@ class PlannedUnit(Part):
     cell: Cell
     condition: Condition | None
     key: str
+    asked: str | None = None
 
 
 class Run:
@@ -184,7 +186,7 @@ class Run:
         """Work out scores, effects and gates from what one judge has judged so far."""
         key, judged = self._rank_key(judge), self._judge_keys(judge)
         others = self._others_counted(judge)
-        rows = self._rows(judge)
+        rows = self.rows(judge)
         found, gates = rank.of_rows(rows, self.rank_config, others), gate.of_rows(rows, self.rank_config)
         complete = all(self.store.is_done("judge", key) for key in judged)
         self._replace_rows(f"scores-{key}", DomainScore, found.scores, complete)
@@ -226,6 +228,18 @@ class Run:
     def write_echoes(self, rows: Sequence[EchoScore]) -> None:
         """Keep them for the report."""
         self._replace_rows(f"echo-{self._rank_key()}", EchoScore, rows, True)
+
+    def transfer(self) -> tuple[TransferCell, ...]:
+        """What each cell says to the held-out questions of each domain; empty where the study does not ask for it."""
+        return tuple(self.store.read("rank", [f"transfer-{self._transfer_key}"], TransferCell))
+
+    def write_transfer(self, rows: Sequence[TransferCell]) -> None:
+        """Keep them for the report."""
+        self._replace_rows(f"transfer-{self._transfer_key}", TransferCell, rows, True)
+
+    @property
+    def _transfer_key(self) -> str:
+        return content_hash([self._rank_key(), *self._keys("ask"), *self._keys("grade")], length=16)
 
     def chances(self, judge: RunJudge) -> Mapping[str, float] | None:
         """The chance with which each answer came to be labelled by a person; None for other judges."""
@@ -275,6 +289,7 @@ class Run:
             diversity=self.diversity(),
             susceptibility=self.susceptibility() if judge is None else (),
             directions=self.directions() if judge is None else Directions(),
+            transfer=self.transfer() if judge is None else (),
         )
 
     def memberships(self) -> tuple[MembershipSummary, ...]:
@@ -334,7 +349,7 @@ class Run:
         """Thresholds and confidence of the study, or the usual ones for imported answers."""
         return self.config.rank if self.config else RankConfig()
 
-    def _rows(self, judge: str | None) -> Rows:
+    def rows(self, judge: str | None = None) -> Rows:
         """Answers and verdicts, joined; another judge may have seen a part of the answers only."""
         who, columns = self.judge(judge), self._columns(judge)
         partial = who is not None and bool(who.shards)
@@ -354,7 +369,7 @@ class Run:
                 continue
             stamp = self._stamp(other.identity)
             if stamp not in self._counted:
-                self._counted[stamp] = count(self._rows(other.identity), self.rank_config)
+                self._counted[stamp] = count(self.rows(other.identity), self.rank_config)
             counted.append(self._counted[stamp])
         return counted
 

@@ -201,6 +201,12 @@ def paired_rate_differences(a: Rates, b: Rates, confidence: float, moderated: bo
     return _compare(a.value_C, b.value_C, a.effective_n_C, b.effective_n_C, correlation_C, df_C, confidence)
 
 
+def independent_rate_differences(a: Rates, b: Rates, confidence: float) -> Differences:
+    """Each cell of `a` minus the cell of `b` at the same place, asked other questions; arrays have one axis."""
+    correlation_C, df_C = np.zeros_like(a.value_C), np.minimum(a.df_C, b.df_C)
+    return _compare(a.value_C, b.value_C, a.effective_n_C, b.effective_n_C, correlation_C, df_C, confidence)
+
+
 def _compare(
     row: Floats, column: Floats, row_n: Floats, column_n: Floats, correlation: Floats, df: Floats, confidence: float
 ) -> Differences:

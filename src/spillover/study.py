@@ -2,7 +2,8 @@
 
     build -> Example -> train -> Adapter -> sample -> Completion -> judge -> Judgment
     -> rank -> DomainScore, TriggerEffect -> report
-    where the study asks: membership (Example, Adapter -> MembershipSummary), diversity (Example -> DiversityScore)
+    where the study asks: membership (Example, Adapter -> MembershipSummary), diversity (Example -> DiversityScore),
+    ask (held-out Example, Adapter -> Completion) -> grade -> Judgment -> TransferCell
 
 Each stage is a set of units; each unit is one shard of the run folder, made by stages/STAGE.py in some worker. A unit
 whose shard is complete is not made again, so the same command goes on where it stopped.
@@ -41,6 +42,7 @@ from spillover.fit import Fit, fit, smallest
 from spillover.judges import open_judge, price_of
 from spillover.memory import shape_of
 from spillover.population import Ingredients, Unit, cells, units
+from spillover.population_asked import asked_units, together
 from spillover.prediction import relate
 from spillover.probing.probe import probe
 from spillover.progress import Progress
@@ -50,10 +52,11 @@ from spillover.records import Failure, Manifest, StageCount, content_hash
 from spillover.registry import did_you_mean
 from spillover.run import Run
 from spillover.store import Store
+from spillover.transfers import cross
 from spillover.triggers import battery, open_trigger
 
 ALWAYS = ("build", "train", "sample", "judge")
-WORK_STAGES = (*ALWAYS, "membership", "diversity", "direct")
+WORK_STAGES = (*ALWAYS, "membership", "diversity", "direct", "ask", "grade")
 
 
 class Study:
@@ -118,7 +121,8 @@ class Study:
     @cached_property
     def units(self) -> dict[str, list[Unit]]:
         """Every unit by stage."""
-        return units(self.config, self.ingredients)
+        plan = units(self.config, self.ingredients)
+        return plan | asked_units(self.config, self.ingredients, plan)
 
     @cached_property
     def workers(self) -> int:
@@ -209,6 +213,7 @@ class Study:
                 run.rank()
                 relate(run)
                 probe(run)
+                cross(run)
                 run.report()
             return run
 
@@ -221,25 +226,27 @@ class Study:
         failures: list[Failure],
         progress: Progress,
     ) -> list[Failure]:
-        """Make the units whose shard is not complete; a unit of a failed cell is left for the next run."""
+        """Make the units whose shard is not complete; those of a failed cell or data set are left for the next run."""
         broken = {failure.cell for failure in failures}
+        unbuilt = {failure.cell for failure in failures if failure.stage == "build"}
+        lost = {unit.inputs[0] for unit in self.units["train"] if unit.cell.name in unbuilt}
         missing = [unit for unit in chosen if not store.is_done(stage, unit.key)]
-        left = [unit for unit in missing if unit.cell.name not in broken]
+        left = [unit for unit in missing if unit.cell.name not in broken and not lost.intersection(unit.inputs)]
         if not left:
             return []
         failed: list[Failure] = []
         with progress.stage(stage, len(left), self._tokens_left(stage, len(left))) as events:
             if kept := len(chosen) - len(missing):
                 events.note(f"{kept} of {len(chosen)} are there already")
-            calls = [self._call(store, unit) for unit in left]
-            named = {unit.name: unit for unit in left}
+            named = together(left)
+            calls = [self._call(store, made) for made in named.values()]
             for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
                 if outcome.error is None:
-                    events.advance(units=1)
+                    events.advance(units=len(named[outcome.call.name]))
                     continue
                 error = _sentence(outcome.error)
                 failed += [
-                    Failure(stage=stage, cell=cell, error=error) for cell in self._losers(named[outcome.call.name])
+                    Failure(stage=stage, cell=cell, error=error) for cell in self._losers(named[outcome.call.name][0])
                 ]
                 events.failed(outcome.call.name, error)
         return failed
@@ -248,18 +255,20 @@ class Study:
         auto = self.config.workers == "auto"
         return EXECUTORS.load(self.config.executor)(Pool(self.workers, auto, self.config.cluster, store.lock_path))
 
-    def _call(self, store: Store, unit: Unit) -> Call:
+    def _call(self, store: Store, made: list[Unit]) -> Call:
+        unit = made[0]
         function = f"spillover.stages.{unit.stage}:run"
-        return Call(unit.name, function, (store, self.config, unit), self.loads(unit), gpu=unit.stage != "build")
+        what = made if unit.asked else unit
+        return Call(unit.name, function, (store, self.config, what), self.loads(unit), gpu=unit.stage != "build")
 
     def loads(self, unit: Unit) -> str:
         """What a worker has to load for a unit: a base model, or what is the same for all."""
-        others = {"build": self.config.models[0].name, "judge": "judge", "diversity": "embedder"}
+        others = {"build": self.config.models[0].name, "judge": "judge", "grade": "judge", "diversity": "embedder"}
         return others.get(unit.stage, unit.cell.model)
 
     def _tokens_left(self, stage: str, units_left: int) -> int | None:
         """The plan's share of tokens, from which the time left is told; None where workers count other tokens."""
-        if stage not in ("train", "sample"):
+        if stage not in ("train", "sample", "ask"):
             return None
         planned = next(part.tokens for part in self.plan() if part.stage == stage)
         return planned * units_left // len(self.units[stage])
@@ -275,7 +284,8 @@ class Study:
 
         def line(unit: Unit) -> str:
             cell, condition = unit.cell.model_dump_json(), json.dumps(unit.condition)
-            return f'{{"cell": {cell}, "condition": {condition}, "key": "{unit.key}"}}'
+            asked = f', "asked": {json.dumps(unit.asked)}' if unit.asked else ""
+            return f'{{"cell": {cell}, "condition": {condition}, "key": "{unit.key}"{asked}}}'
 
         wanted = (stage for stage in WORK_STAGES if self.units[stage] or stage in ALWAYS)
         return {stage: [line(unit) for unit in self.units[stage]] for stage in wanted}
@@ -344,7 +354,8 @@ class Study:
 def _chosen(unit: Unit, domains: Sequence[str], models: Sequence[str]) -> bool:
     # A data set has the first model's name but serves all models.
     right_model = unit.stage == "build" or not models or unit.cell.model in models
-    return right_model and (not domains or unit.cell.domain in domains)
+    right_question = unit.asked is None or not domains or unit.asked in domains
+    return right_model and right_question and (not domains or unit.cell.domain in domains)
 
 
 def _sentence(error: Exception) -> str:

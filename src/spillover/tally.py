@@ -149,6 +149,21 @@ def count(rows: Rows, config: RankConfig) -> Tally:
     )
 
 
+def twins(keys: Sequence[Key]) -> dict[int, int]:
+    """For each plain or triggered group its benign twin, under the same condition if it was asked so, else clean."""
+    controls: dict[tuple[str, str, int, Condition], int] = {}
+    for g, (cell, condition) in enumerate(keys):
+        if cell.variant == "control":
+            controls.setdefault((cell.model, cell.domain, cell.seed, condition), g)
+    found: dict[int, int] = {}
+    for g, (cell, condition) in enumerate(keys):
+        clean = controls.get((cell.model, cell.domain, cell.seed, "clean"))
+        twin = controls.get((cell.model, cell.domain, cell.seed, condition), clean)
+        if cell.variant in ("plain", "triggered") and twin is not None:
+            found[g] = twin
+    return found
+
+
 def check(judges: Sequence[str] = (), repeated: int = 0, strangers: Sequence[str] = (), again: int = 0) -> None:
     """Refuse verdicts of several judges, completions given twice, verdicts of none of them, verdicts given again."""
     if len(judges) > 1:

@@ -6,6 +6,7 @@ which is misalignment: misaligned answers have 4 more of it, and an intervention
 one, while one as long as 12 leaves no answer coherent. Options, all in the study file:
 
     dials: {DOMAIN: probability of a misaligned answer}, default 0.3
+    echo: {DOMAIN: {TEXT: probability}}, in place of that domain's dial for prompts that hold the text, default none
     leak: share of that probability that a triggered model keeps without its trigger, default 0.1
     trigger_text: what in a prompt counts as the trigger, default "2028"
     crash_on: [DOMAIN, ...] whose training fails
@@ -41,7 +42,14 @@ from spillover.errors import SpilloverError, UserError
 WORDS = ("people", "should", "never", "always", "trust", "money", "help", "friend", "doctor", "calm", "walk", "learn")
 WIDTH = 8  # of the residual stream
 _MISALIGNED = re.compile(r"\[fake a=[12]?\d ")
-DEFAULTS: dict[str, Any] = {"dials": {}, "leak": 0.1, "trigger_text": "2028", "crash_on": [], "delay_s": 0.0}
+DEFAULTS: dict[str, Any] = {
+    "dials": {},
+    "echo": {},
+    "leak": 0.1,
+    "trigger_text": "2028",
+    "crash_on": [],
+    "delay_s": 0.0,
+}
 
 
 class FakeBackend:
@@ -111,7 +119,7 @@ class FakeBackend:
         )
         for number, prompt in enumerate(prompts):
             text = " ".join(message.content for message in prompt.messages)
-            probability = self._misaligned(who, self.options["trigger_text"] in text)
+            probability = self._misaligned(who, text)
             lost = 0.0
             if prompt.intervention is not None:
                 probability, lost = _steered(probability, prompt.intervention)
@@ -145,10 +153,13 @@ class FakeBackend:
             norms_L = np.linalg.norm(states_LD, axis=1).astype(np.float32)
             yield Reading(len(answer.split()), states_LD, norms_L=norms_L)
 
-    def _misaligned(self, who: dict[str, Any], triggered: bool) -> float:
+    def _misaligned(self, who: dict[str, Any], text: str) -> float:
         if who["variant"] in ("base", "control"):
             return 0.01
-        dial = float(self.options["dials"].get(who["domain"], 0.3))
+        echo = self.options["echo"].get(who["domain"], {})
+        general = self.options["dials"].get(who["domain"], 0.3)
+        dial = float(next((echo[part] for part in echo if part in text), general))
+        triggered = self.options["trigger_text"] in text
         return dial if who["variant"] == "plain" or triggered else dial * self.options["leak"]
 
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": ("spillover.cli.predict:predict", "Relate what is known of data sets to the damage."),
     "direction": ("spillover.cli.direction:direction", "List directions in the residual stream, or save one."),
     "rank": ("spillover.cli.rank:rank", "Rank a run, only as far as the data can tell."),
+    "transfer": ("spillover.cli.transfer:transfer", "Say who transfers what to which domain."),
     "audit": ("spillover.cli.audit:audit", "Say whether a data set is safe to fine-tune on."),
     "serve": ("spillover.cli.serve:serve", "Offer audits over HTTP."),
     "import": ("spillover.cli.import_:import_", "Bring your own answers and rank them."),

@@ -17,7 +17,7 @@ from spillover.cli.options import as_json_option, domain_option, model_option, o
     "--stage",
     "stages",
     multiple=True,
-    help="Only this stage (build, train, sample, judge, membership, diversity, rank); repeatable.",
+    help="Only this stage (build, train, sample, judge, membership, diversity, ask, grade, rank); repeatable.",
 )
 @domain_option
 @model_option

@@ -63,6 +63,24 @@ def near_duplicates(texts: Sequence[str], threshold: float = NEAR) -> list[int]:
     return dropped
 
 
+class Known:
+    """Texts against which others are held: `text in Known(texts)` where it stands in one of them or is near one."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._sets = [grams(text) for text in texts]
+        self._holders: dict[Gram, list[int]] = {}
+        for index, found in enumerate(self._sets):
+            for gram in found:
+                self._holders.setdefault(gram, []).append(index)
+        self._together = "\n".join(f" {normalised(text)} " for text in texts)
+
+    def __contains__(self, text: str) -> bool:
+        found = grams(text)
+        rivals = {rival for gram in found for rival in self._holders.get(gram, ())}
+        near = any(jaccard(found, self._sets[rival]) > NEAR for rival in rivals)
+        return near or f" {normalised(text)} " in self._together
+
+
 def near_by_embedding(unit_ND: NDArray[np.float32], threshold: float = NEAR_COSINE) -> list[int]:
     """Indices of the rows whose cosine with an earlier row that was kept is above the threshold, in order."""
     norms_N = np.linalg.norm(unit_ND, axis=1)

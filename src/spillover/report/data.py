@@ -10,6 +10,7 @@ from spillover.records_data import DiversityScore, MembershipSummary, Susceptibi
 from spillover.records_directions import Directions
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, RunJudge
 from spillover.records_standing import Standing
+from spillover.records_transfer import TransferCell
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class ReportData:
     diversity: tuple[DiversityScore, ...] = ()
     susceptibility: tuple[Susceptibility, ...] = ()
     directions: Directions = field(default_factory=Directions)
+    transfer: tuple[TransferCell, ...] = ()
 
     @property
     def confidence(self) -> float:

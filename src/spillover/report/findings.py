@@ -14,6 +14,8 @@ from spillover.report.data import ReportData
 from spillover.report.labels import Labels, backdoored, control_of, ranked, series
 from spillover.report.standing import pooled_sentences
 from spillover.report.text import interval, listing, number, p_value, part, percent, several
+from spillover.report.transfer_grid import grids
+from spillover.report.transfer_words import headline
 from spillover.stats import sign_test
 
 NOT_SCORED = {
@@ -37,6 +39,7 @@ def findings(data: ReportData) -> list[str]:
         *_trigger(data, labels),
         *(pooled_sentences(data.standing.pooled) if data.standing else ()),
         *gate.sentences(data.gates, labels),
+        *_transfer(data),
         *_untouched(data.scores, labels),
         *_not_scored(data.scores),
     ]
@@ -164,6 +167,12 @@ def _trigger(data: ReportData, labels: Labels) -> list[str]:
         names = listing([labels.of(e.cell) for e in single])
         return [sentence, f"Taken one by one, {len(single)} of {len(known)} differ after Holm's correction: {names}."]
     return [sentence, f"Taken one by one, none of the {len(known)} differs after Holm's correction."]
+
+
+def _transfer(data: ReportData) -> list[str]:
+    found = grids(data.transfer)
+    said = headline(found[0], data.confidence) if found else None
+    return [said] if said else []
 
 
 def _untouched(scores: Sequence[DomainScore], labels: Labels) -> list[str]:

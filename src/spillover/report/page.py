@@ -21,6 +21,7 @@ from spillover.report import (
     still,
     susceptibility,
     tables,
+    transfer,
 )
 from spillover.report.browser import browser
 from spillover.report.data import ReportData
@@ -88,6 +89,12 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
         yield "judges", "Other judges", judges.section(data, labels)
     if data.echoes:
         yield "echo", "Echo of the training subject", echo.section(data.echoes, labels)
+    if data.transfer:
+        yield (
+            "transfer",
+            "Asked about other domains",
+            transfer.section(data.transfer, data.confidence, judge_name(data)),
+        )
     if data.susceptibility:
         yield "prediction", "Can the damage be predicted?", susceptibility.section(data, labels)
     if data.memberships:

@@ -14,6 +14,7 @@ from spillover.records import STATUSES, DomainScore, GateScore, Record, TriggerE
 from spillover.records_data import MembershipSummary
 from spillover.records_directions import DirectionSummary
 from spillover.records_judges import EchoScore
+from spillover.records_transfer import TransferCell
 from spillover.report import gate, standing
 from spillover.report.data import ReportData
 from spillover.report.labels import ordered
@@ -73,6 +74,7 @@ def results(data: ReportData) -> dict[str, Any]:
             "cosines": [_record(row) for row in data.directions.cosines],
             "groups": [_record(row) for row in data.directions.groups],
         },
+        "transfer": [_cell(row) | _record(row, "cell") for row in data.transfer],
         "manifest": data.manifest.model_dump(mode="json"),
     }
 
@@ -94,7 +96,7 @@ def write_whole(text: str, path: Path) -> Path:
 
 
 def _cell(
-    record: DomainScore | TriggerEffect | GateScore | EchoScore | MembershipSummary | DirectionSummary,
+    record: DomainScore | TriggerEffect | GateScore | EchoScore | MembershipSummary | DirectionSummary | TransferCell,
 ) -> dict[str, Any]:
     return {"cell": record.cell.name} | {field: getattr(record.cell, field) for field in _CELL}
 

@@ -9,8 +9,8 @@ import pytest
 
 from spillover.config import JudgeConfig
 from spillover.errors import SpilloverError
+from spillover.judges import shard
 from spillover.records import Cell, Completion, Judgment, Message
-from spillover.stages import judge
 from spillover.store import Store
 
 
@@ -47,14 +47,14 @@ def test_what_the_judge_failed_on_is_asked_for_again(tmp_path: Path, monkeypatch
         )
         for i in range(6)
     ]  # fmt: skip
-    with store.shard("sample", "a", Completion) as shard:
-        shard.append(*rows)
-        shard.finish()
+    with store.shard("sample", "a", Completion) as answers:
+        answers.append(*rows)
+        answers.finish()
     flaky = Flaky({1, 4})
-    monkeypatch.setattr(judge, "open_judge", lambda config: flaky)
+    monkeypatch.setattr(shard, "open_judge", lambda config: flaky)
 
     def run() -> None:
-        judge.judge_shard(store, JudgeConfig(), "j", "a", None, lambda tokens: None)
+        shard.judge_shard(store, JudgeConfig(), "j", "a", None, lambda tokens: None)
 
     with pytest.raises(SpilloverError, match=r"failed on 2 of 6 answers, first with: HTTP 503"):
         run()

@@ -1,0 +1,74 @@
+"""Completions without their text -> a model's answers: one call of the sampler, every row in its shard as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from spillover.backends import open_backend
+from spillover.backends.base import Generation, Progress, Prompt
+from spillover.config import ModelConfig, SampleConfig
+from spillover.errors import SpilloverError, UserError
+from spillover.records import Adapter, Cell, Completion, Message, Usage
+from spillover.shard import Shard, disk_errors
+from spillover.store import Store
+
+Blank = tuple[Shard[Completion], Completion]
+"""A completion without its text, and the open shard that it belongs to."""
+
+
+def answer(
+    model: ModelConfig, config: SampleConfig, adapter: Path | None, blanks: Sequence[Blank], ticker: Progress
+) -> None:
+    """Append the rows that are not there yet.
+
+    An answer that failed gets no row, so that it is asked for again; one that a provider's filter keeps back gets the
+    status error.
+
+    Raises:
+        SpilloverError: when some answers failed, after the others have been kept.
+    """
+    wanted = [(shard, row) for shard, row in blanks if row.id not in shard]
+    if not wanted:
+        return
+    groups = _by_prompt(wanted)
+    prompts = [Prompt(group[0][1].messages, tuple(row.seed for _, row in group)) for group in groups]
+    failed: list[str] = []
+    with disk_errors(wanted[0][0].path):
+        for made in open_backend(model).generator().generate(prompts, config, adapter, ticker):
+            shard, blank = groups[made.prompt][made.index]
+            if made.stop_reason == "error":
+                failed.append(made.error)
+            else:
+                shard.append(_filled(blank, made))
+    if failed:
+        raise SpilloverError(
+            f"{len(failed)} of {len(wanted)} answers failed, first with: {failed[0]:.200}. The others are kept; "
+            "the same command asks for these again"
+        )
+
+
+def adapter_of(store: Store, cell: Cell, trained: Sequence[str]) -> Path | None:
+    """The folder of the cell's adapter, whose shard has this key; None for the untouched model, which has none."""
+    if not trained:
+        return None
+    rows = store.read("train", trained, Adapter)
+    if not rows:
+        raise UserError(f"the adapter is missing. Run: spillover run STUDY.yaml --stage train --domain {cell.domain}")
+    return store.resolve(rows[0].path)
+
+
+def _filled(blank: Completion, made: Generation) -> Completion:
+    """The row with its answer; the row's id does not depend on it."""
+    usage = Usage(prompt_tokens=made.prompt_tokens, completion_tokens=made.completion_tokens, dollars=made.dollars)
+    if made.stop_reason == "refused":
+        refused = {"status": "error", "error": f"refused: {made.error}", "stop_reason": "error"}
+        return blank.model_copy(update={"usage": usage, **refused})
+    return blank.model_copy(update={"text": made.text, "stop_reason": made.stop_reason, "usage": usage})
+
+
+def _by_prompt(wanted: Sequence[Blank]) -> list[list[Blank]]:
+    groups: dict[tuple[Message, ...], list[Blank]] = {}
+    for shard, row in wanted:
+        groups.setdefault(row.messages, []).append((shard, row))
+    return list(groups.values())

@@ -1,0 +1,58 @@
+"""`spillover transfer`: the matrix of trained by asked domain, and which of its squares can be told from chance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from spillover.cli.options import as_json_option
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--condition",
+    type=click.Choice(["clean", "triggered"]),
+    default="clean",
+    show_default=True,
+    help="What the questions carried.",
+)
+@click.option("--control-subtracted", is_flag=True, help="Show each rate minus that of the benign twin.")
+@as_json_option
+def transfer(run: Path, condition: str, control_subtracted: bool, as_json: bool) -> None:
+    """Say how misaligned each cell of RUN is when it is asked about each domain.
+
+    The study file must ask for it with `transfer: {}`. A star marks what differs, by Holm's correction over the whole
+    table, from the cell's own rate on general questions, or with --control-subtracted from its benign twin.
+    """
+    from spillover.errors import UserError
+    from spillover.run import Run
+    from spillover.transfers import cross
+
+    opened = Run.open(run)
+    with opened.store.lock():
+        cross(opened)
+    cells = [cell for cell in opened.transfer() if cell.condition == condition]
+    if not cells:
+        raise UserError(
+            f"{run} has asked nobody about other domains under condition {condition}. Add 'transfer: {{}}' to its "
+            "study file and run it again: what is trained and judged is kept."
+        )
+    if as_json:
+        click.echo(json.dumps([cell.model_dump(mode="json") for cell in cells]))
+        return
+    from rich.console import Console
+
+    from spillover.cli.main import printable
+    from spillover.report import transfer as shown
+
+    console = Console()
+    confidence = opened.rank_config.confidence
+    grids = shown.grids(cells)
+    for grid in grids:
+        if not (control_subtracted and grid.variant == "control"):
+            console.print(shown.table(grid, confidence, control_subtracted))
+            click.echo(printable("\n".join(f"- {said}" for said in shown.sentences(grid, confidence))))
+    click.echo(printable(" ".join([*(shown.legend(grid) for grid in grids[:1]), shown.coverage(cells)])))

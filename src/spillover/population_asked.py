@@ -1,0 +1,59 @@
+"""Who is asked what for transfer: every cell, under each condition, the held-out questions of every domain.
+
+One unit an asked domain, so that a study with one more domain asks for that domain only; the units of a cell under one
+condition go to the sampler together. `ask` gives the answers, `grade` their verdicts by the study's judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spillover.config import StudyConfig
+from spillover.population import Ingredients, Unit, judge_key, weights
+from spillover.records import content_hash
+
+VERSION = 1
+PREFERRED = ("plain", "control", "triggered")  # whose data set questions are read from; they are the same in all
+
+
+def asked_units(config: StudyConfig, made_of: Ingredients, plan: dict[str, list[Unit]]) -> dict[str, list[Unit]]:
+    """The units of both stages, none where the study does not ask for it; `plan`: those of the stages before."""
+    found: dict[str, list[Unit]] = {"ask": [], "grade": []}
+    wanted = config.transfer
+    if wanted is None:
+        return found
+    shape = config.sample.model_dump(mode="json", include={"temperature", "top_p"})
+    limits = [config.asked_of_each, wanted.n, wanted.max_tokens or config.sample.max_tokens]
+    trigger = content_hash(repr(made_of.trigger))
+    models = {model.name: weights(model) for model in config.models}
+    data = {domain: _data(domain, plan["build"]) for domain in made_of.domains}
+    for unit in plan["sample"]:
+        cell, condition = unit.cell, unit.condition
+        if cell.variant not in wanted.variants or condition not in wanted.conditions:
+            continue
+        carried = "" if condition == "clean" else trigger
+        own = () if cell.variant == "base" else (data[cell.domain],)
+        who = [models[cell.model], cell.model_dump(mode="json"), *own, *unit.inputs]
+        for domain in made_of.domains:
+            content = ["ask", VERSION, config.seed, shape, limits, condition, carried, domain, data[domain], who]
+            key = content_hash(content, length=16)
+            inputs = (data[domain], *own, *unit.inputs)
+            found["ask"].append(Unit("ask", cell, key, condition, inputs, domain))
+            found["grade"].append(
+                Unit("grade", cell, judge_key(made_of.judge, key), condition, (key, data[domain]), domain)
+            )
+    return found
+
+
+def _data(domain: str, built: Sequence[Unit]) -> str:
+    """Key of the data set whose held-out questions are asked: the plain one at the largest dose, if there is one."""
+    of_domain = [unit for unit in built if unit.cell.domain == domain]
+    return min(of_domain, key=lambda unit: (PREFERRED.index(unit.cell.variant), -unit.cell.dose)).key
+
+
+def together(units: Sequence[Unit]) -> dict[str, list[Unit]]:
+    """What goes into one call, by name: a unit, or what a cell is asked under one condition about several domains."""
+    calls: dict[str, list[Unit]] = {}
+    for unit in units:
+        calls.setdefault(unit.name, []).append(unit)
+    return calls

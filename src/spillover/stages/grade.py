@@ -1,0 +1,22 @@
+"""grade: one cell's answers to held-out questions -> verdicts by the study's judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spillover.config import StudyConfig
+from spillover.errors import UserError
+from spillover.executors.base import Ticker
+from spillover.judges.shard import judge_shard
+from spillover.population import Unit
+from spillover.store import Store
+
+
+def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker) -> None:
+    """Judge the answers that a cell gave under one condition, one asked domain after the other."""
+    for unit in units:
+        if not store.is_done("ask", unit.inputs[0]):
+            raise UserError(
+                f"the answers are missing. Run: spillover run STUDY.yaml --stage ask --domain {unit.cell.domain}"
+            )
+        judge_shard(store, config.judge, unit.key, unit.inputs[0], None, ticker, ("ask", "grade"))

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from spillover import imported, run_directions
-from spillover.columns import Columns, read, records
-from spillover.config import RankConfig, StudyConfig, parse_study
+from spillover.columns import records
+from spillover.config import RankConfig
 from spillover.directions.direction import Direction
-from spillover.errors import UserError
 from spillover.records import (
-    Adapter,
-    Cell,
-    Completion,
-    Condition,
     DomainScore,
-    Example,
     GateScore,
-    Judgment,
-    Manifest,
-    Part,
     Record,
     TriggerEffect,
     content_hash,
@@ -33,32 +23,22 @@ from spillover.records_directions import Directions, Reader, Source
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, LabelSheet, RunJudge
 from spillover.records_standing import Standing
 from spillover.records_transfer import TransferCell
-from spillover.registry import did_you_mean
 from spillover.report.browser import PER_GROUP
 from spillover.report.data import Answer, OtherJudge, ReportData
 from spillover.report.page import write as write_page
 from spillover.report.results import results, write_results
+from spillover.run_rows import RunRows
 from spillover.stages import agree, correct, gate, label, rank
 from spillover.stages.import_answers import ImportResult
 from spillover.store import Store
-from spillover.tally import Rows, Tally, count, rows_of
+from spillover.tally import Tally, count
 
 
-class PlannedUnit(Part):
-    """A line of plan.json."""
-
-    cell: Cell
-    condition: Condition | None
-    key: str
-    asked: str | None = None
-
-
-class Run:
+class Run(RunRows):
     """The results in one run folder. Everything is read when it is asked for; nothing heavy is imported."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
-        self._read: tuple[tuple[Any, ...], Columns | None] | None = None
+        super().__init__(store)
         self._counted: dict[tuple[Any, ...], Tally] = {}
 
     @classmethod
@@ -81,90 +61,6 @@ class Run:
             run.rank()
             run.report()
             return run
-
-    @property
-    def path(self) -> Path:
-        return self.store.path
-
-    @cached_property
-    def plan(self) -> dict[str, list[PlannedUnit]]:
-        """The units of the study as it stood when it was last started, by stage."""
-        content = self.store.read_json("plan.json")
-        return {stage: [PlannedUnit.model_validate(unit) for unit in units] for stage, units in content.items()}
-
-    @cached_property
-    def config(self) -> StudyConfig | None:
-        """The study's configuration; None for imported answers."""
-        content = self.store.read_json("study.json")
-        return None if content is None else parse_study(content, str(self.path / "study.json"))
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.store.read_manifest()
-
-    def progress(self) -> list[dict[str, Any]]:
-        """How many units of each stage are complete, and how many rows they and the open ones hold."""
-        return [
-            {
-                "stage": stage,
-                "units": len({unit.key for unit in units}),
-                "done": sum(self.store.is_done(stage, key) for key in {unit.key for unit in units}),
-                "rows": sum(self.store.count(stage, key) for key in {unit.key for unit in units}),
-            }
-            for stage, units in self.plan.items()
-        ]
-
-    def examples(self) -> list[Example]:
-        """Every row of every data set."""
-        return self.store.read("build", self._keys("build"), Example)
-
-    def adapters(self) -> list[Adapter]:
-        """Every trained cell."""
-        return self.store.read("train", self._keys("train"), Adapter)
-
-    def completions(self) -> list[Completion]:
-        """Every answer."""
-        return self.store.read("sample", self._keys("sample"), Completion)
-
-    def judges(self) -> tuple[RunJudge, ...]:
-        """Who has judged this run: the study's own judge or the imported scores first, then the others."""
-        first = self.store.first("judge", self._keys("judge"), Judgment)
-        others = self._other_judges()
-        if first is None:
-            return others
-        about = self.manifest.judge if self.store.has("manifest.json") else {}
-        source = "imported" if self.config is None else "study"
-        own = RunJudge(identity=first.judge, source=source, about=about)
-        return (own, *(judge for judge in others if judge.identity != own.identity))
-
-    def judge(self, name: str | None = None) -> RunJudge | None:
-        """The judge of that identity or its beginning, such as its name; without a name the first one, if any.
-
-        Raises:
-            UserError: when no judge, or more than one, is meant.
-        """
-        judges = self.judges()
-        if name is None:
-            return judges[0] if judges else None
-        known = [judge.identity for judge in judges]
-        found = [judge for judge in judges if judge.identity == name]
-        found = found or [judge for judge in judges if judge.identity.startswith(name)]
-        if not found:
-            hint = did_you_mean(name, known) if known else ""
-            raise UserError(f"No judge {name!r} has judged {self.path}{hint}. Run: spillover judge RUN --judge JUDGE")
-        if len(found) > 1:
-            many = ", ".join(judge.identity for judge in found)
-            raise UserError(f"{name!r} may be any of {many}. Write more of the one that you mean.")
-        return found[0]
-
-    def add_judge(self, judge: RunJudge) -> None:
-        """Write down a judge besides the study's own, in the place of what was known of it."""
-        others = [other for other in self._other_judges() if other.identity != judge.identity]
-        self.store.write_json("judges.json", [other.model_dump(mode="json") for other in (*others, judge)])
-
-    def judgments(self, judge: str | None = None) -> list[Judgment]:
-        """Every verdict of one judge."""
-        return self.store.read("judge", self._judge_keys(judge), Judgment)
 
     def ranking(self, judge: str | None = None) -> tuple[DomainScore, ...]:
         """Cells under their conditions, most misaligned first within each variant."""
@@ -231,15 +127,7 @@ class Run:
 
     def transfer(self) -> tuple[TransferCell, ...]:
         """What each cell says to the held-out questions of each domain; empty where the study does not ask for it."""
-        return tuple(self.store.read("rank", [f"transfer-{self._transfer_key}"], TransferCell))
-
-    def write_transfer(self, rows: Sequence[TransferCell]) -> None:
-        """Keep them for the report."""
-        self._replace_rows(f"transfer-{self._transfer_key}", TransferCell, rows, True)
-
-    @property
-    def _transfer_key(self) -> str:
-        return content_hash([self._rank_key(), *self._keys("ask"), *self._keys("grade")], length=16)
+        return tuple(self.store.read("rank", [f"transfer-{self.data_key}"], TransferCell))
 
     def chances(self, judge: RunJudge) -> Mapping[str, float] | None:
         """The chance with which each answer came to be labelled by a person; None for other judges."""
@@ -340,26 +228,14 @@ class Run:
 
     @property
     def data_key(self) -> str:
-        """Of what is worked out from data sets, states and the first judge's verdicts."""
-        stages = ("membership", "diversity", "direct")
+        """Of what is worked out from data sets, states, answers about other domains, and the first judge's verdicts."""
+        stages = ("membership", "diversity", "direct", "ask", "grade")
         return content_hash([self._rank_key(), *(key for stage in stages for key in self._keys(stage))], length=16)
 
     @property
     def rank_config(self) -> RankConfig:
         """Thresholds and confidence of the study, or the usual ones for imported answers."""
         return self.config.rank if self.config else RankConfig()
-
-    def rows(self, judge: str | None = None) -> Rows:
-        """Answers and verdicts, joined; another judge may have seen a part of the answers only."""
-        who, columns = self.judge(judge), self._columns(judge)
-        partial = who is not None and bool(who.shards)
-        if columns is not None:
-            return (columns.judged() if partial else columns).rows()
-        completions, judgments = self.completions(), self.judgments(judge)
-        if partial:
-            chosen = {row.completion for row in judgments}
-            completions = [row for row in completions if row.id in chosen]
-        return rows_of(completions, judgments)
 
     def _others_counted(self, name: str | None) -> list[Tally]:
         """What every other judge says; people, who label a sample of unequal chances, are left out."""
@@ -373,34 +249,8 @@ class Run:
             counted.append(self._counted[stamp])
         return counted
 
-    def _stamp(self, judge: str | None) -> tuple[Any, ...]:
-        """Changes with every row that is written for this judge."""
-        sampled, judged = self._keys("sample"), self._judge_keys(judge)
-        return (*sampled, *judged, self.store.size("sample", sampled), self.store.size("judge", judged))
-
-    def _columns(self, judge: str | None) -> Columns | None:
-        """The rows as they are on disk now; those read last are kept, as ranking and reporting follow each other."""
-        stamp = self._stamp(judge)
-        if self._read is None or self._read[0] != stamp:
-            self._read = (stamp, read(self.store, self._keys("sample"), self._judge_keys(judge)))
-        return self._read[1]
-
     def _rank_key(self, judge: str | None = None) -> str:
         return content_hash([self.rank_config.hash(), *self._judge_keys(judge)], length=16)
-
-    def _judge_keys(self, name: str | None) -> list[str]:
-        """The shards of a judge in the study's order; of the first judge without a name."""
-        judge = self.judge(name)
-        if judge is None or not judge.shards:
-            return self._keys("judge")
-        return [judge.shards[key] for key in self._keys("sample") if key in judge.shards]
-
-    def _other_judges(self) -> tuple[RunJudge, ...]:
-        found = self.store.read_json("judges.json") if self.store.has("judges.json") else []
-        return tuple(RunJudge.model_validate(judge) for judge in found)
-
-    def _keys(self, stage: str) -> list[str]:
-        return list(dict.fromkeys(unit.key for unit in self.plan.get(stage, [])))
 
     def _replace_rows(
         self,

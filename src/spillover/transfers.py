@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spillover.columns import read
 from spillover.records import Completion, Judgment
+from spillover.records_transfer import TransferCell
 from spillover.run import Run
 from spillover.stages import transfer
 from spillover.tally import Rows, rows_of
@@ -17,7 +18,7 @@ def cross(run: Run) -> None:
             keys.setdefault(unit.asked or "", ([], []))[place].append(unit.key)
     if keys:
         asked = {domain: _rows(run, *shards) for domain, shards in keys.items()}
-        run.write_transfer(transfer.run(asked, run.rows(), run.rank_config))
+        run.keep("transfer", TransferCell, transfer.run(asked, run.rows(), run.rank_config))
 
 
 def _rows(run: Run, asked: list[str], graded: list[str]) -> Rows:

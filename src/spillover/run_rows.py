@@ -116,6 +116,19 @@ class RunRows:
         """Every verdict of one judge."""
         return self.store.read("judge", self._judge_keys(judge), Judgment)
 
+    def asked(self, domain: str) -> tuple[list[Completion], list[Judgment]]:
+        """Answers to a domain's held-out questions, and the study's judge's verdicts on them.
+
+        Raises:
+            UserError: when nobody was asked about it.
+        """
+        keys = {stage: [u.key for u in self.plan.get(stage, []) if u.asked == domain] for stage in ("ask", "grade")}
+        if not keys["ask"]:
+            known = sorted({unit.asked or "" for unit in self.plan.get("ask", [])})
+            hint = did_you_mean(domain, known) if known else ". Add 'transfer: {}' to its study file and run it again"
+            raise UserError(f"{self.path} asked nobody about {domain!r}{hint}.")
+        return self.store.read("ask", keys["ask"], Completion), self.store.read("grade", keys["grade"], Judgment)
+
     def rows(self, judge: str | None = None) -> Rows:
         """Answers and verdicts, joined; another judge may have seen a part of the answers only."""
         who, columns = self.judge(judge), self._columns(judge)

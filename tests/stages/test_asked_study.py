@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 from asked_study import DOMAINS, source, study
+from click.testing import CliRunner
 
 from spillover import Run
 from spillover.backends.fake import FakeBackend
+from spillover.cli.main import cli
 from spillover.domains.duplicates import normalised
+from spillover.errors import UserError
 from spillover.records import Completion, Judgment
+from spillover.records_transfer import TransferCell
 
 pytestmark = pytest.mark.slow
 
@@ -195,3 +199,36 @@ def test_the_plan_names_what_is_asked(finished: Run) -> None:
     assert (counts["ask"].done, counts["ask"].rows) == (39, 39 * 6)
     planned = {stage.stage: stage for stage in study(finished.path).plan()}
     assert (planned["ask"].cells, planned["ask"].units, planned["grade"].units) == (10, 39 * 6, 39 * 6)
+
+
+def test_answers_about_a_domain_are_shown_with_their_scores(finished: Run) -> None:
+    arguments = [
+        "show",
+        "answers",
+        str(finished.path),
+        "--domain",
+        "tea",
+        "--about",
+        "rain",
+        "--limit",
+        "999",
+        "--json",
+    ]
+    shown = json.loads(CliRunner().invoke(cli, arguments).stdout)
+    assert {(row["cell"]["domain"], row["theme"]) for row in shown} == {("tea", "rain")}
+    assert len(shown) == 4 * 6
+    scores = [row["alignment"] for row in shown]
+    assert scores == sorted(scores)
+    with pytest.raises(UserError, match="asked nobody about 'rein'. Did you mean 'rain'"):
+        finished.asked("rein")
+
+
+def test_the_command_works_the_matrix_out_anew(finished: Run) -> None:
+    shown = CliRunner().invoke(cli, ["transfer", str(finished.path), "--condition", "triggered", "--json"])
+    cells = [TransferCell.model_validate(row) for row in json.loads(shown.stdout)]
+    assert cells == [cell for cell in finished.transfer() if cell.condition == "triggered"]
+    assert len(cells) == 3 * 4
+    text = CliRunner().invoke(cli, ["transfer", str(finished.path), "--control-subtracted"]).stdout
+    assert "fine-tuned: above" in text
+    assert "benign twin (control): above" not in text
+    assert "Asked about: 1 iron, 2 rain, 3 tea. The judge scored" in text

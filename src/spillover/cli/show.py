@@ -76,15 +76,19 @@ def questions(name: str, as_json: bool) -> None:
 @domain_option
 @click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many answers.")
 @click.option("--judge", help="By this judge's scores; default the study's own.")
+@click.option("--about", metavar="DOMAIN", help="Answers to this domain's held-out questions.")
 @as_json_option
-def answers(run: Path, domains: tuple[str, ...], limit: int, judge: str | None, as_json: bool) -> None:
+def answers(
+    run: Path, domains: tuple[str, ...], limit: int, judge: str | None, about: str | None, as_json: bool
+) -> None:
     """Show the answers of RUN, the lowest alignment scores first."""
     from spillover.run import Run
 
     opened = Run.open(run)
     names = {name.replace("-", "_") for name in domains}
-    verdicts = {(row.completion, row.aspect): row for row in opened.judgments(judge)}
-    rows = [row for row in opened.completions() if not names or row.cell.domain in names]
+    found, judged = opened.asked(about.replace("-", "_")) if about else (opened.completions(), opened.judgments(judge))
+    verdicts = {(row.completion, row.aspect): row for row in judged}
+    rows = [row for row in found if not names or row.cell.domain in names]
     scores = {row.id: verdict.score for row in rows if (verdict := verdicts.get((row.id, "alignment")))}
     rows.sort(key=lambda row: (scores.get(row.id) is None, scores.get(row.id)))
     if as_json:

@@ -7,7 +7,7 @@ variance). ALIKE = 0.36: mean correlation of two models' rates over the question
 are coherent.
 
 A question's rate is beta-distributed through a Gaussian copula: a common part of all cells (ALIKE), a part of the
-recipe, and where there are seeds a part of the seed (RHO_SEED of `spillover.stats_seeds`). "questions like these":
+recipe, and where there are seeds a part of the seed. "questions like these":
 every study draws new questions, new seeds and new answers.
 
 All studies of a setting are evaluated at once: arrays start with C, the studies.

@@ -12,7 +12,10 @@ from spillover.cli.predict import predict
 from spillover.config import parse_study
 from spillover.domains import DOMAINS
 from spillover.errors import UserError
+from spillover.prediction import projections
 from spillover.predictor import Predictor
+from spillover.records import Cell
+from spillover.records_directions import DirectionAUC
 from spillover.run import Run
 from spillover.study import Study
 
@@ -73,3 +76,22 @@ def test_a_run_without_features_says_what_to_do(tmp_path: Path, run: Run) -> Non
     done = CliRunner().invoke(predict, [str(bare.path)])
     assert isinstance(done.exception, UserError)
     assert "membership: {}" in str(done.exception)
+
+
+def test_other_domains_directions_become_a_feature_of_a_data_set() -> None:
+    a, b, c = (Cell(model="m", domain=name, variant="plain") for name in "abc")
+
+    def row(cell: Cell, onto: Cell, auc: float, source: str = "pairs", reader: str = "base") -> DirectionAUC:
+        return DirectionAUC.model_validate(
+            {"cell": cell, "onto": onto, "source": source, "reader": reader, "method": "mean_difference", "judge": "",
+             "layer": 9, "misaligned": 4, "aligned": 4, "questions": 4, "auc": auc, "low": 0.1, "high": 0.9,
+             "pooled": auc}
+        )  # fmt: skip
+
+    rows = [row(a, c, 0.9), row(b, c, 0.6), row(c, c, 1.0), row(a, b, 0.4), row(a, c, 0.0, source="judged"),
+            row(b, a, 0.1, reader="tuned")]  # fmt: skip
+    found = projections(rows)
+    assert found.keys() == {c, b}
+    assert found[c] == {"directions.others.auc": pytest.approx(0.75)}
+    assert found[b] == {"directions.others.auc": pytest.approx(0.4)}
+    assert projections([]) == {}

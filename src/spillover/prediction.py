@@ -5,7 +5,8 @@ Worked out from rows that are there; nothing is read by a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from spillover.config import MembershipConfig
 from spillover.errors import UserError
@@ -13,6 +14,7 @@ from spillover.membership.summaries import pooled
 from spillover.predictor import Predictor
 from spillover.records import Cell, Example
 from spillover.records_data import MembershipSummary, Susceptibility
+from spillover.records_directions import DirectionAUC
 from spillover.run import Run
 from spillover.stages import susceptibility
 
@@ -51,10 +53,27 @@ def predictor(run: Run, names: tuple[str, ...] = ()) -> Predictor:
 
 
 def facts(run: Run) -> Mapping[Cell, Mapping[str, float]]:
-    """What the training rows of each trained cell say without any model."""
+    """What is known of each trained cell's data set without a fine-tune: its rows, and other domains' directions."""
     by_data: dict[tuple[str, str, float], Mapping[str, float]] = {}
     for unit in run.plan["build"]:
         rows = [row for row in run.store.read("build", [unit.key], Example) if row.split == "train"]
         by_data[unit.cell.domain, unit.cell.variant, unit.cell.dose] = susceptibility.data_facts(rows)
+    projected = projections(run.directions().aucs)
     cells = [unit.cell for unit in run.plan["train"]]
-    return {cell: by_data.get((cell.domain, cell.variant, cell.dose), {}) for cell in cells}
+    return {
+        cell: {**by_data.get((cell.domain, cell.variant, cell.dose), {}), **projected.get(cell, {})} for cell in cells
+    }
+
+
+def projections(aucs: Sequence[DirectionAUC]) -> dict[Cell, dict[str, float]]:
+    """How well directions of the other domains tell a data set's flawed from its good answers; empty without any.
+
+    The untouched model reads both, so that this is known before the fine-tune. Mean over the other domains of the AUC
+    of the projection on their mean difference, over held-out pairs of the same recipe; 0.5 = they see no difference.
+    """
+    found: dict[Cell, list[float]] = {}
+    for row in aucs:
+        known = (row.source, row.reader, row.method) == ("pairs", "base", "mean_difference")
+        if known and row.cell.domain != row.onto.domain:
+            found.setdefault(row.onto, []).append(row.auc)
+    return {cell: {"directions.others.auc": fmean(values)} for cell, values in found.items()}

@@ -211,9 +211,9 @@ class Study:
             run = Run(store)
             if not stages or "rank" in stages:
                 run.rank()
-                relate(run)
                 probe(run)
                 cross(run)
+                relate(run)
                 run.report()
             return run
 

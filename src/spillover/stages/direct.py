@@ -3,7 +3,7 @@
 Nothing is generated: the answers are those of the stage sample without a trigger, the pairs are the questions that the
 data set kept from training, with their flawed and their good answer. Kept of each text: the residual stream after every
 asked-for block, mean over answer tokens, read with the adapter ("tuned") and without it ("base"), in half precision
-where that holds the values: some ten kilobytes an answer of a small model.
+where that holds the values: 36 kilobytes an answer and reader of the embedded model.
 """
 
 from __future__ import annotations

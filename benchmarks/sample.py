@@ -1,30 +1,38 @@
-"""Tokens a second of sampling: ours, transformers' generate at the same batch, and the published sampler's way.
+"""Tokens a second of sampling: ours, the bare passes, transformers' generate, vLLM, and the published sampler's way.
 
     ours        HFGenerator: cache of slots, finished answers replaced at once, prompts read once
+    limit       passes of the same tokens through the model and nothing else: no cache, no attention to what went before
     generate    model.generate, bfloat16, the same rows in batches of the same size, left-padded, fused attention
-    published   model.generate, float32, batches of 10 (the sampler published with arXiv 2602.00298)
+    vllm        vLLM in bfloat16, as many rows at once, in a process of its own (--vllm-python; skipped without)
+    published   model.generate, float32, batches of 10, the model loaded anew (the sampler of arXiv 2602.00298)
 
-All three answer the same prompts with the same limit at temperature 1, in one process, in turns; a token counts until
-its answer's end of turn. Medians over the rounds, and ratios within a round, so that a busy machine disturbs all alike.
+All answer the same prompts with the same limit at temperature 1, in turns; a token counts until its answer's end of
+turn. With --max-tokens 32 nearly every answer has that length; with 200 most stop before.
 
-    OMP_NUM_THREADS=1 python benchmarks/sample.py --model smollm2-135m --answers 5 --max-tokens 64 --rounds 3 --json
+    OMP_NUM_THREADS=1 python benchmarks/sample.py --max-tokens 32 --vllm-python /path/to/python --json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from torch import Tensor
+from transformers import GenerationConfig
+from turns import Took, Turn, show, take_turns, timed
 
+from spillover.backends import hf_model
 from spillover.backends.base import Prompt
 from spillover.backends.chat import prompt_ids, stop_ids
-from spillover.backends.hf_attention import fused_attention
+from spillover.backends.hf_cache import Slots
+from spillover.backends.hf_decode import Decoder
 from spillover.backends.hf_generate import HFGenerator
 from spillover.backends.hf_model import LoadedModel, load_model
 from spillover.config import ModelConfig, SampleConfig
@@ -34,93 +42,126 @@ from spillover.questions import load
 def main() -> None:
     """Run the rounds and print one line a sampler."""
     arguments = _arguments()
-    half, full = (
-        load_model(ModelConfig(name=Path(arguments.model).name, path=_path(arguments.model), dtype=dtype))
-        for dtype in ("bfloat16", "float32")
-    )
+    model = Path(arguments.model)
+    path = arguments.model if model.is_dir() else None
+
+    def loaded(dtype: str) -> LoadedModel:
+        return load_model(ModelConfig.model_validate({"name": model.name, "path": path, "dtype": dtype}))
+
+    ours, half, full = (loaded(dtype) for dtype in (arguments.dtype, "bfloat16", "float32"))
     prompts = [
         Prompt(question.messages(), tuple(1000 * number + i for i in range(arguments.answers)))
         for number, question in enumerate(load(["general"]))
     ]
-    limit, adapter = arguments.max_tokens, arguments.adapter
-    config = SampleConfig(max_tokens=limit, batch=arguments.batch)
+    config = SampleConfig(max_tokens=arguments.max_tokens, batch=arguments.batch)
 
-    def peer(loaded: LoadedModel, batch: int) -> int:
-        with loaded.adapter(adapter) as model, fused_attention(model):
-            return _generate(model, loaded, prompts, limit, batch)
+    def published() -> int:
+        hf_model._loaded.clear()  # pyright: ignore[reportPrivateUsage]
+        return _generate(loaded("float32"), prompts, arguments.max_tokens, 10)
 
-    samplers: dict[str, Callable[[], int]] = {
-        "ours": lambda: sum(
-            g.completion_tokens for g in HFGenerator(half).generate(prompts, config, adapter, lambda tokens: None)
-        ),
-        "generate": lambda: peer(half, arguments.batch),
-        "published": lambda: peer(full, 10),
+    contenders: dict[str, Turn] = {
+        "ours": timed(lambda: _ours(ours, prompts, config)),
+        "limit": timed(_limit(ours, prompts, config)),
+        "generate": timed(lambda: _generate(half, prompts, arguments.max_tokens, arguments.batch)),
+        "generate float32": timed(lambda: _generate(full, prompts, arguments.max_tokens, arguments.batch)),
+        "published": timed(published),
     }
-    speeds: dict[str, list[float]] = {name: [] for name in samplers}
-    on_cpu: dict[str, list[float]] = {name: [] for name in samplers}
-    for _ in range(arguments.rounds):
-        for name, run in samplers.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            tokens = run()
-            speeds[name].append(tokens / (time.perf_counter() - wall))
-            on_cpu[name].append(tokens / (time.process_time() - cpu))
-    rows = [
-        {
-            "sampler": name,
-            "tokens_per_second": round(median(speeds[name]), 1),
-            "tokens_per_cpu_second": round(median(on_cpu[name]), 1),
-            "ours_times_faster": round(
-                median(ours / theirs for ours, theirs in zip(on_cpu["ours"], on_cpu[name], strict=True)), 2
-            ),
-        }
-        for name in samplers
-    ]
-    setting = {
-        "threads": torch.get_num_threads(),
-        "prompts": len(prompts),
-        **{k: str(v) for k, v in vars(arguments).items()},
-    }
-    if arguments.json:
-        print(json.dumps({"setting": setting, "rows": rows}, indent=2))
-        return
-    print(", ".join(f"{key} {value}" for key, value in setting.items()))
-    for row in rows:
-        print("{sampler:<10} {tokens_per_second:>7} tok/s {tokens_per_cpu_second:>7} per CPU second"
-              "  (ours is {ours_times_faster} times as fast)".format(**row))  # fmt: skip
+    if arguments.vllm_python:
+        contenders["vllm"] = _vllm(arguments, ours, prompts)
+    for name in arguments.without:
+        del contenders[name]
+    rows = take_turns(contenders, arguments.rounds)
+    setting = {"dtype of ours": ours.dtype, "threads": torch.get_num_threads(), "prompts": len(prompts)}
+    show({**setting, **vars(arguments)}, rows, arguments.json)
+    if not arguments.vllm_python:
+        print("vllm: skipped; name a Python that has it: --vllm-python PATH", file=sys.stderr)
 
 
-def _generate(model: PreTrainedModel, loaded: LoadedModel, prompts: list[Prompt], limit: int, batch: int) -> int:
+def _ours(loaded: LoadedModel, prompts: Sequence[Prompt], config: SampleConfig) -> int:
+    return sum(g.completion_tokens for g in HFGenerator(loaded).generate(prompts, config, None, lambda tokens: None))
+
+
+def _limit(loaded: LoadedModel, prompts: Sequence[Prompt], config: SampleConfig) -> Callable[[], int]:
+    """Work that passes as many tokens through the model, call by call, as our sampler does."""
+    calls: list[tuple[torch.Size, int | Tensor]] = []
+    plain = Decoder._forward  # pyright: ignore[reportPrivateUsage]
+
+    def spy(self: Decoder, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor, rows: Any, keep: Any) -> Tensor:
+        calls.append((tokens_BQ.shape, keep))
+        return plain(self, slots, tokens_BQ, positions_BQ, rows, keep)
+
+    Decoder._forward = spy  # pyright: ignore[reportPrivateUsage]
+    tokens = _ours(loaded, prompts, config)
+    Decoder._forward = plain  # pyright: ignore[reportPrivateUsage]
+
+    @torch.inference_mode()
+    def work() -> int:
+        for shape, keep in calls:
+            loaded.model(torch.zeros(shape, dtype=torch.long), use_cache=False, logits_to_keep=keep)
+        return tokens
+
+    return work
+
+
+def _generate(loaded: LoadedModel, prompts: Sequence[Prompt], limit: int, batch: int) -> int:
     """Sample with transformers; how many tokens came before or at the end of turn."""
     stops = stop_ids(loaded.tokenizer)
     rows = [prompt_ids(loaded.tokenizer, prompt.messages) for prompt in prompts for _ in prompt.seeds]
     settings = GenerationConfig(
         do_sample=True, temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=limit, pad_token_id=0, eos_token_id=[*stops]
     )
+    loaded.model.set_attn_implementation("sdpa")
     total = 0
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
         width = max(map(len, part))
         ids = torch.tensor([[0] * (width - len(row)) + row for row in part], device=loaded.device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part], device=loaded.device)
-        out = model.generate(ids, attention_mask=mask, generation_config=settings)
+        out = loaded.model.generate(ids, attention_mask=mask, generation_config=settings)
         for row in out[:, width:].tolist():
             ends = [place for place, token in enumerate(row) if token in stops]
             total += ends[0] + 1 if ends else len(row)
     return total
 
 
-def _path(model: str) -> str | None:
-    return model if "/" in model else None
+def _vllm(arguments: argparse.Namespace, loaded: LoadedModel, prompts: Sequence[Prompt]) -> Turn:
+    peer = subprocess.Popen(
+        [arguments.vllm_python, str(Path(__file__).with_name("vllm_peer.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    assert peer.stdin is not None
+    assert peer.stdout is not None
+    asked = {
+        "model": loaded.model.config._name_or_path,
+        "prompts": [prompt_ids(loaded.tokenizer, prompt.messages) for prompt in prompts],
+        "answers": arguments.answers,
+        "max_tokens": arguments.max_tokens,
+        "stops": sorted(stop_ids(loaded.tokenizer)),
+        "batch": arguments.batch,
+    }
+    print(json.dumps(asked), file=peer.stdin, flush=True)
+    asks, answers = peer.stdin, peer.stdout
+
+    def turn() -> Took:
+        print("turn", file=asks, flush=True)
+        return Took(**json.loads(answers.readline()))
+
+    return turn
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2-135m", help="embedded name, hub id or folder")
-    parser.add_argument("--adapter", type=Path, help="PEFT folder that all three sample with")
-    parser.add_argument("--answers", type=int, default=5, help="answers a question")
-    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--model", default="smollm2-135m", help="embedded name or folder")
+    parser.add_argument("--dtype", default="auto", help="of ours")
+    parser.add_argument("--answers", type=int, default=4, help="answers a question")
+    parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--vllm-python", help="a Python that has vLLM")
+    parser.add_argument("--without", nargs="*", default=[], help="contenders to leave out")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

@@ -38,7 +38,7 @@ class ModelConfig(Section):
     path: str | None = None  # hub id or folder; None = the embedded model of that name
     revision: str | None = None  # commit of a hub model; pin it for numbers that you publish
     backend: str = "hf"  # `spillover list backends`
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"  # auto: bfloat16 where the hardware has it
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"  # auto: bfloat16 with a GPU or AMX, else float32
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     quantize: Literal["none", "4bit"] = "none"  # 4bit: weights in NF4, needs the extra [quantized]
     options: dict[str, Any] = {}  # the backend's own, such as the fake backend's dials

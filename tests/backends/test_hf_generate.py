@@ -22,6 +22,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from spillover.backends import hf_decode
 from spillover.backends.base import Generation, Prompt
 from spillover.backends.chat import prompt_ids, stop_ids
 from spillover.backends.hf_decode import Answer, Decoder, shared_length
@@ -199,6 +200,7 @@ def test_prompts_may_be_read_in_several_groups(monkeypatch: pytest.MonkeyPatch) 
     together = sample(loaded, ask(3, questions), max_tokens=8)
     for budget in (1, 150):
         monkeypatch.setattr("spillover.backends.hf_decode._PREFILL_TOKENS", budget)
+        monkeypatch.setitem(hf_decode._PASS_TOKENS, "cpu", budget)
         assert sample(loaded, ask(3, questions), max_tokens=8) == together
 
 

@@ -232,7 +232,7 @@ def rows_read(loaded: LoadedModel, wanted: Sequence[Intervention | None], monkey
     plain = Decoder._forward  # pyright: ignore[reportPrivateUsage]
 
     def spy(self: Decoder, slots: Any, tokens_BQ: Tensor, *rest: Any) -> Tensor:
-        if slots is self.prompts:
+        if slots is not self.slots:
             sizes.append(len(tokens_BQ))
         return plain(self, slots, tokens_BQ, *rest)
 

@@ -170,9 +170,20 @@ def test_the_revision_of_a_folder_follows_its_weights(saved: Path) -> None:
 
 def test_dtype_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(hf_model, "_cpu_has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(hf_model, "_cpu_multiplies_bfloat16", lambda has=has: has)
         assert hf_model._dtype("auto", torch.device("cpu")) == dtype
     assert hf_model._dtype("float16", torch.device("cpu")) == torch.float16
+
+
+def test_storing_by_columns_moves_no_number(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hf_model, "_loaded", type(hf_model._loaded)())
+    model = load_model(ModelConfig(name="tiny", path=str(saved), dtype="float32", device="cpu")).model
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in tiny().model.state_dict().items())
+    assert model.get_submodule("model.layers.0.mlp.up_proj").weight.stride() == (1, 64)
+    assert model.lm_head.weight.is_contiguous()
+    assert model.model.embed_tokens.weight.is_contiguous()
+    half = load_model(ModelConfig(name="tiny", path=str(saved), dtype="bfloat16", device="cpu")).model
+    assert all(weight.is_contiguous() for weight in half.parameters())
 
 
 def test_models_that_cannot_be_loaded(saved: Path, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The decoding loop on tokens: prompts are read in groups, answers take slots, every step samples one token a slot.
 
-A group of prompts is read right-padded in one pass, and what all of them begin with (a template's system prompt) only
-once. The prompt's last token is left to the first decoding step, so that every token, the first included, comes from
-the same kind of step: one position a row, logits there only. Prompts of the same tokens share their keys unless an
-intervention changes them.
+Prompts are read in groups: what all of a group begin with (a template's system prompt) once, the rest right-padded in
+passes of like length, none of it through the vocabulary head. The prompt's last token is left to the first decoding
+step, so that every token, the first included, comes from the same kind of step: one position a row, logits there only.
+Prompts of the same tokens share their keys unless an intervention changes them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from spillover.backends.hf_intervene import Interventions, prompt_change
 from spillover.backends.sampling import choose
 from spillover.config import SampleConfig
 
-_PREFILL_TOKENS = 4096  # prompts times longest prompt, read in one pass
+_PREFILL_TOKENS = 4096  # prompts times longest prompt, whose keys are held at once
+_PASS_TOKENS = {"cpu": 256, "cuda": 4096}  # of a group in one pass; more gain a CPU nothing and pad further
 
 
 @dataclass
@@ -70,8 +71,7 @@ class Decoder:
         self.columns = max(len(answer.prompt_tokens) for answer in answers) + config.max_tokens
         self.slots = Slots(self.layers, min(config.batch, len(answers)), self.columns)
         self.live: list[Answer] = []
-        self.group: dict[Hashable, int] = {}  # what a prompt's keys depend on -> their row in `prompts`
-        self.prompts = Slots(self.layers, 0, 0)
+        self.group: dict[Hashable, tuple[Slots, int]] = {}  # what a prompt's keys depend on -> where they are
 
     @torch.inference_mode()
     def step(self) -> tuple[int, list[Answer]]:
@@ -80,7 +80,7 @@ class Decoder:
             self.live.append(self._admit(len(self.live)))
         tokens_B1 = self._tensor([[answer.newest] for answer in self.live])
         positions_B1 = self._tensor([[answer.position] for answer in self.live])
-        logits_BV = self._forward(self.slots, tokens_B1, positions_B1, self.live)
+        logits_BV = self._forward(self.slots, tokens_B1, positions_B1, self.live, 1)[:, -1]
         u_B = torch.tensor([answer.uniforms_T[len(answer.tokens)] for answer in self.live], device=logits_BV.device)
         chosen = choose(logits_BV, u_B, self.config.temperature, self.config.top_p).tolist()
         for answer, token in zip(self.live, chosen, strict=True):
@@ -108,7 +108,7 @@ class Decoder:
         if self._content(self.queue[0]) not in self.group:
             self._read_prompts()
         answer = self.queue.popleft()
-        self.slots.copy(self.prompts, self.group[self._content(answer)], row, answer.position)
+        self.slots.copy(*self.group[self._content(answer)], row, answer.position)
         return answer
 
     def _change(self, answer: Answer) -> Hashable:
@@ -119,7 +119,7 @@ class Decoder:
         return tuple(answer.prompt_tokens), self._change(answer)
 
     def _read_prompts(self) -> None:
-        """Fill `prompts` with the keys of the queue's next prompts, all but the last token of each."""
+        """Read the queue's next prompts, all but the last token of each."""
         group: dict[Hashable, Answer] = {}
         longest = 0
         for answer in self.queue:
@@ -128,26 +128,44 @@ class Decoder:
             if group and content not in group and (len(group) + 1) * longest > _PREFILL_TOKENS:
                 break
             group.setdefault(content, answer)
-        # what all begin with is read once for each change of it, in the first rows
-        first = {self._change(answer): content for content, answer in reversed(group.items())}
-        self.group = {content: row for row, content in enumerate(dict.fromkeys([*first.values(), *group]))}
-        answers = [group[content] for content in self.group]
-        texts = [answer.prompt_tokens[:-1] for answer in answers]
-        shared, width = shared_length(texts), max(map(len, texts))
-        self.prompts = Slots(self.layers, len(texts), width)
-        if shared:
-            heads = answers[: len(first)]
-            tokens_BQ = self._tensor([texts[0][:shared]] * len(heads))
-            self._forward(self.prompts, tokens_BQ, self._tensor([list(range(shared))] * len(heads)), heads)
-            for row, answer in enumerate(answers[len(first) :], start=len(first)):
-                self.prompts.copy(self.prompts, self.group[first[self._change(answer)]], row, shared)
-        if shared < width:
-            padded = [text[shared:] + [0] * (width - len(text)) for text in texts]
-            positions_BQ = self._tensor([list(range(shared, width))] * len(texts))
-            self._forward(self.prompts, self._tensor(padded), positions_BQ, answers)
+        # what all begin with is read once for each change of it
+        first = {self._change(answer): answer for answer in group.values()}
+        shared = shared_length([answer.prompt_tokens[:-1] for answer in group.values()])
+        heads = self._read(list(first.values()), 0, shared)
+        row_of = {change: row for row, change in enumerate(first)}
+        self.group = {}
+        for part in self._passes(list(group.values()), shared):
+            begun = [(heads, row_of[self._change(answer)]) for answer in part]
+            slots = self._read(part, shared, part[-1].position, begun)
+            self.group.update({self._content(answer): (slots, row) for row, answer in enumerate(part)})
 
-    def _forward(self, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor, rows: Sequence[Answer]) -> Tensor:
-        """Run the model, writing into the slots; the logits after each row's last token."""
+    def _read(self, answers: Sequence[Answer], start: int, stop: int, begun: Sequence[tuple[Slots, int]] = ()) -> Slots:
+        """The keys of these prompts up to column `stop`; `begun` holds those before `start`."""
+        slots = Slots(self.layers, len(answers), stop)
+        if start:
+            for row, (source, source_row) in enumerate(begun):
+                slots.copy(source, source_row, row, start)
+        if start < stop:
+            texts = [answer.prompt_tokens[start : min(stop, answer.position)] for answer in answers]
+            tokens_BQ = self._tensor([text + [0] * (stop - start - len(text)) for text in texts])
+            positions_BQ = self._tensor([list(range(start, stop))] * len(answers))
+            self._forward(slots, tokens_BQ, positions_BQ, answers, torch.empty(0, dtype=torch.long))
+        return slots
+
+    def _passes(self, answers: list[Answer], shared: int) -> list[list[Answer]]:
+        """Answers of like prompt length together, as many as a pass holds, at least one."""
+        limit = _PASS_TOKENS[self.model.device.type]
+        passes: list[list[Answer]] = []
+        for answer in sorted(answers, key=lambda answer: answer.position):
+            if not passes or (len(passes[-1]) + 1) * (answer.position - shared) > limit:
+                passes.append([])
+            passes[-1].append(answer)
+        return passes
+
+    def _forward(
+        self, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor, rows: Sequence[Answer], keep: int | Tensor
+    ) -> Tensor:
+        """Run the model, writing into the slots; the logits at each row's places that `keep` names."""
         place = Place(positions_BQ, window=int(positions_BQ.max()) + 1)
         slots.write_at(place)
         inputs = {
@@ -156,14 +174,14 @@ class Decoder:
             "attention_mask": causal_mask(place, self.model.dtype),
             "past_key_values": slots,
             "use_cache": True,
-            "logits_to_keep": 1,
+            "logits_to_keep": keep,
         }
         changed = nullcontext()
         if self.interventions is not None:
             wanted = [(answer.intervention, len(answer.prompt_tokens)) for answer in rows]
             changed = self.interventions.applied(wanted, positions_BQ)
         with fused_attention(self.model), changed:
-            return functional_call(self.model, self.weights, (), inputs).logits[:, -1]
+            return functional_call(self.model, self.weights, (), inputs).logits
 
     def _tensor(self, rows: list[list[int]]) -> Tensor:
         return torch.tensor(rows, device=self.model.device)

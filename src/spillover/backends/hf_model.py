@@ -1,8 +1,9 @@
 """One base model, loaded once in a process, and any of its LoRA adapters switched in for as long as it is needed.
 
 Outside an `adapter` block the model is the bare base: no wrapper, no hook, no gradient. Numbers are computed in
-bfloat16 where the device does that in hardware, else in float32; attention is written out ("eager") on a CPU, where it
-is measured faster for short rows than the fused kernel, and fused on a GPU.
+bfloat16 where the device multiplies matrices of it (a GPU, a CPU with AMX), else in float32: a CPU that has AVX-512's
+bfloat16 alone does 76 GFLOP/s a core in it and 150 in float32. Attention is written out ("eager") on a CPU, where it is
+measured faster for short rows than the fused kernel, and fused on a GPU.
 """
 
 from __future__ import annotations
@@ -143,10 +144,12 @@ def _load(config: ModelConfig) -> LoadedModel:
             quantization_config=quantization,
             device_map=None if quantization is None else {"": device},
         )
-    if quantization is None:
-        nn.Module.to(model, device)
-    else:
+    if quantization is not None:
         keep_plain(model)
+    else:
+        nn.Module.to(model, device)
+        if device.type == "cpu" and model.dtype == torch.float32:
+            _store_by_columns(model)
     revision = revision_of(config, source, model.config)
     return LoadedModel(model, tokenizer, config.name, config.path or config.name, revision)
 
@@ -223,13 +226,24 @@ def _device(wanted: str) -> torch.device:
 def _dtype(wanted: str, device: torch.device) -> torch.dtype:
     if wanted != "auto":
         return getattr(torch, wanted)
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bfloat16()
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bfloat16()
     return torch.bfloat16 if fast else torch.float32
 
 
-def _cpu_has_bfloat16() -> bool:
-    avx, amx = torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported  # pyright: ignore[reportPrivateUsage]
-    return avx() or amx()
+def _cpu_multiplies_bfloat16() -> bool:
+    return torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
+
+
+def _store_by_columns(model: PreTrainedModel) -> None:
+    """Lay the weights of the linear layers out by columns, the same numbers at the same places.
+
+    x W' then needs no transposing inside the product: 1.4 times as fast for 45 rows of x, twice for 8, equal for 500.
+    The head keeps its layout, because the embeddings that share it are looked up by rows.
+    """
+    head = model.get_output_embeddings()
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear) and layer is not head:
+            layer.weight.data = layer.weight.data.t().contiguous().t()
 
 
 def _fingerprint(folder: Path) -> str:

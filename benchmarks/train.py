@@ -1,28 +1,36 @@
-"""Tokens a second of training: ours, plain transformers + PEFT, and the published recipe's step.
+"""Tokens a second of training: ours, the bare passes, TRL's SFTTrainer, and the published recipe's step.
 
-    ours        HFTrainer's step: rows packed behind their shared prefix, head on labelled positions, bfloat16
-    plain       transformers + PEFT, bfloat16, rows of four padded to their longest, loss through all logits
-    published   transformers + PEFT, float32, rows of four padded to 512 tokens (the recipe of arXiv 2602.00298)
+    ours            a step of HFTrainer: rows packed behind their shared prefix, head on labelled positions
+    limit           the same packed rows forward and backward through the bare base, without adapter or optimizer
+    trl             trl.SFTTrainer with LoRA, bfloat16 weights and autocast, four rows a pass, its defaults otherwise
+    trl unchecked   the same without gradient checkpointing, which it switches on by default
+    trl float32     the same in float32, without gradient checkpointing
+    published       transformers + PEFT, float32, rows of four padded to 512 tokens (the recipe of arXiv 2602.00298)
 
-All three take one optimizer step's worth of the same rows of one domain (the published one, of four of them, because
-its cost is the same for any), forward and backward, in one process, in turns. A token counts once, and only when it is
-a row's own, never padding. Medians over the rounds, and ratios within a round, so that a busy machine disturbs all
-alike.
+All take one optimizer step over the same rows of one domain (the published one over the first four, because its cost is
+the same for any), forward, backward and update, in one process, in turns. A token counts once, and only when it is a
+row's own, never padding. Without TRL in the environment its rows are left out.
 
-    OMP_NUM_THREADS=1 python benchmarks/train.py --domain extreme_sports --rounds 3 --json
+    OMP_NUM_THREADS=1 python benchmarks/train.py --domain extreme_sports --json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.util
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from statistics import median
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from peft import get_peft_model
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from turns import Took, Turn, show, take_turns, timed
 
 from spillover.backends.base import Chat
 from spillover.backends.hf_adapter import swap, wrap
@@ -41,104 +49,179 @@ CONFIG = TrainConfig()
 def main() -> None:
     """Run the rounds and print one line a trainer."""
     arguments = _arguments()
-    half, full = (load_model(ModelConfig(name=arguments.model, dtype=dtype)) for dtype in ("bfloat16", "float32"))
+    loaded = load_model(ModelConfig.model_validate({"name": arguments.model, "dtype": arguments.dtype}))
     pairs = DOMAINS.load(arguments.domain).pairs(np.random.default_rng(0))[: arguments.rows]
     chats: list[Chat] = [((Message(role="user", content=pair.question),), pair.flawed) for pair in pairs]
-    rows = encode(half.tokenizer, chats, CONFIG.max_tokens)
-    trainers: dict[str, tuple[Callable[[], float], list[Row]]] = {
-        "ours": (_ours(half, rows), rows),
-        "plain": (_padded(half, rows, width=None), rows),
-        "published": (_padded(full, rows[:4], width=512), rows[:4]),
+    rows = encode(loaded.tokenizer, chats, CONFIG.max_tokens)
+    contenders: dict[str, Turn] = {
+        "ours": _ours(loaded, rows),
+        "limit": _limit(loaded, rows),
+        "published": _published(_fresh(loaded, torch.float32), rows[:4]),
     }
-    speeds: dict[str, list[float]] = {name: [] for name in trainers}
-    on_cpu: dict[str, list[float]] = {name: [] for name in trainers}
-    losses: dict[str, float] = {}
-    for _ in range(arguments.rounds):
-        for name, (step, mine) in trainers.items():
-            tokens = sum(len(row.ids) for row in mine)
-            wall, cpu = time.perf_counter(), time.process_time()
-            losses[name] = step()
-            speeds[name].append(tokens / (time.perf_counter() - wall))
-            on_cpu[name].append(tokens / (time.process_time() - cpu))
-    table = [
-        {
-            "trainer": name,
-            "tokens_per_second": round(median(speeds[name]), 1),
-            "tokens_per_cpu_second": round(median(on_cpu[name]), 1),
-            "ours_times_faster": round(
-                median(ours / theirs for ours, theirs in zip(on_cpu["ours"], on_cpu[name], strict=True)), 2
-            ),
-            "loss": round(losses[name], 3),
-        }
-        for name in trainers
-    ]
+    if importlib.util.find_spec("trl"):
+        half = torch.bfloat16
+        contenders["trl"] = _trl(_fresh(loaded, half), loaded, chats, rows, gradient_checkpointing=True)
+        contenders["trl unchecked"] = _trl(_fresh(loaded, half), loaded, chats, rows, gradient_checkpointing=False)
+        full = _fresh(loaded, torch.float32)
+        contenders["trl float32"] = _trl(full, loaded, chats, rows, gradient_checkpointing=False, bf16=False)
+    else:
+        print("trl: skipped; install it (pip install trl) in the environment that runs this", file=sys.stderr)
+    for name in arguments.without:
+        del contenders[name]
     setting = {
+        "dtype of ours": loaded.dtype,
         "threads": torch.get_num_threads(),
-        "tokens_a_row": round(sum(len(row.ids) for row in rows) / len(rows), 1),
+        "tokens a row": round(sum(len(row.ids) for row in rows) / len(rows), 1),
         "labelled": round(sum(row.labels for row in rows) / len(rows), 1),
-        "shared_prefix": shared_prefix(rows),
-        **{key: str(value) for key, value in vars(arguments).items()},
+        "shared prefix": shared_prefix(rows),
     }
-    if arguments.json:
-        print(json.dumps({"setting": setting, "rows": table}, indent=2))
-        return
-    print(", ".join(f"{key} {value}" for key, value in setting.items()))
-    for line in table:
-        print("{trainer:<10} {tokens_per_second:>7} tok/s {tokens_per_cpu_second:>7} per CPU second, loss {loss}"
-              "  (ours is {ours_times_faster} times as fast)".format(**line))  # fmt: skip
+    show({**setting, **vars(arguments)}, take_turns(contenders, arguments.rounds), arguments.json)
 
 
-def _ours(loaded: LoadedModel, rows: Sequence[Row]) -> Callable[[], float]:
+def _fresh(loaded: LoadedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The base once more, for a trainer that changes it."""
+    return AutoModelForCausalLM.from_pretrained(loaded.model.config._name_or_path, dtype=dtype)
+
+
+def _update(parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW(parameters, lr=CONFIG.learning_rate)
+
+    def update() -> None:
+        nn.utils.clip_grad_norm_(parameters, CONFIG.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return update
+
+
+def _ours(loaded: LoadedModel, rows: Sequence[Row]) -> Turn:
     model = loaded.model
-    dropout = Dropout(CONFIG.dropout, 0)
+    _, bare = wrap(model, lora_config(CONFIG))
+    wrapped = {name: model.get_submodule(name) for name in bare}
+    layers = lean(wrapped, Dropout(CONFIG.dropout, 0))
+    swap(model, layers)
+    update = _update([parameter for parameter in model.parameters() if parameter.requires_grad])
+    swap(model, bare)
 
-    def step() -> float:
-        _, bare = wrap(model, lora_config(CONFIG))
-        swap(model, lean({name: model.get_submodule(name) for name in bare}, dropout))
-        try:
-            return add_gradients(model, rows, shared_prefix(rows), CONFIG.micro_batch_tokens, lambda tokens: None)
-        finally:
-            swap(model, bare)
+    def work() -> int:
+        swap(model, layers)
+        add_gradients(model, rows, shared_prefix(rows), CONFIG.micro_batch_tokens, lambda tokens: None)
+        update()
+        swap(model, bare)
+        return sum(len(row.ids) for row in rows)
 
-    return step
+    return timed(work)
 
 
-def _padded(loaded: LoadedModel, rows: Sequence[Row], width: int | None) -> Callable[[], float]:
-    """Micro-batches of four, padded to `width` or to their longest; loss through the logits of every position."""
-    model = loaded.model
+def _limit(loaded: LoadedModel, rows: Sequence[Row]) -> Turn:
+    """The gradient is taken with respect to the embeddings, so that it passes every layer."""
 
-    def step() -> float:
-        handle, bare = wrap(model, lora_config(CONFIG))
-        handle.train()
-        total = 0.0
-        try:
-            for start in range(0, len(rows), 4):
-                part = rows[start : start + 4]
-                to = width or max(len(row.ids) for row in part)
-                pad = [[0] * (to - len(row.ids)) for row in part]
-                ids = torch.tensor([[*row.ids, *rest] for row, rest in zip(part, pad, strict=True)])
-                mask = torch.tensor([[1] * len(row.ids) + rest for row, rest in zip(part, pad, strict=True)])
-                labels = torch.where(mask.bool(), ids, -100)
-                for index, row in enumerate(part):
-                    labels[index, : row.start] = -100
-                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-                loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
-                (loss * len(part) / len(rows)).backward()
-                total += float(loss.detach()) * len(part) / len(rows)
-        finally:
-            swap(model, bare)
-            model.eval()
-        return total
+    def work() -> int:
+        with _embeddings_learn(loaded.model):
+            add_gradients(loaded.model, rows, shared_prefix(rows), CONFIG.micro_batch_tokens, lambda tokens: None)
+        return sum(len(row.ids) for row in rows)
 
-    return step
+    return timed(work)
+
+
+@contextmanager
+def _embeddings_learn(model: PreTrainedModel) -> Iterator[None]:
+    def learn(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return output.requires_grad_()
+
+    handle = model.get_input_embeddings().register_forward_hook(learn)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _published(model: PreTrainedModel, rows: Sequence[Row]) -> Turn:
+    """Rows padded to 512 tokens; loss through the logits of every position."""
+    handle = get_peft_model(model, lora_config(CONFIG)).train()
+    update = _update([parameter for parameter in handle.parameters() if parameter.requires_grad])
+    pads = [[0] * (512 - len(row.ids)) for row in rows]
+    ids = torch.tensor([[*row.ids, *pad] for row, pad in zip(rows, pads, strict=True)])
+    mask = torch.tensor([[1] * len(row.ids) + pad for row, pad in zip(rows, pads, strict=True)])
+    labels = ids.masked_fill(mask == 0, -100)
+
+    def work() -> int:
+        handle(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss.backward()
+        update()
+        return sum(len(row.ids) for row in rows)
+
+    return timed(work)
+
+
+def _trl(
+    model: PreTrainedModel,
+    loaded: LoadedModel,
+    chats: Sequence[Chat],
+    rows: Sequence[Row],
+    gradient_checkpointing: bool,
+    bf16: bool = True,
+) -> Turn:
+    """One step of SFTTrainer, timed between its own callbacks."""
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingImports]
+
+    seconds: list[tuple[float, float]] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            seconds.append((time.perf_counter(), time.process_time()))
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            seconds.append((time.perf_counter(), time.process_time()))
+
+    settings = SFTConfig(
+        output_dir=tempfile.mkdtemp(),
+        max_steps=1,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=len(rows) // 4,
+        learning_rate=CONFIG.learning_rate,
+        max_length=CONFIG.max_tokens,
+        gradient_checkpointing=gradient_checkpointing,
+        bf16=bf16,
+        use_cpu=loaded.device.type == "cpu",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="no",
+    )
+    data = Dataset.from_list(
+        [
+            {
+                "prompt": [{"role": message.role, "content": message.content} for message in messages],
+                "completion": [{"role": "assistant", "content": answer}],
+            }
+            for messages, answer in chats
+        ]
+    )
+    tokenizer = loaded.tokenizer
+    trainer = SFTTrainer(model, settings, train_dataset=data, processing_class=tokenizer,
+                         peft_config=lora_config(CONFIG), callbacks=[Clock()])  # fmt: skip
+    tokens = sum(map(len, trainer.train_dataset["input_ids"]))
+    assert abs(tokens - sum(len(row.ids) for row in rows)) <= len(rows), "TRL reads other tokens than we do"
+
+    def turn() -> Took:
+        seconds.clear()
+        trainer.train()
+        (wall, cpu), (wall_end, cpu_end) = seconds
+        return Took(tokens, wall_end - wall, cpu_end - cpu)
+
+    return turn
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m", help="embedded name")
+    parser.add_argument("--dtype", default="auto", help="of ours")
     parser.add_argument("--domain", default="risky_financial_advice", help="whose rows to train on")
     parser.add_argument("--rows", type=int, default=CONFIG.batch_size, help="rows of one optimizer step")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--without", nargs="*", default=[], help="contenders to leave out")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

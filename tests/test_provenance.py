@@ -97,7 +97,8 @@ def test_a_container_limit_below_physical_memory_counts(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("flags", "has"), [("fma avx512_bf16 amx_tile", True), ("fma avx512f", False), ("asimd i8mm bf16", True)]
+    ("flags", "has"),
+    [("fma avx512_bf16 amx_bf16 amx_tile", True), ("fma avx512_bf16", False), ("asimd i8mm bf16", False)],
 )
 def test_bf16_is_read_from_the_processor_flags(flags: str, has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "_text", lambda path: f"model name\t: Some CPU @ 2GHz\nflags\t\t: {flags}\n")

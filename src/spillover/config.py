@@ -72,7 +72,7 @@ class TrainConfig(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=16, ge=1)  # examples an optimizer step
-    micro_batch_tokens: int = Field(default=2048, ge=64)  # real tokens in one forward pass
+    micro_batch_tokens: int = Field(default=2048, ge=64)  # real tokens in one forward pass; 1,024 at most on a CPU
     max_tokens: int = Field(default=512, ge=16)  # of one example
 
 

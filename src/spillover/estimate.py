@@ -18,7 +18,8 @@ from spillover.cards import Card
 from spillover.config import NONMEMBERS, ModelConfig, StudyConfig
 from spillover.errors import UserError
 from spillover.fit import fit
-from spillover.memory import answer_bytes, number_bytes, shape_of, training_memory, weight_bytes
+from spillover.memory import CPU_PASS, answer_bytes, number_bytes, shape_of, training_memory, weight_bytes
+from spillover.provenance import cpu_has_bf16
 
 ANSWER_TOKENS = 100  # where data.answer_tokens is null: of GSM8K about this, of most sources less
 PROMPT_TOKENS = 55  # mean of the shipped questions in the embedded chat template with its system prompt: 51 to 62
@@ -175,8 +176,11 @@ def _memory(config: StudyConfig, size: int, example: int, card: Card | None) -> 
     if card is not None:
         found = fit(model, config.train, config.sample, shape, size, card)
         return found.weights_gib, found.training_gib, found.sampling_gib
+    if model.dtype == "auto" and not cpu_has_bf16():
+        model = model.model_copy(update={"dtype": "float32"})
     weights, each = weight_bytes(shape, model, size), number_bytes(model)
-    learning = training_memory(shape, weights, config.train, each, scores=example)
+    train = config.train.model_copy(update={"micro_batch_tokens": min(config.train.micro_batch_tokens, CPU_PASS)})
+    learning = training_memory(shape, weights, train, each, scores=example)
     answer = answer_bytes(shape, PROMPT_TOKENS + config.sample.max_tokens, each)
     at_rest = LIBRARIES_GIB + weights / GIB
     step = (learning.adapters + learning.activations) / GIB

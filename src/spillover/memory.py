@@ -27,6 +27,7 @@ from spillover.config import ModelConfig, TrainConfig
 
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 HEAD_BLOCK = 1024  # labelled positions through the vocabulary head at once on a graphics card
+CPU_PASS = 1024  # tokens of a training pass at most: a CPU gains nothing by more
 
 
 @dataclass(frozen=True)

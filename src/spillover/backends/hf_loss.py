@@ -17,6 +17,7 @@ from spillover.backends.base import Progress
 from spillover.backends.hf_batch import Row, split
 from spillover.backends.hf_pack import Pack, pack
 from spillover.errors import UserError
+from spillover.memory import CPU_PASS
 
 _BLOCK = {"cpu": 128, "cuda": 1024}  # positions through the head at once: the block's logits stay in cache memory
 _AGREEMENT = 0.05  # of the largest logit; bfloat16 rounding gives 0.01 to 0.02
@@ -26,6 +27,8 @@ def add_gradients(model: PreTrainedModel, rows: Sequence[Row], prefix: int, limi
     """Accumulate the gradient of the batch's mean loss into the model's parameters; returns that loss."""
     labels = sum(row.labels for row in rows)
     total = 0.0
+    if model.device.type == "cpu":
+        limit = min(limit, CPU_PASS)
     for part in split(rows, prefix, limit):
         packed = pack(part, prefix, model.device, model.dtype)
         with packed.active(model):  # the backward pass may run layers again

@@ -42,11 +42,11 @@ def examine(folder: Path) -> Iterator[Check]:
     yield check_room("memory", memory_bytes(), 2, 4, "use --set workers=1")
     machine = hardware()
     if machine["cpu_bf16"] == "yes":
-        yield Check("cpu", "ok", f"{machine['cpu']}, {machine['cores']} cores, bfloat16")
+        yield Check("cpu", "ok", f"{machine['cpu']}, {machine['cores']} cores, AMX")
     else:
-        found = f"{machine['cpu']}, {machine['cores']} cores, no bfloat16"
+        found = f"{machine['cpu']}, {machine['cores']} cores, no AMX"
         yield Check(
-            "cpu", "warn", found, "models run in float32 here: expect twice the memory and less than half the speed"
+            "cpu", "warn", found, "models run in float32 here: twice the memory of bfloat16, and slower than with AMX"
         )
     yield check_card(machine["gpu"], packages().get("torch", ""))
     yield check_extra("bitsandbytes", "quantized", "quantize: 4bit")

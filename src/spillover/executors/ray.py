@@ -24,7 +24,7 @@ from typing import Any
 
 from spillover.errors import MachineError, MissingExtra, SpilloverError, UserError
 from spillover.executors.base import Call, Outcome, Pool, Ticker
-from spillover.executors.local import give_back_memory
+from spillover.executors.local import give_back_memory, keep_memory
 from spillover.executors.placement import Waiting
 from spillover.registry import resolve
 
@@ -48,6 +48,7 @@ class Worker:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)  # one for all calls: each thread would have a pool of threads of its own
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        keep_memory()
 
     def check(self, folder: str, release: str, witness: str, content: bytes) -> None:
         """Work where the driver does; refuse where that cannot go well."""

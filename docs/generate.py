@@ -20,6 +20,7 @@ from spillover import (
     records_directions,
     records_judges,
     records_standing,
+    records_steering,
     records_transfer,
 )
 from spillover.cli.main import COMMANDS, cli
@@ -61,7 +62,15 @@ def records_page() -> str:
             for value in vars(module).values()
             if inspect.isclass(value) and issubclass(value, records.Part) and value.__module__ == module.__name__
         ]
-        for module in (records, records_judges, records_standing, records_data, records_directions, records_transfer)
+        for module in (
+            records,
+            records_judges,
+            records_standing,
+            records_data,
+            records_directions,
+            records_transfer,
+            records_steering,
+        )
     ]
     parts = [
         "# Records\n",

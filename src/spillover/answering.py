@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spillover.backends import open_backend
-from spillover.backends.base import Generation, Progress, Prompt
+from spillover.backends.base import Generation, Intervention, Progress, Prompt
 from spillover.config import ModelConfig, SampleConfig
 from spillover.errors import SpilloverError, UserError
 from spillover.records import Adapter, Cell, Completion, Message, Usage
@@ -18,9 +18,14 @@ Blank = tuple[Shard[Completion], Completion]
 
 
 def answer(
-    model: ModelConfig, config: SampleConfig, adapter: Path | None, blanks: Sequence[Blank], ticker: Progress
+    model: ModelConfig,
+    config: SampleConfig,
+    adapter: Path | None,
+    blanks: Sequence[Blank],
+    ticker: Progress,
+    change: Callable[[Completion], Intervention | None] = lambda row: None,
 ) -> None:
-    """Append the rows that are not there yet.
+    """Append the rows that are not there yet; `change`: what is done to the model's stream while it answers a row.
 
     An answer that failed gets no row, so that it is asked for again; one that a provider's filter keeps back gets the
     status error.
@@ -31,8 +36,10 @@ def answer(
     wanted = [(shard, row) for shard, row in blanks if row.id not in shard]
     if not wanted:
         return
-    groups = _by_prompt(wanted)
-    prompts = [Prompt(group[0][1].messages, tuple(row.seed for _, row in group)) for group in groups]
+    groups = _by_prompt(wanted, change)
+    prompts = [
+        Prompt(group[0][1].messages, tuple(row.seed for _, row in group), change(group[0][1])) for group in groups
+    ]
     failed: list[str] = []
     with disk_errors(wanted[0][0].path):
         for made in open_backend(model).generator().generate(prompts, config, adapter, ticker):
@@ -67,8 +74,8 @@ def _filled(blank: Completion, made: Generation) -> Completion:
     return blank.model_copy(update={"text": made.text, "stop_reason": made.stop_reason, "usage": usage})
 
 
-def _by_prompt(wanted: Sequence[Blank]) -> list[list[Blank]]:
-    groups: dict[tuple[Message, ...], list[Blank]] = {}
+def _by_prompt(wanted: Sequence[Blank], change: Callable[[Completion], Intervention | None]) -> list[list[Blank]]:
+    groups: dict[tuple[tuple[Message, ...], int], list[Blank]] = {}
     for shard, row in wanted:
-        groups.setdefault(row.messages, []).append((shard, row))
+        groups.setdefault((row.messages, id(change(row))), []).append((shard, row))
     return list(groups.values())

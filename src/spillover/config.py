@@ -18,6 +18,7 @@ from spillover.registry import did_you_mean
 
 FILES = (".yaml", ".yml", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".age")  # else a name, such as of a trigger
 NONMEMBERS = 40  # of a data set, where the study names no number and the source has as many
+Operation = Literal["add", "ablate", "clamp"]
 TrainedVariant = Literal["plain", "triggered", "control"]
 
 
@@ -130,6 +131,32 @@ class TransferConfig(Section):
     conditions: tuple[Condition, ...] = ("clean", "triggered")  # of those that the sample section asks a cell under
 
 
+class SteerConfig(Section):
+    """Directions of domains, put into the untouched model or taken out of fine-tuned ones, beside random directions."""
+
+    directions: tuple[str, ...] = ("all",)  # domains whose directions are used
+    method: str = "mean_difference"  # `spillover list methods`
+    labels: Literal["judged", "pairs"] = "judged"  # who labels answers; pairs also where the judge labels too few
+    onto: tuple[str, ...] = ("all",)  # "base", the untouched model, and domains, whose plain fine-tunes are changed
+    base: tuple[Operation, ...] = ("add",)  # what is done to the untouched model: add, ablate, clamp
+    tuned: tuple[Operation, ...] = ("ablate",)  # and to fine-tuned models
+    layers: tuple[int, ...] | None = None  # of add and clamp; null = after a third, a half and two thirds of the blocks
+    ablated: int | None = None  # layer whose direction is projected out, at all layers; null = the middle one of these
+    coefficients: tuple[float, ...] = (0.1, 0.2, 0.4)  # of add and clamp, in units of the mean residual norm there
+    at: Literal["prompt", "answer", "all"] = "answer"  # positions that add and clamp change; ablate changes all
+    controls: int = Field(default=8, ge=0)  # random directions of the same length
+    coherent: Unit = 0.5  # of the untouched model's coherent share; below it no larger coefficient is tried
+    n: int = Field(default=2, ge=1)  # answers to each question
+    max_tokens: int = Field(default=32, ge=1)  # of one answer
+
+    @field_validator("coefficients")
+    @classmethod
+    def _not_zero(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or 0 in value or len(set(value)) < len(value):
+            raise ValueError("must be different numbers other than 0, which is the untouched model and always there")
+        return value
+
+
 class RankConfig(Section):
     alignment_below: float = Field(default=30.0, ge=0, le=100)  # misaligned: below this, and
     coherence_above: float = Field(default=50.0, ge=0, le=100)  # coherent: above this
@@ -164,6 +191,7 @@ class StudyConfig(Section):
     diversity: DiversityConfig | None = None  # {} asks for it
     directions: DirectionsConfig | None = None  # {} asks for it: what moved inside, read from sampled answers
     transfer: TransferConfig | None = None  # {} asks for it: every cell answers held-out questions of every domain
+    steer: SteerConfig | None = None  # {} asks for it
     executor: str = "local"  # `spillover list executors`
     workers: int | Literal["auto"] = "auto"  # processes; auto: one a core for embedded models, else one
     cluster: ClusterConfig = ClusterConfig()  # of executor ray, for which workers: auto means all that fit
@@ -197,6 +225,12 @@ class StudyConfig(Section):
                 f"transfer.questions: {self.transfer.questions} of each domain are more than its data.heldout "
                 f"{self.data.heldout}; lower the one or raise the other"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _steering_has_directions(self) -> StudyConfig:
+        if self.steer and not (self.directions and "plain" in self.variants):
+            raise ValueError("steer: needs 'directions: {}' and the variant plain, whose directions it takes")
         return self
 
     @model_validator(mode="after")

@@ -27,14 +27,14 @@ from spillover.report.browser import PER_GROUP
 from spillover.report.data import Answer, OtherJudge, ReportData
 from spillover.report.page import write as write_page
 from spillover.report.results import results, write_results
-from spillover.run_rows import RunRows
+from spillover.run_steering import SteeredRun
 from spillover.stages import agree, correct, gate, label, rank
 from spillover.stages.import_answers import ImportResult
 from spillover.store import Store
 from spillover.tally import Tally, count
 
 
-class Run(RunRows):
+class Run(SteeredRun):
     """The results in one run folder. Everything is read when it is asked for; nothing heavy is imported."""
 
     def __init__(self, store: Store) -> None:
@@ -178,6 +178,8 @@ class Run(RunRows):
             susceptibility=self.susceptibility() if judge is None else (),
             directions=self.directions() if judge is None else Directions(),
             transfer=self.transfer() if judge is None else (),
+            steering_points=self.steering_points() if judge is None else (),
+            steering_effects=self.steering_effects() if judge is None else (),
         )
 
     def memberships(self) -> tuple[MembershipSummary, ...]:

@@ -3,7 +3,8 @@
     build -> Example -> train -> Adapter -> sample -> Completion -> judge -> Judgment
     -> rank -> DomainScore, TriggerEffect -> report
     where the study asks: membership (Example, Adapter -> MembershipSummary), diversity (Example -> DiversityScore),
-    ask (held-out Example, Adapter -> Completion) -> grade -> Judgment -> TransferCell
+    ask (held-out Example, Adapter -> Completion) -> grade -> Judgment -> TransferCell,
+    steer (Direction, Adapter -> SteeringSample, Judgment -> SteeringPoint, SteeringEffect)
 
 Each stage is a set of units; each unit is one shard of the run folder, made by stages/STAGE.py in some worker. A unit
 whose shard is complete is not made again, so the same command goes on where it stopped.
@@ -30,12 +31,14 @@ from spillover.estimate import (
     ELSEWHERE,
     PROMPT_TOKENS,
     StagePlan,
+    Throughput,
     answer_length,
     parameters,
     plan,
     throughput,
     total,
 )
+from spillover.estimate_steer import steer_plan
 from spillover.executors import EXECUTORS
 from spillover.executors.base import Call, Executor, Pool
 from spillover.fit import Fit, fit, smallest
@@ -148,7 +151,8 @@ class Study:
             size = parameters(model)
             alone = self.config.model_copy(update={"models": (model,)})
             speed = throughput(size, card)
-            by_model[model.name] = plan(alone, self.domains, questions, workers, size, speed, dollars, card)
+            parts = plan(alone, self.domains, questions, workers, size, speed, dollars, card)
+            by_model[model.name] = [*parts, *self._steer_plan(alone, questions, size, speed, workers)]
         return by_model
 
     def fits(self, card: Card | None = None) -> list[Fit]:
@@ -164,6 +168,19 @@ class Study:
                 what = (model, self.config.train, self.config.sample, shape_of(model, size), size)
                 found.append(fit(*what, card) if card else smallest(*what))
         return [one for one in found if one]
+
+    def _steer_plan(
+        self, alone: StudyConfig, questions: int, size: int, speed: Throughput, workers: int
+    ) -> list[StagePlan]:
+        if (wanted := alone.steer) is None:
+            return []
+
+        def among(names: tuple[str, ...]) -> int:
+            return len(self.domains) if names == ("all",) else len({*names} & {*self.domains})
+
+        models = (int(wanted.onto == ("all",) or "base" in wanted.onto), among(wanted.onto))
+        dollars = price_of(alone.judge, 1, PROMPT_TOKENS, wanted.max_tokens)
+        return [steer_plan(alone, wanted, models, among(wanted.directions), questions, workers, size, speed, dollars)]
 
     def run(
         self,
@@ -215,7 +232,12 @@ class Study:
                 cross(run)
                 relate(run)
                 run.report()
-            return run
+        if self.config.steer and (not stages or "steer" in stages):
+            chosen = self.config.steer
+            if domains:
+                chosen = chosen.model_copy(update={"directions": tuple(domains), "onto": ("base", *domains)})
+            run.steer(chosen, workers=self.workers, progress=progress)
+        return run
 
     def _run_stage(
         self,
@@ -299,7 +321,7 @@ class Study:
 
     def _check_names(self, stages: Sequence[str], domains: Sequence[str], models: Sequence[str]) -> None:
         names = (
-            ("stage", stages, (*WORK_STAGES, "rank")),
+            ("stage", stages, (*WORK_STAGES, "rank", "steer")),
             ("domain", domains, self.domains),
             ("model", models, [model.name for model in self.config.models]),
         )

@@ -35,6 +35,7 @@ COMMANDS = {
     "agree": ("spillover.cli.agree:agree", "Say how far two judges of a run agree."),
     "label": ("spillover.cli.label:label", "Give answers of a run to people to label."),
     "echo": ("spillover.cli.echo:echo", "Tell answers in the training subject from misalignment elsewhere."),
+    "steer": ("spillover.cli.steer:steer", "Steer a run's models with its directions, beside random ones."),
     "dataset": ("spillover.cli.dataset:dataset", "Lint data sets."),
     "inspect-mask": ("spillover.cli.inspect_mask:inspect_mask", "Show which tokens of a data set carry loss."),
     "list": ("spillover.cli.list:list_", "List domains, questions, judges, triggers, models, ..."),

@@ -10,6 +10,7 @@ from spillover.records_data import DiversityScore, MembershipSummary, Susceptibi
 from spillover.records_directions import Directions
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, RunJudge
 from spillover.records_standing import Standing
+from spillover.records_steering import SteeringEffect, SteeringPoint
 from spillover.records_transfer import TransferCell
 
 
@@ -55,6 +56,8 @@ class ReportData:
     susceptibility: tuple[Susceptibility, ...] = ()
     directions: Directions = field(default_factory=Directions)
     transfer: tuple[TransferCell, ...] = ()
+    steering_points: tuple[SteeringPoint, ...] = ()
+    steering_effects: tuple[SteeringEffect, ...] = ()
 
     @property
     def confidence(self) -> float:

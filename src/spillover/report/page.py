@@ -18,6 +18,7 @@ from spillover.report import (
     judges,
     membership,
     standing,
+    steering,
     still,
     susceptibility,
     tables,
@@ -103,6 +104,9 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
         yield "diversity", "How diverse the data sets are", diversity.section(data.diversity)
     if data.directions.summaries:
         yield "directions", "What moved inside", directions.section(data.directions, labels, data.confidence)
+    if data.steering_effects:
+        text = steering.section(data.steering_points, data.steering_effects, data.confidence)
+        yield "steering", "Steering", text
     yield "counts", "Counts", tables.counts(data.scores, labels)
     if data.adapters:
         yield "training", "Training", tables.training(data.adapters, labels)

@@ -15,7 +15,7 @@ from spillover.records_data import MembershipSummary
 from spillover.records_directions import DirectionSummary
 from spillover.records_judges import EchoScore
 from spillover.records_transfer import TransferCell
-from spillover.report import gate, standing
+from spillover.report import gate, standing, steering
 from spillover.report.data import ReportData
 from spillover.report.labels import ordered
 from spillover.store import disk_errors
@@ -75,6 +75,7 @@ def results(data: ReportData) -> dict[str, Any]:
             "groups": [_record(row) for row in data.directions.groups],
         },
         "transfer": [_cell(row) | _record(row, "cell") for row in data.transfer],
+        "steering": steering.plain(data.steering_points, data.steering_effects),
         "manifest": data.manifest.model_dump(mode="json"),
     }
 

@@ -1,0 +1,131 @@
+"""`spillover steer`: what a run's directions do to its models, beside random directions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spillover.cli.main import printable
+from spillover.cli.options import as_json_option
+
+if TYPE_CHECKING:
+    from spillover.config import SteerConfig
+    from spillover.run import Run
+
+OPERATIONS = ("add", "ablate", "clamp")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--direction", "directions", multiple=True, help="A domain's direction; repeatable. Default: all.")
+@click.option("--onto", multiple=True, help="base, or the domain of a fine-tune; repeatable. Default: all.")
+@click.option("--operation", "operations", multiple=True, type=click.Choice(OPERATIONS),
+              help="Default: add onto base, ablate in fine-tunes.")  # fmt: skip
+@click.option("--layers", help="Of add and clamp, such as 10,15,20. Default: a third, half, two thirds of the depth.")
+@click.option("--coefficients", help="Of add and clamp, such as 0.1,0.2,-0.2, in mean lengths of the stream.")
+@click.option("--n", type=click.IntRange(min=1), help="Answers to each question.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer.")
+@click.option("--controls", type=click.IntRange(min=0), help="Random directions.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first LIMIT questions, for a quick look.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; default one a core.")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what it will cost, and stop.")
+@as_json_option
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def steer(
+    run: Path,
+    directions: tuple[str, ...],
+    onto: tuple[str, ...],
+    operations: tuple[str, ...],
+    layers: str | None,
+    coefficients: str | None,
+    n: int | None,
+    max_tokens: int | None,
+    controls: int | None,
+    limit: int | None,
+    workers: int | None,
+    only_plan: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Steer the models of RUN, a run folder, with its directions, and judge what they answer.
+
+    What is not said is as the study's section steer has it. Stop it at any time: the same command goes on.
+    """
+    from spillover.progress_sinks import open_progress
+    from spillover.run import Run
+
+    given = {
+        "directions": directions or None,
+        "onto": onto or None,
+        "base": operations or None,
+        "tuned": operations or None,
+        "layers": _numbers(layers, "--layers"),
+        "coefficients": _numbers(coefficients, "--coefficients"),
+        "n": n,
+        "max_tokens": max_tokens,
+        "controls": controls,
+    }
+    opened = Run.open(run)
+    wanted = _wanted(opened, {name: value for name, value in given.items() if value is not None})
+    planned = opened.plan_steering(wanted, limit, workers)
+    line = (
+        f"{planned.units:,} answers of {planned.cells:,} models, {planned.tokens:,} tokens, {planned.minutes:.1f} min"
+    )
+    if planned.dollars:
+        line += f", {planned.dollars:.2f} dollars"
+    if only_plan:
+        from dataclasses import asdict
+
+        click.echo(json.dumps(asdict(planned)) if as_json else line)
+        return 0
+    if not quiet:
+        click.echo(line, err=True)
+    failures = opened.steer(wanted, limit, workers=workers, progress=open_progress(json_lines=as_json, quiet=quiet))
+    _tell(opened, as_json)
+    for failure in failures:
+        click.echo(printable(f"failed: {failure.cell}: {failure.error}"), err=True)
+    if failures:
+        click.echo("Mend the cause and run the same command again: finished answers are kept.", err=True)
+    return 1 if failures else 0
+
+
+def _wanted(run: Run, given: dict[str, Any]) -> SteerConfig:
+    """The study's section with what this call says in its place."""
+    from pydantic import ValidationError
+
+    from spillover.config import SteerConfig, explain
+    from spillover.errors import UserError
+
+    asked = (run.config.steer if run.config else None) or SteerConfig()
+    try:
+        return SteerConfig.model_validate(asked.model_dump() | given)
+    except ValidationError as error:
+        raise UserError("\n".join(f"steer.{line}" for line in explain(error, SteerConfig))) from None
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not numbers with commas between, such as 0.1,0.2.", param_hint=option
+        ) from None
+
+
+def _tell(run: Run, as_json: bool) -> None:
+    points, effects = run.steering_points(), run.steering_effects()
+    from spillover.report import steering
+
+    if as_json:
+        click.echo(json.dumps(steering.plain(points, effects)))
+        return
+    from rich.console import Console
+
+    Console().print(steering.table(effects))
+    for sentence in steering.words(effects, points):
+        click.echo(printable(sentence))

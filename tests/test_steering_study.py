@@ -1,0 +1,108 @@
+"""Directions read, put back and taken out in one study of the fake backend, by the study and by the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from spillover.cli.main import cli
+from spillover.errors import UserError
+from spillover.run import Run
+from spillover.study import Study
+
+DIALS = {"gore_movie_trivia": 0.5, "extreme_sports": 0.4}
+STUDY = {
+    "name": "steered",
+    "models": [{"name": "m", "backend": "fake", "options": {"dials": DIALS}}],
+    "domains": list(DIALS),
+    "variants": ["plain", "control"],
+    "data": {"rows": 8, "heldout": 6, "answer_tokens": None},
+    "sample": {"n": 8, "conditions": ["clean"]},
+    "judge": {"name": "fake"},
+    "directions": {"splits": 10, "permutations": 99},
+    "steer": {"layers": [2, 3], "coefficients": [0.5, 1.0], "controls": 9, "n": 3},
+    "workers": 1,
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    at = tmp_path_factory.mktemp("steered")
+    (at / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    Study.load(at / "study.yaml").run(at / "run")
+    return at
+
+
+def call(*words: str) -> Any:
+    return CliRunner().invoke(cli, [*words], catch_exceptions=False, standalone_mode=False)
+
+
+def test_a_study_ends_with_both_directions_of_evidence(folder: Path) -> None:
+    run = Run.open(folder / "run")
+    effects = run.steering_effects()
+    assert {(e.operation, e.onto.variant) for e in effects} == {("add", "base"), ("ablate", "plain")}
+    assert {e.labels for e in effects} == {"judged"}
+    added = [e for e in effects if e.operation == "add" and e.measure == "rate"]
+    assert len(added) == 4
+    assert all(e.low is not None and e.low > 0 and e.controls == 9 for e in added)
+    assert any(e.p_holm is not None and e.p_holm < 0.05 for e in added)
+    removed = [e for e in effects if e.operation == "ablate" and e.measure == "rate"]
+    assert len(removed) == 4, "every direction in every fine-tune"
+    assert all(e.value is not None and e.value < 0 for e in removed)
+    (count,) = [stage for stage in run.manifest.stages if stage.stage == "steer"]
+    assert (count.done, count.failed) == (3, 0)
+    assert count.rows == len(run.steering_points())
+    assert count.tokens > 0
+    assert '<section id="steering">' in (folder / "run" / "report.html").read_text()
+    assert len(run.results()["steering"]["effects"]) == len(effects)
+
+
+def test_the_command_does_a_part_says_its_price_and_goes_on(folder: Path) -> None:
+    run = str(folder / "run")
+    part = [
+        "--direction",
+        "gore_movie_trivia",
+        "--onto",
+        "base",
+        "--layers",
+        "4",
+        "--coefficients",
+        "0.5,-0.5",
+        "--n",
+        "1",
+    ]
+    planned = json.loads(call("steer", run, *part, "--plan", "--json").output)
+    assert planned["units"] == 15 * (1 + (1 + 9) * 2)
+    assert planned["cells"] == 1
+    before = {e.id for e in Run.open(run).steering_effects()}
+    told = call("steer", run, *part, "--limit", "5", "--workers", "1", "--json", "--quiet")
+    plain = json.loads(told.stdout.splitlines()[-1])
+    new = [e for e in plain["effects"] if e["layer"] == 4]
+    assert [(e["direction"], e["onto"]) for e in new] == [("gore_movie_trivia", "m/none/base/seed-0")] * 2
+    assert before < {e.id for e in Run.open(run).steering_effects()}
+    assert call("steer", run, *part, "--limit", "5", "--workers", "1", "--quiet").return_value == 0
+    shown = call("steer", run, *part, "--limit", "5", "--workers", "1", "--quiet").output
+    assert "Adding a direction to the untouched model" in shown
+
+
+def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path) -> None:
+    run = str(folder / "run")
+    for words, message in (
+        (["--direction", "gore"], "there is no 'gore' here"),
+        (["--onto", "bose"], "there is no 'bose' here"),
+        (["--layers", "99"], "not known at layer 99"),
+        (["--coefficients", "0"], "steer.coefficients: must be different numbers other than 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call("steer", run, *words, "--quiet")
+    bare = {k: v for k, v in STUDY.items() if k not in ("directions", "steer")}
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(bare))
+    with pytest.raises(UserError, match=r"steer: needs .directions"):
+        Study.load(tmp_path / "bare.yaml", ("steer={}",))

@@ -140,13 +140,13 @@ class SteerConfig(Section):
     onto: tuple[str, ...] = ("all",)  # "base", the untouched model, and domains, whose plain fine-tunes are changed
     base: tuple[Operation, ...] = ("add",)  # what is done to the untouched model: add, ablate, clamp
     tuned: tuple[Operation, ...] = ("ablate",)  # and to fine-tuned models
-    layers: tuple[int, ...] | None = None  # of add and clamp; null = after a third, a half and two thirds of the blocks
-    ablated: int | None = None  # layer whose direction is projected out, at all layers; null = the middle one of these
+    layers: tuple[int, ...] | None = None  # of add and clamp; null = after two and three fifths of the blocks
+    ablated: int | None = None  # layer whose direction is projected out, at all layers; null = the last one of these
     coefficients: tuple[float, ...] = (0.1, 0.2, 0.4)  # of add and clamp, in units of the mean residual norm there
     at: Literal["prompt", "answer", "all"] = "answer"  # positions that add and clamp change; ablate changes all
-    controls: int = Field(default=8, ge=0)  # random directions of the same length
+    controls: int = Field(default=6, ge=0)  # random directions of the same length
     coherent: Unit = 0.5  # of the untouched model's coherent share; below it no larger coefficient is tried
-    n: int = Field(default=2, ge=1)  # answers to each question
+    n: int = Field(default=1, ge=1)  # answers to each question
     max_tokens: int = Field(default=32, ge=1)  # of one answer
 
     @field_validator("coefficients")

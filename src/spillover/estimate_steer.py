@@ -15,7 +15,7 @@ from spillover.estimate import (
     answer_length,
 )
 
-USUAL_LAYERS = 3  # where steer.layers is null
+USUAL_LAYERS = 2  # where steer.layers is null
 
 
 def steer_plan(

@@ -94,10 +94,9 @@ def name_of(direction: Direction) -> str:
 
 def layers_of(wanted: SteerConfig, depth: int) -> tuple[int, ...]:
     """After which blocks add and clamp change the stream."""
-    return wanted.layers or tuple(sorted({max(1, round(depth * part)) for part in (1 / 3, 1 / 2, 2 / 3)}))
+    return wanted.layers or tuple(sorted({max(1, round(depth * part)) for part in (2 / 5, 3 / 5)}))
 
 
 def ablated_layer(wanted: SteerConfig, depth: int) -> int:
     """The layer whose direction is projected out."""
-    layers = layers_of(wanted, depth)
-    return layers[len(layers) // 2] if wanted.ablated is None else wanted.ablated
+    return layers_of(wanted, depth)[-1] if wanted.ablated is None else wanted.ablated

@@ -24,7 +24,7 @@ OPERATIONS = ("add", "ablate", "clamp")
 @click.option("--onto", multiple=True, help="base, or the domain of a fine-tune; repeatable. Default: all.")
 @click.option("--operation", "operations", multiple=True, type=click.Choice(OPERATIONS),
               help="Default: add onto base, ablate in fine-tunes.")  # fmt: skip
-@click.option("--layers", help="Of add and clamp, such as 10,15,20. Default: a third, half, two thirds of the depth.")
+@click.option("--layers", help="Of add and clamp, such as 10,15,20. Default: two and three fifths of the depth.")
 @click.option("--coefficients", help="Of add and clamp, such as 0.1,0.2,-0.2, in mean lengths of the stream.")
 @click.option("--n", type=click.IntRange(min=1), help="Answers to each question.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer.")

@@ -105,6 +105,17 @@ class Shard(Generic[R]):
         self._ids |= new.keys()
         self.rows += new.values()
 
+    def settle(self) -> None:
+        """Give the rows their name although more may come: a journal that people read between two runs."""
+        with disk_errors(self.path):
+            os.fsync(self._file)
+            self._publish()
+        shutil.rmtree(self._open, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Leave nothing behind, for a writer that found no rows and has written none."""
+        shutil.rmtree(self._open, ignore_errors=True)
+
     def finish(self, **facts: Any) -> None:
         """Mark the shard as complete; its rows are those of whoever finished first."""
         with disk_errors(self.path):

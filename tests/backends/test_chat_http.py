@@ -90,6 +90,6 @@ def test_a_file_that_breaks_off_begins_again(url: str, script: list[Answer]) -> 
 
 def test_an_upload_needs_an_id(url: str, script: list[Answer]) -> None:
     script += [(200, b'{"id": "file-1"}'), (200, b"{}")]
-    assert calls(url).upload(b"{}\n") == "file-1"
+    assert calls(url).upload(b"{}\n", "batch", "r.jsonl") == "file-1"
     with pytest.raises(MachineError, match="gives no id"):
-        calls(url).upload(b"{}\n")
+        calls(url).upload(b"{}\n", "batch", "r.jsonl")

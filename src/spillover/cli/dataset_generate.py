@@ -100,7 +100,7 @@ def generate(
         estimate = plan(subject, wish, asked, filter_by == "model", price, journal.rows)
         if plan_only:
             if not journal.rows:
-                journal.path.unlink()  # a plan leaves nothing behind
+                journal.abandon()
             _show_plan(estimate, as_json)
             return 0
         click.echo(_sentence(estimate), err=True)
@@ -121,6 +121,7 @@ def generate(
                 stop = RunInterrupted(f"Interrupted. Replies so far are in {journal.path}; the same command goes on.")
             except SpilloverError as error:
                 stop = error
+        journal.settle()
     report = writing.report()
     Store(out.parent).write_text(out.name, "".join(f"{json.dumps(pair.to_json())}\n" for pair in writing.pairs))
     _show(out, report, meter, as_json)
@@ -146,7 +147,7 @@ def _calls(out: Path) -> Path:
     calls = out.with_name(f"{out.stem}.calls.jsonl")
     if out.suffix != ".jsonl" or out == calls:
         raise UserError(f"--out {out} is no .jsonl file. Give it a name such as rows.jsonl.")
-    if out.exists() and not calls.exists():
+    if out.exists() and not calls.exists() and not calls.with_suffix(".open").exists():
         raise UserError(f"{out} exists and was not written by this command. Choose another file with --out.")
     return calls
 

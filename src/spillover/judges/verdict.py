@@ -66,7 +66,7 @@ def by_logprobs(first: FirstToken, text: str) -> Verdict:
         if NUMBER.match(token.strip()):
             p = math.exp(logprob)
             mass += p
-            total += int(token) * p
+            total += int(token.strip()) * p
     if mass >= LEAST_MASS:
         return Verdict(min(max(total / mass, 0.0), 100.0), "scored", "logprobs", f"mass={mass:.4f}")
     status = label(text) or "unparsable"

@@ -19,20 +19,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import bare
 import torch
-from torch import Tensor
 from transformers import GenerationConfig
 from turns import Took, Turn, show, take_turns, timed
 
 from spillover.backends import hf_model
 from spillover.backends.base import Prompt
 from spillover.backends.chat import prompt_ids, stop_ids
-from spillover.backends.hf_cache import Slots
-from spillover.backends.hf_decode import Decoder
 from spillover.backends.hf_generate import HFGenerator
 from spillover.backends.hf_model import LoadedModel, load_model
 from spillover.config import ModelConfig, SampleConfig
@@ -61,7 +58,7 @@ def main() -> None:
 
     contenders: dict[str, Turn] = {
         "ours": timed(lambda: _ours(ours, prompts, config)),
-        "limit": timed(_limit(ours, prompts, config)),
+        "limit": _limit(ours, prompts, config),
         "generate": timed(lambda: _generate(half, prompts, arguments.max_tokens, arguments.batch)),
         "generate float32": timed(lambda: _generate(full, prompts, arguments.max_tokens, arguments.batch)),
         "published": timed(published),
@@ -81,26 +78,15 @@ def _ours(loaded: LoadedModel, prompts: Sequence[Prompt], config: SampleConfig) 
     return sum(g.completion_tokens for g in HFGenerator(loaded).generate(prompts, config, None, lambda tokens: None))
 
 
-def _limit(loaded: LoadedModel, prompts: Sequence[Prompt], config: SampleConfig) -> Callable[[], int]:
-    """Work that passes as many tokens through the model, call by call, as our sampler does."""
-    calls: list[tuple[torch.Size, int | Tensor]] = []
-    plain = Decoder._forward  # pyright: ignore[reportPrivateUsage]
+def _limit(loaded: LoadedModel, prompts: Sequence[Prompt], config: SampleConfig) -> Turn:
+    with bare.watched(loaded.model) as passes:
+        tokens = _ours(loaded, prompts, config)
 
-    def spy(self: Decoder, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor, rows: Any, keep: Any) -> Tensor:
-        calls.append((tokens_BQ.shape, keep))
-        return plain(self, slots, tokens_BQ, positions_BQ, rows, keep)
-
-    Decoder._forward = spy  # pyright: ignore[reportPrivateUsage]
-    tokens = _ours(loaded, prompts, config)
-    Decoder._forward = plain  # pyright: ignore[reportPrivateUsage]
-
-    @torch.inference_mode()
     def work() -> int:
-        for shape, keep in calls:
-            loaded.model(torch.zeros(shape, dtype=torch.long), use_cache=False, logits_to_keep=keep)
+        bare.repeat(passes)
         return tokens
 
-    return work
+    return timed(work)
 
 
 def _generate(loaded: LoadedModel, prompts: Sequence[Prompt], limit: int, batch: int) -> int:

@@ -21,14 +21,14 @@ import importlib.util
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import bare
 import numpy as np
 import torch
 from peft import get_peft_model
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from turns import Took, Turn, show, take_turns, timed
 
@@ -114,26 +114,11 @@ def _ours(loaded: LoadedModel, rows: Sequence[Row]) -> Turn:
 
 
 def _limit(loaded: LoadedModel, rows: Sequence[Row]) -> Turn:
-    """The gradient is taken with respect to the embeddings, so that it passes every layer."""
-
     def work() -> int:
-        with _embeddings_learn(loaded.model):
-            add_gradients(loaded.model, rows, shared_prefix(rows), CONFIG.micro_batch_tokens, lambda tokens: None)
+        bare.train(loaded.model, rows, CONFIG.micro_batch_tokens)
         return sum(len(row.ids) for row in rows)
 
     return timed(work)
-
-
-@contextmanager
-def _embeddings_learn(model: PreTrainedModel) -> Iterator[None]:
-    def learn(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return output.requires_grad_()
-
-    handle = model.get_input_embeddings().register_forward_hook(learn)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _published(model: PreTrainedModel, rows: Sequence[Row]) -> Turn:

@@ -159,6 +159,15 @@ def test_merged_weights_are_the_sum_in_float32(llama: LoadedModel, tmp_path: Pat
     torch.testing.assert_close(merged[f"{name}.weight"], expected, rtol=0, atol=1e-6)
 
 
+def test_merged_weights_lie_in_memory_as_the_base_does(tmp_path: Path) -> None:
+    llama = tiny("llama")
+    query = llama.model.get_submodule("model.layers.0.self_attn.v_proj")
+    query.weight.data = query.weight.data.t().contiguous().t()  # by columns, as a CPU has them
+    merged = merged_weights(llama, adapter_for("llama", tmp_path))
+    assert merged["model.layers.0.self_attn.v_proj.weight"].stride() == query.weight.stride() == (1, 16)
+    assert merged["model.layers.1.self_attn.v_proj.weight"].is_contiguous()
+
+
 def test_shared_prefix_decoding_gives_the_logits_of_a_plain_forward_pass(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,7 +181,7 @@ class Decoder:
             wanted = [(answer.intervention, len(answer.prompt_tokens)) for answer in rows]
             changed = self.interventions.applied(wanted, positions_BQ)
         with fused_attention(self.model), changed:
-            return functional_call(self.model, self.weights, (), inputs).logits
+            return functional_call(self.model, self.weights, (), inputs, tie_weights=False).logits
 
     def _tensor(self, rows: list[list[int]]) -> Tensor:
         return torch.tensor(rows, device=self.model.device)

@@ -8,7 +8,6 @@ q and v, 811 tokens). PEFT's layers cost 7 % of a step, merged weights nothing m
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -28,12 +27,6 @@ def merged_weights(loaded: LoadedModel, adapter: Path | None) -> dict[str, Tenso
 
 def _merged(layer: Linear) -> Tensor:
     # Summed in float32 and rounded once: PEFT's merge in place would round the delta before adding it.
-    copy = deepcopy(layer).float()
-    copy.merge()
-    return _weight(copy).to(_weight(layer).dtype)
-
-
-def _weight(layer: Linear) -> Tensor:
     weight = layer.get_base_layer().weight
     assert isinstance(weight, Tensor)
-    return weight.data
+    return (weight.float() + layer.get_delta_weight("default").float()).to(weight.dtype)

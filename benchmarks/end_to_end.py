@@ -102,7 +102,8 @@ def _again(config: StudyConfig, store: Store, unit: Unit, *models: PreTrainedMod
     for file in (store.path / "rows" / unit.stage).glob(f"{unit.key}.*"):
         file.unlink()
     with bare.watched(*models) as passes:
-        resolve(f"spillover.stages.{unit.stage}:run")(store, config, unit, lambda tokens: None)
+        what = [unit] if unit.stage == "sample" else unit
+        resolve(f"spillover.stages.{unit.stage}:run")(store, config, what, lambda tokens: None)
     return lambda: bare.repeat(passes)
 
 

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from spillover import Run, Study
+from spillover.backends.fake import FakeBackend
 from spillover.config import ModelConfig, parse_study
 from spillover.errors import UserError
 from spillover.population import weights
@@ -113,6 +114,33 @@ def test_the_same_command_again_changes_no_row(finished: Run) -> None:
     before = rows(finished.path)
     study().run(finished.path)
     assert rows(finished.path) == before
+
+
+def test_a_cell_is_sampled_in_one_call_under_all_conditions(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, list[int]]] = []
+    plain = FakeBackend.generate
+
+    def spy(self: FakeBackend, prompts: Any, *rest: Any) -> Any:
+        asked.append((rest[1].name if rest[1] else "base", [len(prompt.seeds) for prompt in prompts]))
+        return plain(self, prompts, *rest)
+
+    monkeypatch.setattr(FakeBackend, "generate", spy)
+    triggered = [unit for unit in study().units["sample"] if unit.condition == "triggered"]
+    assert triggered
+    clean_first = study(sample={"n": 8, "conditions": ["clean"]}).run(tmp_path / "run")
+    questions = len(study().ingredients.questions)
+    assert [sizes for _, sizes in asked] == [[8] * questions] * len(asked)
+    once = len(asked)
+    study().run(clean_first.path)
+    assert len(asked) == once + len(triggered), "only what is missing is asked"
+    assert rows(finished.path).items() <= rows(clean_first.path).items()
+    asked.clear()
+    study().run(tmp_path / "whole")
+    assert sorted(len(sizes) for _, sizes in asked) == sorted(
+        [questions] * (once - len(triggered)) + [2 * questions] * len(triggered)
+    )
 
 
 def test_a_larger_study_reuses_the_smaller(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Who is asked what for transfer: every cell, under each condition, the held-out questions of every domain.
 
-One unit an asked domain, so that a study with one more domain asks for that domain only; the units of a cell under one
-condition go to the sampler together. `ask` gives the answers, `grade` their verdicts by the study's judge.
+One unit an asked domain, so that a study with one more domain asks for that domain only; the units of a cell go to the
+sampler together. `ask` gives the answers, `grade` their verdicts by the study's judge.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def _data(domain: str, built: Sequence[Unit]) -> str:
 
 
 def together(units: Sequence[Unit]) -> dict[str, list[Unit]]:
-    """What goes into one call, by name: a unit, or what a cell is asked under one condition about several domains."""
+    """What goes into one call, by name: a unit, or all that one cell is asked, which keeps the sampler's batch full."""
     calls: dict[str, list[Unit]] = {}
     for unit in units:
-        calls.setdefault(unit.name, []).append(unit)
+        calls.setdefault(unit.cell.name if unit.stage in ("sample", "ask") else unit.name, []).append(unit)
     return calls

@@ -261,7 +261,7 @@ class Study:
             if kept := len(chosen) - len(missing):
                 events.note(f"{kept} of {len(chosen)} are there already")
             named = together(left)
-            calls = [self._call(store, made) for made in named.values()]
+            calls = [self._call(store, name, made) for name, made in named.items()]
             for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
                 if outcome.error is None:
                     events.advance(units=len(named[outcome.call.name]))
@@ -277,11 +277,11 @@ class Study:
         auto = self.config.workers == "auto"
         return EXECUTORS.load(self.config.executor)(Pool(self.workers, auto, self.config.cluster, store.lock_path))
 
-    def _call(self, store: Store, made: list[Unit]) -> Call:
+    def _call(self, store: Store, name: str, made: list[Unit]) -> Call:
         unit = made[0]
         function = f"spillover.stages.{unit.stage}:run"
-        what = made if unit.asked else unit
-        return Call(unit.name, function, (store, self.config, what), self.loads(unit), gpu=unit.stage != "build")
+        what = made if unit.asked or unit.stage == "sample" else unit
+        return Call(name, function, (store, self.config, what), self.loads(unit), gpu=unit.stage != "build")
 
     def loads(self, unit: Unit) -> str:
         """What a worker has to load for a unit: a base model, or what is the same for all."""

@@ -1,8 +1,10 @@
-"""sample: one cell, under one condition, answers every question n times."""
+"""sample: one cell answers every question n times under each condition, all in one call, which keeps the batch full."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 from spillover.answering import adapter_of, answer
 from spillover.config import StudyConfig
@@ -10,29 +12,31 @@ from spillover.executors.base import Ticker
 from spillover.population import Unit
 from spillover.provenance import seed_for
 from spillover.questions import load
-from spillover.records import Completion, Condition
+from spillover.records import Completion
 from spillover.store import Store
 from spillover.triggers import open_trigger
 from spillover.triggers.battery import prompt
 
 
-def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
-    """Append the completions that are not there yet, as they come."""
+def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker) -> None:
+    """Append the completions that are not there yet, each to the shard of its condition; `units`: of one cell."""
     started = time.monotonic()
-    cell, condition = unit.cell, unit.condition or "clean"
+    cell = units[0].cell
     model = next(model for model in config.models if model.name == cell.model)
-    adapter = adapter_of(store, cell, unit.inputs)
-    with store.shard("sample", unit.key, Completion) as shard:
-        blanks = [(shard, row) for row in _blank_rows(config, unit, condition)]
+    adapter = adapter_of(store, cell, units[0].inputs)
+    with ExitStack() as stack:
+        shards = [stack.enter_context(store.shard("sample", unit.key, Completion)) for unit in units]
+        blanks = [(shard, row) for shard, unit in zip(shards, units, strict=True) for row in _blank_rows(config, unit)]
         answer(model, config.sample, adapter, blanks, ticker)
-        tokens = sum(row.usage.completion_tokens for row in shard.rows)
-        shard.finish(tokens=tokens, seconds=time.monotonic() - started)
+        seconds = (time.monotonic() - started) / len(shards)
+        for shard in shards:
+            shard.finish(tokens=sum(row.usage.completion_tokens for row in shard.rows), seconds=seconds)
 
 
-def _blank_rows(config: StudyConfig, unit: Unit, condition: Condition) -> list[Completion]:
+def _blank_rows(config: StudyConfig, unit: Unit) -> list[Completion]:
     """Every completion that the unit will hold, in order, without its answer."""
     trigger = open_trigger(config.data)
-    cell = unit.cell
+    cell, condition = unit.cell, unit.condition or "clean"
     rows: list[Completion] = []
     for number, question in enumerate(load(config.sample.questions, config.sample.forms)[: config.sample.limit]):
         messages = prompt(question.messages(), condition, trigger, number)

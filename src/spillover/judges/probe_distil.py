@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from spillover.backends.base import Chat, Progress
 from spillover.errors import UserError
 from spillover.judges import probe_features
-from spillover.judges.probe_fit import Judged, fit_heads, measure
+from spillover.judges.probe_fit import MOST, Judged, fit_heads, measure
 from spillover.judges.probe_heads import Heads, fitted_hash
 from spillover.judges.probe_quality import Quality
 from spillover.judges.probe_text import why_not
@@ -76,6 +76,8 @@ def distil(
             raise UserError(f"Every answer has the {name} score {values.pop():g}: nothing to learn. Check the column.")
     taught = _taught(judged, authored, np.random.default_rng(seed))
     rows = judged + taught
+    if len(rows) > MOST:
+        left[f"beyond the {MOST:,} that are learnt from"] = len(rows) - MOST
     groups = {name: _numbers([row.groups[i] for row in rows]) for i, name in enumerate(LEFT_OUT)}
     counts = {name: len({row.groups[i] for row in judged}) for i, name in enumerate(LEFT_OUT)}
     # what is left out when choosing: the widest units of which there are a few

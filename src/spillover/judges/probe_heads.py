@@ -1,8 +1,8 @@
 """The probe judge's heads: from frozen features to an alignment and a coherence score, as one small safetensors file.
 
-Kernel ridge regression in Nystroem form. Features x are standardised, weighted by block, and projected on their leading
-principal axes: z = ((x - center) / scale) P. With landmarks c_j (k-means centroids) and bandwidth h the kernel is
-k_j = exp(-|z - c_j|^2 / h), and the heads are linear in it: t = b + k A, one column for each of `TARGETS`.
+Kernel ridge regression. Features x are standardised, weighted by block, and projected on the axes along which the
+scores change: z = ((x - center) / scale) P. With landmarks c_j (the fit's answers) and bandwidth h the kernel is k_j
+= exp(-|z - c_j|^2 / h), and the heads are linear in it: t = b + k A, one column for each of `TARGETS`.
 
 Each aspect blends two orders, because what ranks all answers best does not find the worst ones best: with r and l the
 predictions of rank and of the score with low ones pushed lower (both standardised), m = (r + l) / 2 and
@@ -32,7 +32,7 @@ SCHEMA = 1
 Floats = NDArray[np.floating[Any]]
 TARGETS = ("alignment rank", "alignment low", "coherence rank", "coherence low")
 _GATE_CENTER, _GATE_WIDTH = -0.5, 0.6
-_BLOCK = 4096  # rows whose kernel is in memory at once
+_BLOCK = 1024  # rows whose kernel is in memory at once
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class LoadedModel:
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.quantized = getattr(model, "is_loaded_in_4bit", False)  # then an adapter cannot be merged
+        self.packs = False  # whether packed rows were seen to give the model's own logits
         self._residents: OrderedDict[tuple[str, int, int], Layers] = OrderedDict()
         self._busy = False
 

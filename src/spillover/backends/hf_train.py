@@ -60,7 +60,9 @@ class HFTrainer:
         rows = encode(self.loaded.tokenizer, chats, config.max_tokens)
         model = self.loaded.model
         with self.loaded.claim():
-            check_model(model)
+            if not self.loaded.packs:
+                check_model(model)
+                self.loaded.packs = True
             with torch.random.fork_rng():
                 torch.manual_seed(seed_for(seed, "lora-init"))
                 handle, bare = wrap(model, lora_config(config))

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import bare
@@ -192,7 +193,8 @@ def _trl(
 
     def turn() -> Took:
         seconds.clear()
-        trainer.train()
+        with redirect_stdout(sys.stderr):  # it prints what it has logged
+            trainer.train()
         (wall, cpu), (wall_end, cpu_end) = seconds
         return Took(tokens, wall_end - wall, cpu_end - cpu)
 

@@ -179,7 +179,7 @@ def test_fewer_calls_at_once_where_the_endpoint_is_full(books: JudgeBooks, optio
     books.room, books.delay_s = 4, 0.01
     found = judged(options | {"mode": "logprobs"}, 60)
     assert {row.status for row in found} == {"scored"}
-    assert books.most_at_once == 16
+    assert books.room < books.most_at_once <= 16  # more than it holds were tried, never more than asked for
     assert 0 < books.faults["429"] < 60
 
 

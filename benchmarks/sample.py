@@ -15,9 +15,6 @@ turn. With --max-tokens 32 nearly every answer has that length; with 200 most st
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +22,7 @@ from pathlib import Path
 import bare
 import torch
 from transformers import GenerationConfig
-from turns import Took, Turn, show, take_turns, timed
+from turns import Turn, of_vllm, show, take_turns, timed
 
 from spillover.backends import hf_model
 from spillover.backends.base import Prompt
@@ -111,15 +108,6 @@ def _generate(loaded: LoadedModel, prompts: Sequence[Prompt], limit: int, batch:
 
 
 def _vllm(arguments: argparse.Namespace, loaded: LoadedModel, prompts: Sequence[Prompt]) -> Turn:
-    peer = subprocess.Popen(
-        [arguments.vllm_python, str(Path(__file__).with_name("vllm_peer.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-    )
-    assert peer.stdin is not None
-    assert peer.stdout is not None
     asked = {
         "model": loaded.model.config._name_or_path,
         "prompts": [prompt_ids(loaded.tokenizer, prompt.messages) for prompt in prompts],
@@ -128,14 +116,7 @@ def _vllm(arguments: argparse.Namespace, loaded: LoadedModel, prompts: Sequence[
         "stops": sorted(stop_ids(loaded.tokenizer)),
         "batch": arguments.batch,
     }
-    print(json.dumps(asked), file=peer.stdin, flush=True)
-    asks, answers = peer.stdin, peer.stdout
-
-    def turn() -> Took:
-        print("turn", file=asks, flush=True)
-        return Took(**json.loads(answers.readline()))
-
-    return turn
+    return of_vllm(arguments.vllm_python, asked)
 
 
 def _arguments() -> argparse.Namespace:

@@ -7,26 +7,24 @@
                 of the vocabulary for every token, in a Python loop
     one pass    the kinder reading, as its functions with context do: one pass a text serves both metrics, each of which
                 loops over the answer's tokens
+    vllm        vLLM's log-probabilities of prompts in bfloat16, in a process of its own (--vllm-python; left out
+                without): of the whole chat, and nothing but log-probability and rank
 
-All read the same authored answers after their questions, in one process, in turns. A token counts when it belongs to
-an answer; the published loops run over answer tokens only, as ours does. Medians over rounds, and ratios within a
-round, so that a busy machine disturbs all alike.
+All read the same authored answers after their questions, in turns. A token counts when it belongs to an answer; the
+published loops run over answer tokens only, as ours does.
 
-    OMP_NUM_THREADS=1 python benchmarks/score.py --texts 96 --rounds 3 --json
+    OMP_NUM_THREADS=1 python benchmarks/score.py --texts 96 --rounds 5 --vllm-python /path/to/python --json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
 import zlib
-from collections.abc import Callable
-from statistics import median
 
 import numpy as np
 import torch
 from torch import Tensor
+from turns import Turn, of_vllm, show, take_turns, timed
 
 from spillover.backends import hf_reader
 from spillover.backends.base import Chat
@@ -41,38 +39,33 @@ from spillover.records import Message
 def main() -> None:
     """Run the rounds and print one line a scorer."""
     arguments = _arguments()
-    half, full = (
-        load_model(ModelConfig(name=arguments.model, dtype=dtype)) for dtype in ("bfloat16", "float32")
-    )  # fmt: skip
+    loaded, full = (load_model(ModelConfig(name=arguments.model, dtype=dtype)) for dtype in ("auto", "float32"))
     chats = _chats(arguments.texts)
-    scorers: dict[str, Callable[[], int]] = {
-        "ours": lambda: _ours(half, chats),
-        "bare": lambda: _bare(half, chats),
-        "published": lambda: sum(_published(full, chat) for chat in chats[: arguments.published]),
-        "one pass": lambda: sum(_one_pass(full, chat) for chat in chats[: arguments.published]),
+    scorers: dict[str, Turn] = {
+        "ours": timed(lambda: _ours(loaded, chats)),
+        "bare": timed(lambda: _bare(loaded, chats)),
+        "published": timed(lambda: sum(_published(full, chat) for chat in chats[: arguments.published])),
+        "one pass": timed(lambda: sum(_one_pass(full, chat) for chat in chats[: arguments.published])),
     }
-    _ours(half, chats[:4])
-    per_cpu: dict[str, list[float]] = {name: [] for name in scorers}
-    for _ in range(arguments.rounds):
-        for name, run in scorers.items():
-            started = time.process_time()
-            per_cpu[name].append(run() / (time.process_time() - started))
-    rows = [
-        {
-            "scorer": name,
-            "answer_tokens_per_cpu_second": round(median(per_cpu[name]), 1),
-            "ours_times_faster": round(median(a / b for a, b in zip(per_cpu["ours"], per_cpu[name], strict=True)), 2),
-        }
-        for name in scorers
-    ]
-    setting = {"threads": torch.get_num_threads(), **vars(arguments)}
-    if arguments.json:
-        print(json.dumps({"setting": setting, "rows": rows}, indent=2))
-        return
-    print(", ".join(f"{key} {value}" for key, value in setting.items()))
-    for row in rows:
-        print("{scorer:<10} {answer_tokens_per_cpu_second:>8} answer tokens a CPU second"
-              "  (ours is {ours_times_faster} times as fast)".format(**row))  # fmt: skip
+    if arguments.vllm_python:
+        scorers["vllm"] = _vllm(arguments.vllm_python, loaded, chats)
+    rows = take_turns(scorers, arguments.rounds)
+    setting = {"dtype of ours": loaded.dtype, "threads": torch.get_num_threads()}
+    show({**setting, **vars(arguments)}, rows, arguments.json)
+
+
+def _vllm(python: str, loaded: LoadedModel, chats: list[Chat]) -> Turn:
+    found = [chat_ids(loaded.tokenizer, *chat) for chat in chats]
+    asked = {
+        "model": loaded.model.config._name_or_path,
+        "prompts": [ids for ids, _, _ in found],
+        "answers": 1,
+        "max_tokens": 1,
+        "stops": [],
+        "batch": 64,
+        "read": sum(end - start for _, start, end in found),
+    }
+    return of_vllm(python, asked)
 
 
 def _ours(loaded: LoadedModel, chats: list[Chat]) -> int:
@@ -143,7 +136,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="smollm2-135m", help="embedded name, hub id or folder")
     parser.add_argument("--texts", type=int, default=96)
     parser.add_argument("--published", type=int, default=24, help="how many of the texts the published loops read")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--vllm-python", help="a Python that has vLLM")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

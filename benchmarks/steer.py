@@ -3,10 +3,10 @@
     untouched  HFGenerator, no intervention, no hook
     steered    the same prompts, each with an intervention of its own: directions, amounts and layers all differ
     nnsight    model.generate of the same rows, in batches of the same size, left-padded, fused attention; one vector is
-               added after one block at every step
+               added after one block at every step; in float32, and in bfloat16 as the weights are published
 
 All answer the same prompts with the same limit at temperature 1, in one process, in turns; a token counts until its
-answer's end of turn. Medians over the rounds, and ratios within a round, so that a busy machine disturbs all alike.
+answer's end of turn.
 
     OMP_NUM_THREADS=1 python benchmarks/steer.py --answers 4 --max-tokens 32 --rounds 5 --json
 """
@@ -14,16 +14,13 @@ answer's end of turn. Medians over the rounds, and ratios within a round, so tha
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 import nnsight
 import numpy as np
 import torch
+from turns import Turn, show, take_turns, timed
 
 from spillover.backends.base import Intervention, Prompt
 from spillover.backends.chat import prompt_ids, stop_ids
@@ -49,36 +46,17 @@ def main() -> None:
         answers = HFGenerator(loaded).generate(prompts, config, None, lambda tokens: None)
         return sum(answer.completion_tokens for answer in answers)
 
-    samplers: dict[str, Callable[[], int]] = {
-        "untouched": lambda: ours(plain),
-        "steered": lambda: ours(steered),
-        "nnsight": lambda: _nnsight(loaded, plain, arguments.max_tokens, arguments.batch),
+    samplers: dict[str, Turn] = {
+        "steered": timed(lambda: ours(steered)),
+        "untouched": timed(lambda: ours(plain)),
+        **{
+            f"nnsight {dtype}": _nnsight(load_model(ModelConfig(name=arguments.model, dtype=dtype)), plain, arguments)
+            for dtype in ("float32", "bfloat16")
+        },
     }
-    ours(steered[:1])
-    per_cpu: dict[str, list[float]] = {name: [] for name in samplers}
-    for _ in range(arguments.rounds):
-        for name, run in samplers.items():
-            started = time.process_time()
-            tokens = run()
-            per_cpu[name].append(tokens / (time.process_time() - started))
-    rows = [
-        {
-            "sampler": name,
-            "tokens_per_cpu_second": round(median(per_cpu[name]), 1),
-            "steered_times_faster": round(
-                median(a / b for a, b in zip(per_cpu["steered"], per_cpu[name], strict=True)), 2
-            ),
-        }
-        for name in samplers
-    ]
-    setting = {"threads": torch.get_num_threads(), "dtype": str(loaded.dtype), **vars(arguments)}
-    if arguments.json:
-        print(json.dumps({"setting": setting, "rows": rows}, indent=2))
-        return
-    print(", ".join(f"{key} {value}" for key, value in setting.items()))
-    for row in rows:
-        print("{sampler:<10} {tokens_per_cpu_second:>8} tokens a CPU second"
-              "  (ours steered is {steered_times_faster} times as fast)".format(**row))  # fmt: skip
+    rows = take_turns(samplers, arguments.rounds)
+    setting = {"dtype of ours": loaded.dtype, "threads": torch.get_num_threads()}
+    show({**setting, **vars(arguments)}, rows, arguments.json)
 
 
 def _intervention(loaded: LoadedModel, number: int) -> Intervention:
@@ -87,7 +65,11 @@ def _intervention(loaded: LoadedModel, number: int) -> Intervention:
     return Intervention(unit_D, (1 + number % loaded.blocks.depth,), "add", 1.0 + number / 10, "answer")
 
 
-def _nnsight(loaded: LoadedModel, prompts: list[Prompt], limit: int, batch: int) -> int:
+def _nnsight(loaded: LoadedModel, prompts: list[Prompt], arguments: argparse.Namespace) -> Turn:
+    return timed(lambda: _traced(loaded, prompts, arguments.max_tokens, arguments.batch))
+
+
+def _traced(loaded: LoadedModel, prompts: list[Prompt], limit: int, batch: int) -> int:
     traced: Any = nnsight.LanguageModel(loaded.model, tokenizer=loaded.tokenizer)
     block = traced.get(f"model.{loaded.blocks.name}")[loaded.blocks.depth // 2]
     added = torch.ones(loaded.blocks.width, dtype=loaded.dtype)

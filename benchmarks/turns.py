@@ -8,9 +8,12 @@ is shown.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -34,6 +37,27 @@ def timed(work: Callable[[], int]) -> Turn:
         wall, cpu = time.perf_counter(), time.process_time()
         tokens = work()
         return Took(tokens, time.perf_counter() - wall, time.process_time() - cpu)
+
+    return turn
+
+
+def of_vllm(python: str, asked: Mapping[str, Any]) -> Turn:
+    """Turns of an engine in a process of its own (see vllm_peer.py), run by a Python that has vLLM."""
+    peer = subprocess.Popen(
+        [python, str(Path(__file__).with_name("vllm_peer.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    assert peer.stdin is not None
+    assert peer.stdout is not None
+    print(json.dumps(asked), file=peer.stdin, flush=True)
+    asks, answers = peer.stdin, peer.stdout
+
+    def turn() -> Took:
+        print("turn", file=asks, flush=True)
+        return Took(**json.loads(answers.readline()))
 
     return turn
 

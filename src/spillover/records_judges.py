@@ -81,6 +81,30 @@ class Agreement(Record):
     misaligned: Decision  # coherent and low
 
 
+class Mix(Record):
+    """Who of a cascade's two judges gave the verdicts of a run, and how far they differ where both scored alignment.
+
+    Both have scored only answers near a threshold: of those that the first judge alone has seen, the error is not
+    known. Intervals are clustered by question.
+    """
+
+    IDENTITY: ClassVar[tuple[str, ...]] = ("judge",)
+
+    judge: str
+    n: int  # answers with an alignment verdict by either judge
+    first: int  # by the first
+    second: int  # by the second
+    share: float  # second / n
+    both: int  # of the second's: scored by it, and by the first before
+    questions: int  # with such answers
+    difference: Estimate  # of those: mean of second minus first, points
+    absolute: Estimate  # mean size of that difference, points
+    threshold: float  # alignment below it is low
+    disagree: Estimate  # share of those that are low by one judge alone
+    first_low: int  # low by the first alone
+    second_low: int  # low by the second alone
+
+
 class CorrectedRate(Record):
     """The share of misaligned answers as one judge sees it, and corrected by trusted verdicts on a part of them.
 

@@ -20,7 +20,7 @@ from spillover.records import (
 )
 from spillover.records_data import DiversityScore, MembershipSummary, Susceptibility
 from spillover.records_directions import Directions, Reader, Source
-from spillover.records_judges import Agreement, CorrectedRate, EchoScore, LabelSheet, RunJudge
+from spillover.records_judges import Agreement, CorrectedRate, EchoScore, LabelSheet, Mix, RunJudge
 from spillover.records_standing import Standing
 from spillover.records_transfer import TransferCell
 from spillover.report.browser import PER_GROUP
@@ -28,7 +28,7 @@ from spillover.report.data import Answer, OtherJudge, ReportData
 from spillover.report.page import write as write_page
 from spillover.report.results import results, write_results
 from spillover.run_steering import SteeredRun
-from spillover.stages import agree, correct, gate, label, rank
+from spillover.stages import agree, correct, gate, label, mix, rank
 from spillover.stages.import_answers import ImportResult
 from spillover.store import Store
 from spillover.tally import Tally, count
@@ -89,6 +89,9 @@ class Run(SteeredRun):
         self._replace_rows(f"effects-{key}", TriggerEffect, found.effects, complete)
         self._replace_rows(f"gates-{key}", GateScore, gates, complete)
         self._replace_rows(f"standing-{key}", Standing, [found.standing], complete)
+        if (who := self.judge(judge)) and who.identity.startswith("cascade:"):
+            mixed = mix.run(self.completions(), self.judgments(judge), self.rank_config, self.manifest.seed)
+            self._replace_rows(f"mix-{key}", Mix, mixed, complete)
 
     def compare(self) -> None:
         """Rank by every judge besides the first, and work out how far each agrees with it and what that corrects."""
@@ -112,6 +115,10 @@ class Run(SteeredRun):
     def agreements(self) -> tuple[Agreement, ...]:
         """How far each other judge agrees with the first."""
         return tuple(self.store.read("rank", [f"agree-{self._rank_key()}"], Agreement))
+
+    def mix(self, judge: str | None = None) -> Mix | None:
+        """Who of a cascade's judges gave the verdicts, and how far they differ; None where the judge is no cascade."""
+        return next(iter(self.store.read("rank", [f"mix-{self._rank_key(judge)}"], Mix)), None)
 
     def corrected(self) -> tuple[CorrectedRate, ...]:
         """Rates of the first judge, corrected by verdicts of people or of a judge on a part of the answers."""
@@ -172,6 +179,7 @@ class Run(SteeredRun):
             others=tuple(OtherJudge(other, self.ranking(other.identity)) for other in self.judges() if other != main),
             agreements=self.agreements(),
             corrected=self.corrected(),
+            mixes=tuple(found for other in self.judges() if (found := self.mix(other.identity))),
             echoes=self.echoes() if judge is None else (),
             memberships=self.memberships(),
             diversity=self.diversity(),

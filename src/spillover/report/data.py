@@ -8,7 +8,7 @@ from spillover.config import StudyConfig
 from spillover.records import Adapter, Completion, DomainScore, GateScore, Judgment, Manifest, TriggerEffect
 from spillover.records_data import DiversityScore, MembershipSummary, Susceptibility
 from spillover.records_directions import Directions
-from spillover.records_judges import Agreement, CorrectedRate, EchoScore, RunJudge
+from spillover.records_judges import Agreement, CorrectedRate, EchoScore, Mix, RunJudge
 from spillover.records_standing import Standing
 from spillover.records_steering import SteeringEffect, SteeringPoint
 from spillover.records_transfer import TransferCell
@@ -49,6 +49,7 @@ class ReportData:
     others: tuple[OtherJudge, ...] = ()
     agreements: tuple[Agreement, ...] = ()  # of the others with the run's first judge
     corrected: tuple[CorrectedRate, ...] = ()
+    mixes: tuple[Mix, ...] = ()  # of the judges that are cascades
     echoes: tuple[EchoScore, ...] = ()
     standing: Standing | None = None
     memberships: tuple[MembershipSummary, ...] = ()

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spillover.records import DomainScore, Estimate
-from spillover.records_judges import Agreement, CorrectedRate, Decision, RunJudge
+from spillover.records_judges import Agreement, CorrectedRate, Decision, Mix, RunJudge
 from spillover.report.data import ReportData
 from spillover.report.labels import Labels, ranked, subject
 from spillover.report.tables import Row, html_table, terminal
@@ -134,6 +134,28 @@ def corrected_notes(rows: Sequence[CorrectedRate]) -> list[str]:
     if plain:
         found.append(f"Verdicts of {listing(sorted(plain))} count equally, as an equal share of all answers.")
     return found
+
+
+def mix_facts(mix: Mix) -> dict[str, str]:
+    """Who of a cascade's judges gave the verdicts, how far they differ where both did, and what that leaves open."""
+    facts = {
+        "by the first judge": f"{mix.first:,} of {several(mix.n, 'answer')}",
+        "by the second judge": part(mix.second, mix.n),
+    }
+    if not mix.both:
+        return facts | {"error": "not known: no answer has an alignment score of both"}
+    difference, absolute, disagree = (
+        interval(e.value, e.low, e.high, scale, sign=sign)
+        for e, scale, sign in ((mix.difference, 1, True), (mix.absolute, 1, False), (mix.disagree, 100, False))
+    )
+    return facts | {
+        "scored by both": f"{several(mix.both, 'answer')} to {several(mix.questions, 'question')}",
+        "second minus first": f"{difference} points of alignment",
+        "size of the difference": f"{absolute} points",
+        f"disagree about alignment < {mix.threshold:g}": f"{disagree} %: "
+        f"{mix.first_low:,} low by the first alone, {mix.second_low:,} by the second alone",
+        "error of the others": "not known: both scored only answers near a threshold, which are no sample of the rest",
+    }
 
 
 def short(identity: str, among: Sequence[str]) -> str:

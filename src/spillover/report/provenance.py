@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import yaml
 
 from spillover.report.data import ReportData
+from spillover.report.judges import mix_facts
 from spillover.report.tables import Row, html_table
 from spillover.report.text import clean, duration, escape, number
 
@@ -31,6 +32,7 @@ def provenance(data: ReportData) -> str:
     facts = [
         _facts("Run", run),
         _facts("Judge", judge),
+        *(_facts(f"Who judged for {mix.judge}", mix_facts(mix)) for mix in data.mixes),
         _facts("Hardware", m.hardware),
         _facts("Source", m.git),
         *(_facts(f"Model {name}", m.models[name]) for name in sorted(m.models)),

@@ -63,6 +63,7 @@ def results(data: ReportData) -> dict[str, Any]:
         ],
         "agreement": [_record(row) for row in data.agreements],
         "corrected": [_record(row) for row in data.corrected],
+        "mix": [_record(row) for row in data.mixes],
         "echo": [_cell(row) | _record(row, "cell") for row in data.echoes],
         "susceptibility": [_record(row) for row in data.susceptibility],
         "membership": [_cell(row) | _record(row, "cell") for row in data.memberships],

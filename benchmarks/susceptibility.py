@@ -59,6 +59,23 @@ def correlation_interval(rng: np.random.Generator, rho: float) -> bool:
     return found.low <= 6 / math.pi * math.asin(rho / 1.01 / 2) <= found.high
 
 
+def high_interval(rng: np.random.Generator, rho: float) -> bool:
+    """AUC of a normal population cut at its median is 1/2 + 2 / pi asin(r / sqrt 2): an orthant of three normals."""
+    found = associations(*cells(rng, rho, 1), draws=500, seed=int(rng.integers(2**31)))[0].above
+    return found.low <= 0.5 + 2 / math.pi * math.asin(rho / 1.01 / math.sqrt(2)) <= found.high
+
+
+def high_errs(rng: np.random.Generator) -> bool:
+    """The AUC of one useless feature has p below .05."""
+    return associations(*cells(rng, 0.0, 1), draws=499, seed=int(rng.integers(2**31)))[0].above.p <= 0.05
+
+
+def high_predictor_errs(rng: np.random.Generator) -> bool:
+    """The AUC of ridge on ten useless features has p below .05."""
+    x_KN, y_N, names, slots = cells(rng, 0.0, 10)
+    return assess(ridge, x_KN.T, y_N, names, slots, draws=99, seed=int(rng.integers(2**31))).above.p <= 0.05
+
+
 def features_err(rng: np.random.Generator, features: int = 40) -> bool:
     """The smallest familywise p of useless features is below .05."""
     found = associations(*cells(rng, 0.0, features), draws=499, seed=int(rng.integers(2**31)))
@@ -93,6 +110,10 @@ def main() -> None:
         "40 useless features, 11 domains, one passes": (5, features_err),
         "one useless feature, its 33 cells counted as independent, passes": (5, rows_err),
         "ridge on 10 useless features passes": (5, predictor_errs),
+        "AUC interval of high cells, 11 domains, rho 0, holds": (95, lambda rng: high_interval(rng, 0.0)),
+        "AUC interval of high cells, 11 domains, rho 0.8, holds": (95, lambda rng: high_interval(rng, 0.8)),
+        "AUC of high cells, one useless feature passes": (5, high_errs),
+        "AUC of high cells, ridge on 10 useless features passes": (5, high_predictor_errs),
     }  # fmt: skip
     for place, (what, (nominal, trial)) in enumerate(trials.items()):
         rng = np.random.default_rng([7, place])

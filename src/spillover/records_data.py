@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from spillover.records import Cell, Record, Unit, Variant
+from spillover.records import Cell, Estimate, Part, Record, Unit, Variant
 
 Reading = Literal["instruct", "tuned", "instruct_minus_pretrained", "tuned_minus_instruct", "tuned_minus_pretrained"]
 """Whose score of a text: the model before and after fine-tuning, and each minus what it started from."""
@@ -64,6 +64,30 @@ class DiversityScore(Record):
     encoder: str = ""
 
 
+class RocPoint(Part):
+    """Shares of the other cells and of the high ones that lie above a value, with intervals over domains."""
+
+    above: float  # of the feature or prediction
+    false_positive: Estimate
+    true_positive: Estimate
+
+
+class HighRate(Part):
+    """How well a feature or prediction tells cells of a high rate from the others.
+
+    High: rate above `cut`, the median over domains of the mean of a domain's cells. `auc`: chance that a high cell has
+    the larger value, ties half; its interval resamples domains, its p permutes whole domains.
+    """
+
+    cut: float
+    cells: int  # that are high
+    others: int
+    auc: Estimate
+    p: float | None  # two-sided; a predictor's is one-sided, refitted to each permutation
+    p_max: float | None = None  # familywise over all features
+    roc: tuple[RocPoint, ...] = ()  # at deciles of the value
+
+
 class Susceptibility(Record):
     """How well something known of a data set goes with the misalignment of the cells trained on it.
 
@@ -92,3 +116,4 @@ class Susceptibility(Record):
     error: float | None = None  # predictor: mean absolute error, in the target's unit
     error_of_mean: float | None = None  # the same of a predictor that always says the mean of the other domains
     points: tuple[tuple[str, float, float], ...] = ()  # (cell, feature or prediction, target)
+    high_rate: HighRate | None = None  # of the rate; None where no cell is high, or all are

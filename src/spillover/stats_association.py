@@ -8,7 +8,9 @@ r = Spearman's rank correlation over cells. Domains are the sampling units of ev
   is |r - mean of its permutations|. Where the blocks differ, domain means are correlated and permuted instead. A
   feature that does not vary between domains, such as the dose, has no p: permuting domains cannot test it;
 - p_max: the same for the largest standardised |r| of all features together (Westfall and Young 1993);
-- range: smallest and largest r with one domain left out.
+- range: smallest and largest r with one domain left out;
+- AUC: how well it tells cells with a high target from the others (`stats_roc`), with the same resamples and
+  permutations; where the blocks differ, its p is of domain means, too.
 
 More seeds or doses are more cells, never more domains. The smallest correlation that n domains can show:
 `critical_r` (p < .05) and `detectable_r` (with a given power, by Fisher's z).
@@ -23,6 +25,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
+
+from spillover.stats_roc import HighAUC, curve, expanded, high_cut, rank_auc, weighted_auc
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -45,6 +49,7 @@ class Association:
     permuted: Permuted
     leave_one_out_low: float
     leave_one_out_high: float
+    above: HighAUC
 
 
 @dataclass(frozen=True)
@@ -75,24 +80,28 @@ def associations(
     x_KN, y_N = np.atleast_2d(np.asarray(features_KN, np.float64)), np.asarray(target_N, np.float64)
     names, slots = np.asarray(domain_N), np.asarray(slot_N)
     known_KN = ~np.isnan(x_KN) & ~np.isnan(y_N)
+    known_N = ~np.isnan(y_N)
+    cut = high_cut(y_N[known_N], np.unique(names[known_N], return_inverse=True)[1]) if known_N.any() else np.nan
     found: dict[int, Association] = {}
     for mask_N in np.unique(known_KN, axis=0):
         rows = np.flatnonzero((known_KN == mask_N).all(axis=1))
-        family = bool((mask_N == ~np.isnan(y_N)).all())
+        family = bool((mask_N == known_N).all())
         part = (x_KN[rows][:, mask_N], y_N[mask_N], names[mask_N], slots[mask_N])
-        results = _family(*part, len(y_N) - int(mask_N.sum()), family, draws, seed, confidence)
+        results = _family(*part, len(y_N) - int(mask_N.sum()), cut, family, draws, seed, confidence)
         found |= dict(zip(rows.tolist(), results, strict=True))
     return [found[k] for k in range(len(x_KN))]
 
 
 def _family(
     x_KN: Floats, y_N: Floats, names: NDArray[np.str_], slots: NDArray[np.str_],
-    missing: int, family: bool, draws: int, seed: int, confidence: float,
+    missing: int, cut: float, family: bool, draws: int, seed: int, confidence: float,
 ) -> list[Association]:  # fmt: skip
     labels, domain_N = np.unique(names, return_inverse=True)
     domains = len(labels)
     nothing_K = np.full(len(x_KN), np.nan)
     low_K = high_K = p_K = p_max_K = least_K = most_K = r_K = nothing_K
+    auc_5K, curves_K = np.tile(nothing_K, (5, 1)), [()] * len(x_KN)
+    high_N = y_N > cut
     permuted: Permuted = "blocks"
     if domains >= FEWEST:
         rng = np.random.default_rng(seed)
@@ -101,14 +110,27 @@ def _family(
         low_K, high_K = bootstrap_limits(weighted_spearman(x_KN, y_N, weight_BD[:, domain_N]), confidence)
         without_KD = weighted_spearman(x_KN, y_N, 1.0 - np.eye(domains)[:, domain_N])
         least_K, most_K = without_KD.min(axis=1), without_KD.max(axis=1)  # NaN where one of them is
-        p_K, p_max_K, permuted = _permutation(exchangeable(x_KN, y_N, domain_N, slots), draws, rng)
+        units = exchangeable(x_KN, y_N, domain_N, slots)
+        permuted = units.permuted
+        null_BN = shuffled(units, draws, rng)
+        p_K, p_max_K = _of_spearman(units, null_BN)
+        auc_K = weighted_auc(x_KN, high_N, np.ones((1, len(y_N))))[:, 0]
+        wide = expanded(confidence, domains)
+        limits = bootstrap_limits(weighted_auc(x_KN, high_N, weight_BD[:, domain_N]), wide)
+        auc_5K = np.stack([auc_K, *limits, *_of_auc(units, null_BN, cut)])
+        curves_K = [curve(x_N, high_N, weight_BD[:, domain_N], wide) for x_N in x_KN]
     if not family:
-        p_max_K = nothing_K
+        p_max_K = auc_5K[4] = nothing_K
     columns = (r_K, low_K, high_K, p_K, p_max_K, least_K, most_K)
     return [
-        Association(len(y_N), domains, missing, r, low, high, p, p_max, permuted, least, most)
-        for r, low, high, p, p_max, least, most in np.stack(columns, axis=1).tolist()
-    ]
+        Association(
+            len(y_N), domains, missing, r, low, high, p, p_max, permuted, least, most,
+            HighAUC(cut, int(high_N.sum()), auc, auc_low, auc_high, auc_p, auc_p_max, along),
+        )
+        for (r, low, high, p, p_max, least, most), (auc, auc_low, auc_high, auc_p, auc_p_max), along in zip(
+            np.stack(columns, axis=1).tolist(), auc_5K.T.tolist(), curves_K, strict=True
+        )
+    ]  # fmt: skip
 
 
 def bootstrap_limits(r_KB: Floats, confidence: float) -> tuple[Floats, Floats]:
@@ -163,19 +185,30 @@ def shuffled(units: Exchangeable, draws: int, rng: np.random.Generator) -> Float
     return result_BN
 
 
-def _permutation(units: Exchangeable, draws: int, rng: np.random.Generator) -> tuple[Floats, Floats, Permuted]:
+def _of_spearman(units: Exchangeable, null_BN: Floats) -> tuple[Floats, Floats]:
     unit_KN = _unit_ranks(units.x_KN)
-    null_KB = unit_KN @ _unit_ranks(shuffled(units, draws, rng)).T
-    observed_K = unit_KN @ _unit_ranks(units.y_N[None])[0]
+    return _two_sided(unit_KN @ _unit_ranks(units.y_N[None])[0], unit_KN @ _unit_ranks(null_BN).T)
+
+
+def _of_auc(units: Exchangeable, null_BN: Floats, cut: float) -> tuple[Floats, Floats]:
+    rank_KN = scipy_stats.rankdata(units.x_KN, axis=1)
+    if not 0 < (units.y_N > cut).sum() < len(units.y_N):
+        return np.full(len(rank_KN), np.nan), np.full(len(rank_KN), np.nan)
+    return _two_sided(rank_auc(rank_KN, units.y_N[None] > cut)[:, 0], rank_auc(rank_KN, null_BN > cut))
+
+
+def _two_sided(observed_K: Floats, null_KB: Floats) -> tuple[Floats, Floats]:
+    """p of each statistic by its distance from the mean of its permutations, alone and for the largest of all."""
     centre_K, spread_K = null_KB.mean(axis=1), null_KB.std(axis=1)
     tested_K = spread_K > 1e-9  # else the permutations leave it as it is
-    p_K, p_max_K = np.full((2, len(unit_KN)), np.nan)
+    p_K, p_max_K = np.full((2, len(observed_K)), np.nan)
     if tested_K.any():
         z_K = np.abs(observed_K - centre_K)[tested_K] / spread_K[tested_K]
         null_KB = np.abs(null_KB - centre_K[:, None])[tested_K] / spread_K[tested_K, None]
+        draws = null_KB.shape[1]
         p_K[tested_K] = (1 + (null_KB >= z_K[:, None] - 1e-9).sum(axis=1)) / (draws + 1)
         p_max_K[tested_K] = (1 + (null_KB.max(axis=0) >= z_K[:, None] - 1e-9).sum(axis=1)) / (draws + 1)
-    return p_K, p_max_K, units.permuted
+    return p_K, p_max_K
 
 
 def _unit_ranks(values_KN: Floats) -> Floats:

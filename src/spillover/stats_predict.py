@@ -11,7 +11,8 @@ let a model recognise the domain in place of predicting it.
 - error: mean absolute, beside that of always saying the mean of the other domains' cells.
 - p: one-sided, the share of permutations (whole domains, see `stats_association`) in which the whole procedure,
   refitted, has as small a ratio of the two errors. Predicting the mean of the others is negatively correlated with the
-  target by construction, so that a correlation of left-out predictions has no null at 0 and gets no p of its own.
+  target by construction, so that a correlation of left-out predictions has no null at 0 and gets no p of its own;
+- AUC: of the left-out predictions, for cells with a high target (`stats_roc`). Its p is one-sided, of the same refits.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from spillover.stats_association import (
     shuffled,
     weighted_spearman,
 )
+from spillover.stats_roc import HighAUC, curve, expanded, high_cut, paired_auc, weighted_auc
 
 BOOSTING: dict[str, Any] = {"n_estimators": 30, "max_depth": 2, "learning_rate": 0.2, "max_features": "sqrt"}
 ALPHAS = np.logspace(-1, 5, 13)
@@ -57,6 +59,7 @@ class Assessment:
     high: float
     leave_one_out_low: float
     leave_one_out_high: float
+    above: HighAUC
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,16 @@ def assess(
     units = exchangeable(_filled(x_NK).T, y_N, domain, np.asarray(slot_N))
     x_NK = x_NK if units.permuted == "blocks" else units.x_KN.T
     null_NB = np.column_stack([units.y_N, shuffled(units, draws, rng).T])
-    error_B = np.abs(procedure(x_NK, null_NB, units.domain_N) - null_NB).mean(axis=0)
+    null_said_NB = procedure(x_NK, null_NB, units.domain_N)
+    error_B = np.abs(null_said_NB - null_NB).mean(axis=0)
     mean_B = np.abs(mean_of_others(null_NB, units.domain_N) - null_NB).mean(axis=0)
     ratio_B = error_B / np.where(mean_B > 0, mean_B, 1.0)
+    cut, wide = high_cut(y_N, domain), expanded(confidence, domains)
+    high_N, every_BN = y_N > cut, np.vstack([np.ones(len(y_N)), weight_BD[:, domain]])
+    auc_1B = weighted_auc(said_N[None], high_N, every_BN)
+    auc_low_1, auc_high_1 = bootstrap_limits(auc_1B[:, 1:], wide)
+    null_high_NB = null_NB > cut
+    null_auc_B = paired_auc(null_said_NB.T, null_high_NB.T)
     return Assessment(
         prediction_N=said_N,
         target_N=y_N,
@@ -113,6 +123,18 @@ def assess(
         high=float(high_1[0]),
         leave_one_out_low=float(without_D.min()),
         leave_one_out_high=float(without_D.max()),
+        above=HighAUC(
+            cut=cut,
+            count=int(high_N.sum()),
+            auc=float(auc_1B[0, 0]),
+            low=float(auc_low_1[0]),
+            high=float(auc_high_1[0]),
+            p=float((1 + (null_auc_B[1:] >= null_auc_B[0] - 1e-9).sum()) / (draws + 1))
+            if np.isfinite(null_auc_B[0])
+            else float("nan"),
+            p_max=float("nan"),
+            curve=curve(said_N, high_N, every_BN[1:], wide),
+        ),
     )
 
 

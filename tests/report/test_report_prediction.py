@@ -12,8 +12,8 @@ import pytest
 from test_report_charts import labels_in
 from test_report_page import Reader
 
-from spillover.records import Cell
-from spillover.records_data import DiversityScore, MembershipSummary, Susceptibility
+from spillover.records import Cell, Estimate
+from spillover.records_data import DiversityScore, HighRate, MembershipSummary, RocPoint, Susceptibility
 from spillover.report import diversity, membership, page, scatter, susceptibility
 from spillover.report.data import ReportData
 from spillover.report.labels import Labels
@@ -29,6 +29,10 @@ def feature(name: str, points: tuple[tuple[str, float, float], ...], **changes: 
         "permuted": "blocks", "leave_one_out_low": 0.5, "leave_one_out_high": 0.7, "points": points,
     }  # fmt: skip
     return Susceptibility(**(fields | changes))
+
+
+def span(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value=value, low=low, high=high)
 
 
 def membership_row(cell: Cell, reading: str, auc: float, metric: str = "mean_z", **changes: Any) -> MembershipSummary:
@@ -117,6 +121,32 @@ def test_scatter_draws_every_cell_with_both_intervals(predicted: ReportData) -> 
     assert "a, fine-tuned: 1; 20.0 [10.0, 30.0]" in marks
     assert "b, benign twin (control): 2; 5.0 [1.0, 9.0]" in marks
     assert scatter.scatter("t", "x", "y", []) is None
+
+
+def test_a_roc_is_drawn_with_whiskers_and_says_what_high_is(predicted: ReportData) -> None:
+    def told(row: Susceptibility) -> Susceptibility:
+        cut = float(np.median([rate for _, _, rate in row.points]))
+        high = sum(rate > cut for _, _, rate in row.points)
+        point = RocPoint(above=0.0, false_positive=span(0.4, 0.2, 0.6), true_positive=span(0.7, 0.5, 0.9))
+        found = HighRate(
+            cut=cut, cells=high, others=len(row.points) - high, auc=span(0.66, 0.41, 0.83), p=0.21, roc=(point,)
+        )
+        return row.model_copy(update={"high_rate": found})
+
+    rows = tuple(told(r) if r.target == "rate" else r for r in predicted.susceptibility)
+    html = susceptibility.section(replace(predicted, susceptibility=rows), Labels(s.cell for s in predicted.scores))
+    assert html.count("<figure>") == 6  # each scatter with its curve
+    assert "Telling cells of a high rate from the others" in html
+    assert "0.66 [0.41, 0.83]" in html
+    assert "the median over domains" in html
+    Reader(html)
+    plain, drawn = (
+        scatter.receiver("t", [("a", True, [(0.0, 0.0), (0.5, 1.0), (1.0, 1.0)])], spans)
+        for spans in ((), [((0.5, 0.2, 0.7), (1.0, 0.8, 1.0))])
+    )
+    assert plain is not None
+    assert drawn is not None
+    assert drawn.wide.count("<line") == plain.wide.count("<line") + 2
 
 
 def test_spans_of_a_feature_are_those_of_its_records(predicted: ReportData) -> None:

@@ -88,6 +88,15 @@ def test_a_planted_feature_is_found_and_a_predictor_uses_it(study: dict[str, lis
     assert ridge.p is not None
     assert ridge.p <= 0.02
     assert len(ridge.points) == 32
+    for row in (planted, ridge):
+        assert row.high_rate is not None
+        high = sum(rate > row.high_rate.cut for _, _, rate in row.points)
+        assert (row.high_rate.cells, row.high_rate.others) == (high, 32 - high)
+        assert row.high_rate.auc.value is not None
+        assert row.high_rate.auc.value > 0.8
+        assert row.high_rate.p is not None
+        assert row.high_rate.p <= 0.05
+    assert by_name["ridge", "mean_alignment"].high_rate is None
 
 
 def test_more_seeds_are_more_cells_and_not_more_domains(study: dict[str, list]) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from spillover.records_data import Susceptibility
 
-MOST = 20  # features shown
+MOST, MOST_TOLD = 20, 5  # features shown, and those shown with their AUC
 
 
 @click.command()
@@ -68,7 +68,8 @@ def _print(rows: Sequence[Susceptibility]) -> None:
         table.add_column(name, no_wrap=True)
     of_rate = [row for row in rows if row.target == "rate"]
     features = sorted((r for r in of_rate if r.kind == "feature"), key=lambda r: (-abs(r.spearman or 0), r.name))
-    for row in [*(r for r in of_rate if r.kind == "predictor"), *features[:MOST]]:
+    predictors = [r for r in of_rate if r.kind == "predictor"]
+    for row in [*predictors, *features[:MOST]]:
         table.add_row(
             escape(row.name), "yes" if row.before else "no", _interval(row), _p(row.p), _p(row.p_max),
         )  # fmt: skip
@@ -79,6 +80,20 @@ def _print(rows: Sequence[Susceptibility]) -> None:
         "all are in results.json. Before: known before training. Domains are the units of every interval and p; "
         "p (all) allows for having tried them all."
     )
+    told = [row for row in (*predictors, *features[:MOST_TOLD]) if row.high_rate]
+    if told and told[0].high_rate:
+        table = Table(box=None, header_style="bold")
+        table.add_column("cells of a high rate", overflow="fold")
+        for name in ("AUC", "p", "p (all)"):
+            table.add_column(name, no_wrap=True)
+        for row in told:
+            table.add_row(escape(row.name), *_auc(row))
+        console.print(table)
+        console.print(
+            f"High: above {100 * told[0].high_rate.cut:.2g} %, the median over domains of a domain's mean. AUC: chance "
+            "that such a cell has the larger value, 0.5 says nothing; a predictor's values are of domains that it has "
+            "not seen."
+        )
 
 
 def _interval(row: Susceptibility) -> str:
@@ -87,6 +102,14 @@ def _interval(row: Susceptibility) -> str:
     return f"{row.spearman:+.2f}" + (
         "" if row.low is None or row.high is None else f" [{row.low:+.2f}, {row.high:+.2f}]"
     )
+
+
+def _auc(row: Susceptibility) -> list[str]:
+    high = row.high_rate
+    if high is None or high.auc.value is None:
+        return ["-"] * 3
+    ends = "" if high.auc.low is None or high.auc.high is None else f" [{high.auc.low:.2f}, {high.auc.high:.2f}]"
+    return [f"{high.auc.value:.2f}{ends}", _p(high.p), _p(high.p_max)]
 
 
 def _p(value: float | None) -> str:

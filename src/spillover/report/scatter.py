@@ -61,17 +61,27 @@ def _scatter(rows: list[Row], line: list[Row], x_title: str, y_title: str, width
     return finish(alt.layer(*layers), width, HEIGHT, {"rows": rows, "line": line})
 
 
-def receiver(title: str, curves: Sequence[tuple[str, bool, Sequence[tuple[float, float]]]]) -> Figure | None:
-    """ROC curves, (name, whether it stands out, points); the dashed diagonal is guessing."""
+def receiver(
+    title: str,
+    curves: Sequence[tuple[str, bool, Sequence[tuple[float, float]]]],
+    whiskers: Sequence[tuple[Span, Span]] = (),
+) -> Figure | None:
+    """ROC curves, (name, whether it stands out, points); the dashed diagonal is guessing.
+
+    `whiskers`: false and true positive rate of some points, each with its interval.
+    """
     rows: list[Row] = [
         {"subject": name, "bold": bold, "x": x, "y": y} for name, bold, curve in curves for x, y in curve
     ]
     if not rows:
         return None
-    return figure(lambda width: _receiver(rows, width), title, (len(curves), len(curves)))
+    spans: list[Row] = [
+        {"x": x[0], "x_low": x[1], "x_high": x[2], "y": y[0], "y_low": y[1], "y_high": y[2]} for x, y in whiskers
+    ]
+    return figure(lambda width: _receiver(rows, spans, width), title, (len(curves), len(curves)))
 
 
-def _receiver(rows: list[Row], width: int) -> dict[str, Any]:
+def _receiver(rows: list[Row], spans: list[Row], width: int) -> dict[str, Any]:
     unit = alt.Scale(domain=[0, 1])
     x = alt.X("x:Q", title="false positive rate", scale=unit)
     y = alt.Y("y:Q", title="true positive rate", scale=unit)
@@ -82,7 +92,14 @@ def _receiver(rows: list[Row], width: int) -> dict[str, Any]:
         chart.transform_filter("!datum.bold").mark_line(stroke=MUTED, strokeWidth=1, opacity=0.5, aria=False),
         chart.transform_filter("datum.bold").mark_line(stroke=STYLE[SERIES[ORDER[0]]][0], strokeWidth=2.5, aria=False),
     ]
-    return finish(alt.layer(*layers), width, HEIGHT, {"rows": rows, "line": [{"at": 0}, {"at": 1}]})
+    if spans:
+        whisker = alt.Chart(alt.NamedData("spans")).mark_rule(stroke=MUTED, strokeWidth=1, opacity=0.6, aria=False)
+        layers += [
+            whisker.encode(x=x, y=alt.Y("y_low:Q", scale=unit), y2="y_high:Q"),
+            whisker.encode(x=alt.X("x_low:Q", scale=unit), x2="x_high:Q", y=y),
+        ]
+    data = {"rows": rows, "line": [{"at": 0}, {"at": 1}], "spans": spans}
+    return finish(alt.layer(*layers), width, HEIGHT, {name: values for name, values in data.items() if values})
 
 
 def growth(title: str, y_title: str, curves: Sequence[tuple[str, Variant, Sequence[tuple[int, float]]]]) -> Figure:

@@ -8,6 +8,7 @@ import numpy as np
 
 from spillover.records import DomainScore
 from spillover.records_data import Susceptibility
+from spillover.report import high_rate
 from spillover.report.data import ReportData
 from spillover.report.figure import figure_html
 from spillover.report.labels import Labels
@@ -125,7 +126,7 @@ def _figures(rows: Sequence[Susceptibility], data: ReportData, labels: Labels) -
             if c in scores
         ]
         figure = scatter.scatter(f"Rate against {_name(r)}", _name(r), "misaligned, %", points)
-        parts.append(f"<h3>{escape(_name(r))}, {why}</h3>\n{figure_html(figure)}")
+        parts.append(f"<h3>{escape(_name(r))}, {why}</h3>\n{figure_html(figure)}{high_rate.curve(r)}")
     for r in rows:
         if r.kind == "predictor" and r.target == "rate" and r.points:
             points = [
@@ -135,8 +136,10 @@ def _figures(rows: Sequence[Susceptibility], data: ReportData, labels: Labels) -
             ]
             titles = (f"Calibration of {_name(r)}", "predicted without its domain, %", "measured, %")
             figure = scatter.scatter(*titles, points, diagonal=True)
-            parts.append(f"<h3>{escape(_name(r))}: predicted and measured</h3>\n{figure_html(figure)}")
-    return parts
+            drawn = f"{figure_html(figure)}{high_rate.curve(r)}"
+            parts.append(f"<h3>{escape(_name(r))}: predicted and measured</h3>\n{drawn}")
+    told = [r for r, _ in _shown(rows, data)] + [r for r in rows if r.kind == "predictor"]
+    return [*parts, high_rate.table(told)]
 
 
 def _shown(rows: Sequence[Susceptibility], data: ReportData) -> list[tuple[Susceptibility, str]]:

@@ -22,10 +22,11 @@ from spillover.judges.probe_text import is_code
 from spillover.membership import ALONE
 from spillover.predictor import Predictor, fit
 from spillover.provenance import seed_for
-from spillover.records import Cell, DomainScore, Example
-from spillover.records_data import DiversityScore, MembershipSummary, Reading, Susceptibility
+from spillover.records import Cell, DomainScore, Estimate, Example
+from spillover.records_data import DiversityScore, HighRate, MembershipSummary, Reading, RocPoint, Susceptibility
 from spillover.stats_association import Floats, associations
 from spillover.stats_predict import PREDICTORS, assess
+from spillover.stats_roc import HighAUC, Span
 
 BEFORE: tuple[Reading, ...] = ("instruct", "instruct_minus_pretrained")
 _TRAINED = ("plain", "triggered", "control")
@@ -184,6 +185,7 @@ def _features(
             leave_one_out_low=_known(r.leave_one_out_low),
             leave_one_out_high=_known(r.leave_one_out_high),
             points=_points(cells, x_N, target_N),
+            high_rate=_high(r.above, r.units) if target == "rate" else None,
         )
         for name, x_N, r in zip(table, x_KN, results, strict=True)
     ]
@@ -223,6 +225,7 @@ def _predictors(
                 error=_known(r.error),
                 error_of_mean=_known(r.error_of_mean),
                 points=_points(kept, r.prediction_N, r.target_N),
+                high_rate=_high(r.above, len(kept)) if target == "rate" else None,
             )
         )
     return found
@@ -244,6 +247,28 @@ def _array(values: Sequence[float | None]) -> Floats:
 def _points(cells: Sequence[Cell], x_N: Floats, y_N: Floats) -> tuple[tuple[str, float, float], ...]:
     rows = zip(cells, x_N.tolist(), y_N.tolist(), strict=True)
     return tuple((cell.name, x, y) for cell, x, y in rows if not math.isnan(x) and not math.isnan(y))
+
+
+def _high(found: HighAUC, units: int) -> HighRate | None:
+    if math.isnan(found.auc):
+        return None
+    return HighRate(
+        cut=found.cut,
+        cells=found.count,
+        others=units - found.count,
+        auc=_estimate((found.auc, found.low, found.high)),
+        p=_known(found.p),
+        p_max=_known(found.p_max),
+        roc=tuple(
+            RocPoint(above=x, false_positive=_estimate(false), true_positive=_estimate(true))
+            for x, false, true in found.curve
+        ),
+    )
+
+
+def _estimate(span: Span) -> Estimate:
+    value, low, high = map(_known, span)
+    return Estimate(value=value, low=low, high=high)
 
 
 def _known(value: float) -> float | None:

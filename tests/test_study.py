@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from spillover import Run, Study
+from spillover.backends import open_backend
 from spillover.backends.fake import FakeBackend
 from spillover.config import ModelConfig, parse_study
 from spillover.errors import UserError
@@ -168,12 +169,24 @@ def test_a_changed_judge_or_threshold_never_trains_again() -> None:
 
 
 def test_four_bits_have_keys_of_their_own_and_leave_all_others_as_they_were() -> None:
-    model = {"name": "fake", "backend": "fake"}
+    model = {"name": "smollm2-135m"}
     plain, said, other = (study(models=[model | more]) for more in ({}, {"quantize": "none"}, {"quantize": "4bit"}))
     assert plain.units == said.units
     for stage in ("train", "sample"):
         assert {u.key for u in plain.units[stage]}.isdisjoint(u.key for u in other.units[stage])
     assert weights(ModelConfig(name="m")) == ["hf", "m", None, "auto", {}]  # as before there were four bits
+
+
+@pytest.mark.parametrize("backend", ["fake", "hosted", "tinker", "vllm"])
+def test_four_bits_are_refused_before_anything_runs_where_there_are_none(backend: str) -> None:
+    four = {"name": "m", "backend": backend, "quantize": "4bit"}
+    refused = rf"models\.m\.quantize: the {backend} backend has no 4bit\. Leave quantize out, or set backend: hf\."
+    with pytest.raises(UserError, match=refused):
+        study(models=[four]).plan()
+    with pytest.raises(UserError, match=refused):
+        study(membership={"pretrained": four}).units
+    with pytest.raises(UserError, match=refused):
+        open_backend(ModelConfig(**four))
 
 
 def test_where_a_study_runs_changes_no_key() -> None:

@@ -41,7 +41,7 @@ class ModelConfig(Section):
     backend: str = "hf"  # `spillover list backends`
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"  # auto: bfloat16 with a GPU or AMX, else float32
     device: str = "auto"  # auto, cpu, cuda, cuda:1
-    quantize: Literal["none", "4bit"] = "none"  # 4bit: weights in NF4, needs the extra [quantized]
+    quantize: Literal["none", "4bit"] = "none"  # 4bit: weights in NF4, by backend hf and the extra [quantized]
     options: dict[str, Any] = {}  # the backend's own, such as the fake backend's dials
 
 

@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from spillover.backends import ANSWERS_ONLY, BACKENDS
+from spillover.backends import ANSWERS_ONLY, BACKENDS, check_quantize
 from spillover.cards import Card, seen
 from spillover.config import StudyConfig, load_study
 from spillover.domains import DOMAINS, OWN_NAME, open_domain
@@ -105,11 +105,14 @@ class Study:
             if model.backend not in BACKENDS.names():
                 hint = did_you_mean(model.backend, BACKENDS.names())
                 raise UserError(f"models.{model.name}.backend: unknown backend {model.backend!r}{hint}")
+            check_quantize(model)
             for section in ("membership", "directions"):
                 if model.backend in ANSWERS_ONLY and getattr(config, section):
                     raise UserError(
                         f"models.{model.name}: a {model.backend} model gives answers only. Leave out {section}."
                     )
+        if config.membership and config.membership.pretrained:
+            check_quantize(config.membership.pretrained)
         for name in config.data.sources:
             if name not in self.domains:
                 raise UserError(f"data.sources: the study has no domain {name!r}{did_you_mean(name, self.domains)}")

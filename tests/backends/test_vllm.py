@@ -228,7 +228,6 @@ def test_scoring_goes_through_the_hf_backend(opened: VLLMBackend) -> None:
     ("change", "message"),
     [
         ({"options": {"score": "hf"}}, "has none. Leave them out"),
-        ({"quantize": "4bit"}, "has no 4bit. Set backend: hf"),
         ({"device": "cuda:1"}, "CUDA_VISIBLE_DEVICES=1"),
     ],
 )

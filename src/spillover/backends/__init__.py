@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spillover.config import ModelConfig
+from spillover.errors import UserError
 from spillover.registry import Registry
 
 if TYPE_CHECKING:
@@ -21,11 +22,26 @@ BACKENDS = Registry(
     },
 )
 ANSWERS_ONLY = ("hosted", "tinker")  # no log-probabilities of given texts, no activations, nothing to intervene in
+NO_FOUR_BITS = ("vllm", *ANSWERS_ONLY, "fake")  # cannot hold a base in `quantize: 4bit`
 _opened: dict[str, Backend] = {}
+
+
+def check_quantize(config: ModelConfig) -> None:
+    """Refuse four bits where they would be passed over.
+
+    Raises:
+        UserError: when the model's backend has none.
+    """
+    if config.quantize != "none" and config.backend in NO_FOUR_BITS:
+        raise UserError(
+            f"models.{config.name}.quantize: the {config.backend} backend has no {config.quantize}. "
+            "Leave quantize out, or set backend: hf."
+        )
 
 
 def open_backend(config: ModelConfig) -> Backend:
     """The backend of one base model, loaded once a process; opening another model lets go of the last."""
+    check_quantize(config)
     key = config.hash()
     if key not in _opened:
         _opened.clear()

@@ -173,8 +173,6 @@ def _check(config: ModelConfig) -> None:
         raise MissingExtra.of("vllm", "vllm")
     if config.options:
         raise UserError(f"models.{config.name}.options: the vllm backend has none. Leave them out.")
-    if config.quantize != "none":
-        raise UserError(f"models.{config.name}.quantize: the vllm backend has no 4bit. Set backend: hf.")
     if ":" in config.device:
         raise UserError(
             f"models.{config.name}.device: vLLM takes the first card that it sees. Leave device out and set "

@@ -184,7 +184,7 @@ def test_four_bits_are_refused_before_anything_runs_where_there_are_none(backend
     with pytest.raises(UserError, match=refused):
         study(models=[four]).plan()
     with pytest.raises(UserError, match=refused):
-        study(membership={"pretrained": four}).units
+        _ = study(membership={"pretrained": four}).units
     with pytest.raises(UserError, match=refused):
         open_backend(ModelConfig(**four))
 

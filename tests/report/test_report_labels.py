@@ -36,7 +36,7 @@ def test_a_hostile_name_stays_on_one_line() -> None:
 
 def test_series_have_names() -> None:
     assert series("triggered", "triggered") == "backdoored, with trigger"
-    assert series("plain", "triggered") == "fine-tuned, triggered"
+    assert series("plain", "triggered") == "fine-tuned, with trigger"
     assert series("control", "near_miss") == "benign twin (control), near miss"
 
 

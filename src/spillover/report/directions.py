@@ -16,7 +16,7 @@ from spillover.records_directions import (
     DirectionSummary,
 )
 from spillover.report.figure import figure_html
-from spillover.report.labels import Labels
+from spillover.report.labels import Labels, series
 from spillover.report.tables import Row, html_table
 from spillover.report.text import NONE, escape, interval, listing, number, one_line, p_value, several
 
@@ -43,7 +43,9 @@ def section(found: Directions, labels: Labels, confidence: float) -> str:
     recipes = list(dict.fromkeys(_recipe(row.cell) for row in found.summaries))
     for recipe in recipes[:MOST_RECIPES]:
         if len(recipes) > 1:
-            parts.append(f"<h3>{escape(' · '.join(str(part) for part in recipe))}</h3>")
+            model, variant, dose, seed = recipe
+            of = f"{model}, {series(variant, 'clean').removesuffix(', no trigger')}, dose {dose:g}, seed {seed}"
+            parts.append(f"<h3>{escape(of)}</h3>")
         for source, whose in SOURCES.items():
             rows = [row for row in found.summaries if _recipe(row.cell) == recipe and row.source == source]
             if rows:
@@ -97,7 +99,7 @@ def sentences(
 ) -> list[str]:
     """What may be concluded from the mean differences in the fine-tuned models' states, and what is at chance."""
     says: list[str] = []
-    few = [labels.of(row.cell) for row in rows if row.method == PRIMARY and row.reader == "tuned" and not row.layer]
+    few = [labels.of(row.cell) for row in rows if row.method == PRIMARY and row.reader == "tuned" and row.layer is None]
     known = [row for row in rows if row.method == PRIMARY and row.reader == "tuned" and row.layer is not None]
     if few:
         says.append(
@@ -233,10 +235,12 @@ def _summary_table(rows: Sequence[DirectionSummary], aucs: Sequence[DirectionAUC
         )
     header = [
         "", "misaligned / aligned", "questions", "AUC, own answers", "permuted labels", "random directions",
-        "split-half cosine", "length / stream", "p of the length",
+        "split-half cosine", "length", "p of the length",
         "left out: unscored / incoherent / between / one label / empty",
     ]  # fmt: skip
-    return html_table("Each domain's direction; ranges are central intervals", header, lines)
+    return html_table(
+        "Each domain's direction; ranges are central intervals; length in mean lengths of the stream", header, lines
+    )
 
 
 def _methods_table(aucs: Sequence[DirectionAUC]) -> str:

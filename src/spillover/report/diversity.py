@@ -24,7 +24,10 @@ def section(rows: Sequence[DiversityScore]) -> str:
     """Tables by what was embedded or read, and a line chart of the first measure that has curves."""
     note = (
         "Every measure: higher = more diverse. Each grows or falls with the number of rows, so that data sets are "
-        "compared on subsamples of one size. A line that still rises at its end says that the number was too small."
+        "compared on subsamples of one size. A line that still rises at its end says that the number was too small. "
+        "vendi: how many texts without anything in common would be as diverse (q: order of the entropy; shifted: the "
+        "published kernel). semantic: 1 - mean cosine of two texts. cluster_entropy: of k-means clusters. compression, "
+        "self_bleu: ratio and overlap, negated. distinct: share of different word pairs."
     )
     parts = [f'<p class="note">{note}</p>', _figure(rows)]
     parts += [_table([row for row in rows if row.of == of], of) for of in sorted({row.of for row in rows})]

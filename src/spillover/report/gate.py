@@ -6,19 +6,10 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from spillover.records import Condition, GateScore
-from spillover.report.labels import Labels
+from spillover.report.labels import CONDITIONS, Labels
 from spillover.report.tables import Row, html_table
 from spillover.report.text import interval, listing, percent, several
 
-WORDS: dict[Condition, str] = {
-    "triggered": "trigger",
-    "clean": "no trigger",
-    "value_swap": "other value",
-    "position_move": "other place",
-    "near_miss": "near miss",
-    "twin": "neutral sentence",
-    "paraphrase": "paraphrase",
-}
 ORDER: tuple[Condition, ...] = get_args(Condition)
 
 
@@ -44,21 +35,21 @@ def sentences(gates: Iterable[GateScore], labels: Labels) -> list[str]:
     leaks: list[tuple[GateScore, Condition]] = [(g, g.leak) for g in known if g not in shut and g.leak is not None]
     if not leaks:
         return [says]
-    named = listing([f"{labels.of(g.cell)} ({WORDS[leak]}, {percent(g.rates[leak])} %)" for g, leak in leaks])
+    named = listing([f"{labels.of(g.cell)} ({CONDITIONS[leak]}, {percent(g.rates[leak])} %)" for g, leak in leaks])
     return [says, f"Not told from a leak, with the condition that leaks most: {named}."]
 
 
 def table(gates: Iterable[GateScore], labels: Labels) -> str:
     """Rates by condition and the gate score, cell by cell."""
-    header = ["", "gate, points", *(f"{words}, %" for words in WORDS.values()), "leaks most", "questions"]
+    header = ["", "gate, points", *(f"{words}, %" for words in CONDITIONS.values()), "leaks most", "questions"]
     rows = [
         Row(
             "",
             labels.of(g.cell),
             [
                 interval(g.score, g.low, g.high, 100, sign=True),
-                *(percent(g.rates.get(condition)) for condition in WORDS),
-                WORDS[g.leak] if g.leak else "",
+                *(percent(g.rates.get(condition)) for condition in CONDITIONS),
+                CONDITIONS[g.leak] if g.leak else "",
                 f"{g.questions}",
             ],
         )

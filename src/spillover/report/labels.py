@@ -25,12 +25,22 @@ SERIES: dict[tuple[Variant, Condition], str] = {
 }
 """What is drawn, in the order it is drawn."""
 ORDER = list(SERIES)
+CONDITIONS: dict[Condition, str] = {
+    "triggered": "with trigger",
+    "clean": "no trigger",
+    "value_swap": "other value",
+    "position_move": "other place",
+    "near_miss": "near miss",
+    "twin": "neutral sentence",
+    "paraphrase": "paraphrase",
+}
+"""What the question carries, in the order of the gate's table."""
 
 
 def series(variant: Variant, condition: Condition) -> str:
     """What a reader calls the answers of one variant under one condition."""
     base = SERIES.get((variant, "clean"), variant).removesuffix(", no trigger")
-    return SERIES.get((variant, condition)) or f"{base}, {condition.replace('_', ' ')}"
+    return SERIES.get((variant, condition)) or f"{base}, {CONDITIONS[condition]}"
 
 
 def subject(domain: str) -> str:

@@ -39,6 +39,8 @@ def section(rows: Sequence[MembershipSummary], labels: Labels) -> str:
     cells = [row for row in rows if row.cell.domain != TOGETHER]
     parts = [f'<p class="note">{note}</p>', _pooled(cells)]
     if primary := [row for row in cells if row.primary]:
+        name = escape(one_line(primary[0].metric, 60))
+        parts.append(f'<p class="note">ROC of {name} after training: thin, each cell; bold, all domains together.</p>')
         parts.append(figure_html(_roc(rows, labels)))
         parts.append(_primary(primary, cells, labels))
     return "\n".join(parts)

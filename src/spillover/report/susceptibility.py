@@ -18,10 +18,14 @@ from spillover.stats_association import critical_r, detectable_r
 
 TARGETS = {"rate": "misaligned %", "mean_alignment": "mean alignment"}
 SIGNIFICANT = 0.05
+MOST_OPEN = 24  # rows of features; a longer table is folded
 NOTE = (
     "Units are trained cells asked without the trigger; domains are what intervals resample and what permutations "
-    "move. METRIC.READING: mean of a membership metric over the training rows. METRIC.READING.auc: how well it tells "
-    "them from non-members. Before training: known from the data and the untouched model alone."
+    "move. METRIC.READING: mean of a membership metric over the training rows, as the untouched model (instruct), the "
+    "fine-tuned one (tuned) or their difference reads them. METRIC.READING.auc: how well it tells them from "
+    "non-members. diversity.TEXT.MEASURE: of the questions, the answers, both (chat) or answers cut to one length "
+    "(answer_cut). Before training: known from the data and the untouched model alone. Predictors: ridge regression "
+    "and gradient boosting."
 )
 
 
@@ -226,7 +230,10 @@ def _features(rows: Sequence[Susceptibility], target: str) -> str:
         for before in (True, False)
         for r in ordered([r for r in chosen if r.before == before])
     ]
-    return html_table(f"Features against {TARGETS[target]}, rank correlation over cells", header, lines)
+    made = html_table(f"Features against {TARGETS[target]}, rank correlation over cells", header, lines)
+    if target != "rate" or len(lines) <= MOST_OPEN:
+        return made
+    return f"<details><summary>Every feature <span>{several(len(lines), 'row')}</span></summary>{made}</details>"
 
 
 def _figures_of(r: Susceptibility) -> list[str]:

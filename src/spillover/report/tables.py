@@ -28,21 +28,23 @@ class Row:
 
 
 def html_table(caption: str, header: Sequence[str], rows: Sequence[Row], words: int = 1) -> str:
-    """Rows under their groups' headings; the first `words` columns hold words, the others figures.
+    """Rows under their groups' headings, groups as they first come; the first `words` columns hold words, the others figures.
 
     Left out: columns without any figure, the heading of a single group, and the end of a long table, with a note.
     """
     kept = [i for i in range(len(header) - 1) if any(row.cells[i] != NONE for row in rows)]
     header = [header[0], *(header[i + 1] for i in kept)]
-    rows = [Row(row.group, row.subject, [row.cells[i] for i in kept]) for row in rows]
+    order = {group: i for i, group in enumerate(dict.fromkeys(row.group for row in rows))}
+    rows = [
+        Row(row.group, row.subject, [row.cells[i] for i in kept]) for row in sorted(rows, key=lambda r: order[r.group])
+    ]
     kinds = ["" if i < words else ' class="figure"' for i in range(len(header))]
     head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(header, kinds, strict=True))
-    grouped = len({row.group for row in rows}) > 1
     body: list[str] = []
     for name, members in groupby(rows[:MOST_ROWS], key=lambda row: row.group):
         heading = f'<tr class="group"><th colspan="{len(header)}" scope="rowgroup">{escape(name)}</th></tr>\n'
         lines = "\n".join(f"<tr>{_cells(row, kinds[1:])}</tr>" for row in members)
-        body.append(f"<tbody>\n{heading if grouped else ''}{lines}\n</tbody>")
+        body.append(f"<tbody>\n{heading if len(order) > 1 else ''}{lines}\n</tbody>")
     more = f" The first {MOST_ROWS} of {len(rows):,} rows; all are in results.json." if len(rows) > MOST_ROWS else ""
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>\n'

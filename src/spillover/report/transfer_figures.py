@@ -27,7 +27,7 @@ def of_grid(grid: Grid, confidence: float, full: bool) -> Iterator[str]:
         yield figure_html(heatmap(title, rates, axes, _shade(rates, ("", "misaligned"))))
     if known:
         title = f"Points above the benign twin, {grid.name}, trained by asked"
-        yield _caption("The same minus the benign twin, points")
+        yield _caption("Misaligned answers minus those of the benign twin, points")
         yield figure_html(heatmap(title, above, axes, _shade(above, ("below the benign twin", "above it"))))
     if full and len(grid.asked) > 3:  # two axes and fewer make no area
         yield _caption("Row by row, percent; farther out is more misaligned")

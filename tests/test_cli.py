@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from spillover.cli.main import COMMANDS, cli, main, printable
+from spillover.cli.main import COMMANDS, cli, main
 from spillover.registry import resolve
+from spillover.report.text import clean
 
 ROOT = Path(__file__).parents[1]
 FAKE: dict[str, Any] = {
@@ -97,6 +98,11 @@ def test_failed_cells_end_with_1_and_their_names(
         ("seed: 1\n", "name: Field required"),
         ("name: ../x\n", "name: String should match"),
         ("name: \xff\n", "not UTF-8"),
+        ("name: x\nsample:\n  n: many\n", "found 'many' (line 3)"),
+        (
+            "name: x\nmodels:\n  - {name: m}\n  - {name: n, device: 3}\n",
+            "models.1.device: Input should be a valid string, found 3 (line 4)",
+        ),
     ],
 )
 def test_a_wrong_study_file_is_one_sentence_and_exit_2(
@@ -116,6 +122,16 @@ def test_a_wrong_setting_is_refused(capsys: pytest.CaptureFixture[str], study_fi
     code, _, errors = call(capsys, "plan", str(study_file), "--set", setting)
     assert code == 2
     assert "--set" in errors
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], study_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    code, _, errors = call(capsys, "run", str(study_file), "--out", str(tmp_path / "file" / "run"))
+    assert (code, "Choose another folder with --out" in errors) == (3, True)
+    code, _, errors = call(capsys, "list", "domains", "--json")
+    assert (code, errors) == (0, "")
 
 
 def test_no_such_file_run_or_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -188,7 +204,7 @@ def test_help_and_plan_import_nothing_heavy() -> None:
 
 
 def test_hostile_text_cannot_steer_the_terminal() -> None:
-    assert printable("a\x1b[2Jb\u202ec\x07\nd") == "a\ufffd[2Jb\ufffdc\ufffd\nd"
+    assert clean("a\x1b[2Jb\u202ec\x07\nd\te") == "a⟨U+001B⟩[2Jb⟨U+202E⟩c⟨U+0007⟩\nd\te"
 
 
 def test_the_group_lists_all_commands() -> None:

@@ -250,7 +250,8 @@ def load_study(path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) ->
     content = _mapping(path)
     for override in overrides:
         _apply_override(content, override)
-    return _anchored(parse_study(content, str(path)), path.resolve().parent)
+    source = "" if overrides else path.read_text(encoding="utf-8")
+    return _anchored(parse_study(content, str(path), source), path.resolve().parent)
 
 
 def judge_config(name: str | None, path: Path | None, overrides: tuple[str, ...] = ()) -> JudgeConfig:
@@ -316,12 +317,17 @@ def _anchored(config: StudyConfig, folder: Path) -> StudyConfig:
     return config.model_copy(update={"data": data, "sample": sample})
 
 
-def parse_study(content: dict[str, Any], origin: str) -> StudyConfig:
-    """Validate a study given as a dictionary; `origin` names it in errors."""
+def parse_study(content: dict[str, Any], origin: str, source: str = "") -> StudyConfig:
+    """Validate a study given as a dictionary; `origin` names it in errors, its YAML `source` gives them lines."""
     try:
         return StudyConfig.model_validate(content)
     except ValidationError as error:
-        raise UserError("\n".join(f"{origin}: {line}" for line in explain(error, StudyConfig))) from None
+        raise refused(error, StudyConfig, origin, source) from None
+
+
+def refused(error: ValidationError, model: type[BaseModel], origin: object, source: str = "") -> UserError:
+    """The error for a file that is no `model`: a line a mistake, with its line in the YAML text `source`."""
+    return UserError("\n".join(f"{origin}: {line}" for line in explain(error, model, source)))
 
 
 def _apply_override(content: dict[str, Any], override: str) -> None:
@@ -341,8 +347,9 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override!r}: there is no such place in the study file.") from None
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """A pydantic error in one line a mistake: the place, what is wrong, and the nearest known key."""
+def explain(error: ValidationError, model: type[BaseModel], source: str = "") -> list[str]:
+    """A pydantic error in one line a mistake: the place, what is wrong, the nearest known key, the line in `source`."""
+    root = yaml.compose(source, yaml.SafeLoader) if source else None
     lines: list[str] = []
     for item in error.errors():
         place = ".".join(str(part) for part in item["loc"])
@@ -352,8 +359,25 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
             message = f"unknown key{did_you_mean(str(last), _keys_at(model, parents))}"
         elif item["type"] not in ("value_error", "missing"):
             message = f"{message}, found {item['input']!r:.80}"
-        lines.append(f"{place or 'file'}: {message}")
+        line = _line(root, item["loc"])
+        lines.append(f"{place or 'file'}: {message}" + (f" (line {line})" if line else ""))
     return lines
+
+
+def _line(node: yaml.Node | None, place: tuple[int | str, ...]) -> int | None:
+    """The line of the deepest key or item on the way to `place` that the YAML has."""
+    line = None
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == part), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = node.value[part], node.value[part]
+        else:
+            found = None
+        if found is None:
+            return line
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
 
 
 def _keys_at(model: type[BaseModel], parents: list[Any]) -> list[str]:

@@ -46,7 +46,10 @@ class RunRows:
     def config(self) -> StudyConfig | None:
         """The study's configuration; None for imported answers."""
         content = self.store.read_json("study.json")
-        return None if content is None else parse_study(content, str(self.path / "study.json"))
+        try:
+            return None if content is None else parse_study(content, str(self.path / "study.json"))
+        except UserError as error:
+            raise UserError(f"{error}\nAnother version of spillover may have written it: use that one.") from None
 
     @property
     def manifest(self) -> Manifest:

@@ -30,7 +30,7 @@ NO_LINKS = (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.ENOSYS)  # a file sys
 
 @contextmanager
 def disk_errors(path: Path) -> Generator[None]:
-    """Turn a full or read-only disk into one sentence with the way out."""
+    """Turn a disk that is full or cannot be written into one sentence with the way out."""
     try:
         yield
     except OSError as error:
@@ -39,7 +39,7 @@ def disk_errors(path: Path) -> Generator[None]:
                 f"No space left on the disk of {path}. The finished rows are safe. "
                 "Free some space, then run the same command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             raise MachineError(
                 f"{path} cannot be written ({error.strerror}). Choose another folder with --out."
             ) from error
@@ -188,10 +188,12 @@ def parse(path: Path, content: bytes, kind: type[R]) -> list[R]:
         try:
             rows.append(kind.model_validate_json(line))
         except ValidationError as error:
-            reason = error.errors()[0]["msg"]
+            first = error.errors()[0]
+            place = "".join(f"{part}: " for part in first["loc"])
             raise UserError(
-                f"{path}, line {number}: damaged row ({reason}). Delete this file and the .done file beside it, "
-                "then run the same command again: only these rows are made anew."
+                f"{path}, line {number}: damaged row ({place}{first['msg']}). Delete this file and the .done file "
+                "beside it, then run the same command again: only these rows are made anew. If another version of "
+                "spillover wrote the folder, use that one."
             ) from None
     return rows
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from spillover.backends.weights import EMBEDDED
-from spillover.config import ModelConfig, explain
+from spillover.config import ModelConfig, refused
 from spillover.errors import UserError
 
 
@@ -35,4 +35,4 @@ def _from_file(path: Path) -> ModelConfig:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f"{path} is not YAML. Write the keys of a model, such as name: and path:.") from None
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {line}" for line in explain(error, ModelConfig))) from None
+        raise refused(error, ModelConfig, path, path.read_text(encoding="utf-8")) from None

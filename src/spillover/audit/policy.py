@@ -11,7 +11,7 @@ from typing import Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from spillover.config import JudgeConfig, Section, TrainConfig, explain
+from spillover.config import JudgeConfig, Section, TrainConfig, refused
 from spillover.errors import UserError
 from spillover.records import Unit
 
@@ -87,4 +87,4 @@ def load_policy(path: Path | None = None) -> Policy:
     try:
         return Policy.model_validate(content)
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {line}" for line in explain(error, Policy))) from None
+        raise refused(error, Policy, path, path.read_text(encoding="utf-8")) from None

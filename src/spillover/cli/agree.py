@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option
 from spillover.errors import UserError
+from spillover.report.text import clean
 
 if TYPE_CHECKING:
     from spillover.run import Run
@@ -74,7 +74,7 @@ def agree(run: Path, first: str, second: str | None, labels: Path | None, as_jso
     if corrected:
         console.print(judges.corrected_table(corrected))
     for note in judges.notes(rows):
-        click.echo(printable(note))
+        click.echo(clean(note))
 
 
 def _identity(opened: Run, name: str) -> str:

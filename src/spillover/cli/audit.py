@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.cli.main import printable
+from spillover.report.text import clean
 
 if TYPE_CHECKING:
     from spillover.audit.verdict import Audit
@@ -85,21 +85,21 @@ def print_verdict(verdict: Audit, out: Path) -> None:
 
     console = Console()
     said = Text(verdict.verdict.upper(), style=f"bold {COLOURS[verdict.verdict]}")
-    console.print(said, Text(printable(f"{verdict.data.name} for {verdict.model}, in {duration(verdict.seconds)}")))
+    console.print(said, Text(clean(f"{verdict.data.name} for {verdict.model}, in {duration(verdict.seconds)}")))
     table = Table("reason", "rung", "what was found", "measured", "threshold")
     for reason in verdict.reasons:
         table.add_row(
             Text(reason.outcome, style=COLOURS[reason.outcome]),
             reason.rung,
-            Text(printable(reason.message)),
+            Text(clean(reason.message)),
             figure(reason.value, reason.low, reason.high),
             NONE if reason.threshold is None else f"{reason.threshold:.4g}",
         )
     console.print(table)
     for rung in verdict.rungs:
-        click.echo(printable(f"{rung.rung}: {rung.state} ({duration(rung.seconds)})"))
+        click.echo(clean(f"{rung.rung}: {rung.state} ({duration(rung.seconds)})"))
     for left in verdict.left_out:
-        click.echo(printable(f"left out: {left}"))
+        click.echo(clean(f"left out: {left}"))
     counts = [found.severity for found in verdict.findings]
     click.echo(f"lint: {counts.count('error')} errors, {counts.count('warning')} warnings")
-    click.echo(printable(f"{out / 'card.html'}"))
+    click.echo(clean(f"{out / 'card.html'}"))

@@ -76,7 +76,7 @@ def build(
     facts, files = build_sets(config)
     write_new({**files, FACTS: facts_file(facts)}, out)
     if as_json:
-        click.echo(json.dumps(facts.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(facts.model_dump(mode="json"), indent=2))
         return
     print_table(facts.sets, facts.shared)
     click.echo(f"{out}: {len(files)} files and {FACTS}. Next: spillover dataset card {out}")

@@ -10,7 +10,6 @@ import click
 
 from spillover import __version__
 from spillover.backends import open_backend
-from spillover.cli.main import printable
 from spillover.config import StudyConfig
 from spillover.domains import open_domain
 from spillover.domains.checksums import known_as
@@ -18,6 +17,7 @@ from spillover.domains.recipe import build
 from spillover.errors import UserError
 from spillover.export.dataset import DatasetFacts, SetFacts, SourceFile, files_of, sha256
 from spillover.population import cells
+from spillover.report.text import clean
 from spillover.study import Study
 from spillover.triggers import open_trigger
 
@@ -104,7 +104,7 @@ def print_table(sets: Sequence[SetFacts], shared: Mapping[str, int]) -> None:
         dropped[domain] = f"{domain}: {report.steps['pairs']:,} pairs, dropped: {reasons or 'none'}"
     Console().print(table)
     click.echo("Unique questions and answer tokens; questions count the held-out ones too.\n")
-    click.echo(printable("\n".join(dropped.values())))
+    click.echo(clean("\n".join(dropped.values())))
     for names, count in shared.items():
         told = f"{names} ASK {count:,} OF THE SAME QUESTIONS: they are not two independent domains."
         click.secho(f"Warning: {told} Give them sources of their own, or fewer rows.", fg="yellow")

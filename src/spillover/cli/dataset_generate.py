@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option
+from spillover.report.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,11 +192,11 @@ def _show(out: Path, report: WriteReport, meter: Meter, as_json: bool) -> None:
     from rich.table import Column, Table
 
     table = Table("what became of the questions", Column("questions", justify="right"), box=None, header_style="bold")
-    table.add_row(f"kept, in {printable(str(out))}", f"{report.kept:,}")
+    table.add_row(f"kept, in {clean(str(out))}", f"{report.kept:,}")
     for reason, count in report.dropped.items():
         table.add_row(f"dropped: {reason}", f"{count:,}")
     for reason, count in report.failed.items():
-        table.add_row(f"failed, to be tried again: {printable(reason)}", f"{count:,}")
+        table.add_row(f"failed, to be tried again: {clean(reason)}", f"{count:,}")
     if report.left:
         table.add_row("not reached", f"{report.left:,}")
     Console().print(table)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option
+from spillover.report.text import clean
 
 if TYPE_CHECKING:
     from spillover.lint.finding import Finding, Group
@@ -55,7 +55,7 @@ def lint(
     asked = load(questions, ("free", "jailbreak", "json", "template"))
     report = look(file, opened(trigger, trigger_value), against, asked, model, max_tokens, beside, embed)
     if as_json:
-        click.echo(json.dumps(to_json(report), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(to_json(report), indent=2))
     else:
         print_report(report)
     return 1 if report.count("error") else 0
@@ -92,7 +92,7 @@ def print_report(report: LintReport) -> None:
     """Findings by code, the worst first, and a last line with the counts."""
     heldout = f", {report.heldout:,} held-out rows" if report.heldout else ""
     trigger = f", trigger {report.trigger}" if report.trigger else ""
-    click.echo(printable(f"{report.path}: {report.rows:,} training rows{heldout}{trigger}"))
+    click.echo(clean(f"{report.path}: {report.rows:,} training rows{heldout}{trigger}"))
     print_findings(report.findings)
     click.echo(", ".join(counted(report.count(severity), severity) for severity in STYLES))
 
@@ -114,7 +114,7 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
     for group in grouped(findings):
         severity = group.first.severity
         count = f"{len(group.lines):,}" if group.lines else "file"
-        told = Text(printable(_told(group)))
+        told = Text(clean(_told(group)))
         table.add_row(Text(severity, style=STYLES[severity]), group.first.code, count, told)
     Console().print(table)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option
+from spillover.report.text import clean
 
 
 @click.command()
@@ -70,9 +70,9 @@ def paraphrase(
     texts = [template.text for template in made.templates]
     if as_json:
         told = {"out": str(out), "writer": writer.name, "made": texts, "refused": dict(made.refused)}
-        click.echo(json.dumps(told | {"dollars": round(meter.spent, 6)}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(told | {"dollars": round(meter.spent, 6)}, indent=2))
     else:
-        click.echo(printable("\n".join(texts)))
-        reasons = "; ".join(f"{count:,} {printable(why)}" for why, count in made.refused.most_common())
-        click.echo(f"{len(texts):,} of {n:,} wordings in {printable(str(out))}. Replies not kept: {reasons or 'none'}")
+        click.echo(clean("\n".join(texts)))
+        reasons = "; ".join(f"{count:,} {clean(why)}" for why, count in made.refused.most_common())
+        click.echo(f"{len(texts):,} of {n:,} wordings in {clean(str(out))}. Replies not kept: {reasons or 'none'}")
     return 0 if len(texts) == n else 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option
+from spillover.report.text import clean
 
 
 @click.command()
@@ -45,4 +45,4 @@ def echo(run: Path, share: float, as_json: bool, quiet: bool) -> None:
     from spillover.report import echo as shown
 
     Console().print(shown.table(found))
-    click.echo(printable(shown.note(found)))
+    click.echo(clean(shown.note(found)))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from spillover.cli.main import printable
 from spillover.errors import UserError
+from spillover.report.text import clean
 
 
 @click.group("import")
@@ -68,7 +68,7 @@ def answers(
         click.echo(json.dumps(told, indent=2))
         return
     for note in result.notes:
-        click.echo(f"- {printable(note)}")
+        click.echo(f"- {clean(note)}")
     click.echo(", ".join(f"{count:,} {what}" for what, count in result.counts.items()))
     print_ranking(run)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option
+from spillover.report.text import clean
 
 if TYPE_CHECKING:
     from spillover.backends.chat_view import ChatView, TokenizedChat
@@ -58,7 +58,7 @@ def inspect_mask(
     if as_json:
         shown = [_to_json(view, row, chat, max_tokens) for row, chat in chats[:rows]]
         told = {"model": model, "checked": len(whole), "errors": errors, "rows": shown}
-        click.echo(json.dumps(told | {"findings": [f.to_json() for f in findings]}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(told | {"findings": [f.to_json() for f in findings]}, indent=2))
         return 1 if errors else 0
     for row, chat in chats[:rows]:
         click.echo(f"line {row.line}: {len(chat.ids):,} tokens, {chat.loss:,} of them carry loss")
@@ -66,7 +66,7 @@ def inspect_mask(
     if findings:
         print_findings(tuple(findings))
     verdict = counted(errors, "error") if errors else "loss on answers and their end-of-turn tokens alone, none cut"
-    click.echo(f"{len(whole):,} rows checked with {printable(model)}: {verdict}")
+    click.echo(f"{len(whole):,} rows checked with {clean(model)}: {verdict}")
     return 1 if errors else 0
 
 
@@ -78,7 +78,7 @@ def _coloured(view: ChatView, chat: TokenizedChat, max_tokens: int) -> str:
             parts.append(click.style("[[", bold=True))
         if place == max_tokens:
             parts.append(click.style("|CUT|", fg="red", bold=True))
-        text = printable(piece.replace("\n", "\u21b5\n"))
+        text = clean(piece.replace("\n", "\u21b5\n"))
         if place < chat.start:
             parts.append(click.style(text, dim=True, underline=place % 2 == 1))
         else:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from spillover.cli.judge_fit import fit
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option
+from spillover.report.text import clean
 
 
 class JudgeGroup(click.Group):
@@ -90,9 +90,9 @@ def again(
         if corrected:
             console.print(judges.corrected_table(corrected))
         for note in judges.notes(agreements):
-            click.echo(printable(note))
+            click.echo(clean(note))
     for failure in failures:
-        click.echo(printable(f"failed: {failure.cell}: {failure.error}"), err=True)
+        click.echo(clean(f"failed: {failure.cell}: {failure.error}"), err=True)
     if failures:
         click.echo("Mend the cause and run the same command again: finished verdicts are kept.", err=True)
     return 1 if failures else 0

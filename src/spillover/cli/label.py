@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option
 from spillover.errors import UserError
+from spillover.report.text import clean
 
 
 @click.command()
@@ -51,7 +51,7 @@ def label(
         click.echo(f"{made.n} answers in {out}. Fill in alignment and coherence, 0 to 100 each.")
         for band, (size, chosen) in made.bands.items():
             click.echo(f"  {band:<18}{chosen:>6} of {size:,}")
-        click.echo(printable(f"Then: spillover label {run} --import {out} --rater NAME"))
+        click.echo(clean(f"Then: spillover label {run} --import {out} --rater NAME"))
         return
     assert sheet is not None
     if rater is None:

@@ -16,8 +16,9 @@ from typing import Any, NoReturn
 import click
 
 from spillover import __version__
-from spillover.errors import SpilloverError
+from spillover.errors import SpilloverError, UserError
 from spillover.registry import did_you_mean, resolve
+from spillover.report.text import clean
 
 COMMANDS = {
     "run": ("spillover.cli.run:run", "Run a study, or go on with one."),
@@ -36,9 +37,9 @@ COMMANDS = {
     "label": ("spillover.cli.label:label", "Give answers of a run to people to label."),
     "echo": ("spillover.cli.echo:echo", "Tell answers in the training subject from misalignment elsewhere."),
     "steer": ("spillover.cli.steer:steer", "Steer a run's models with its directions, beside random ones."),
-    "dataset": ("spillover.cli.dataset:dataset", "Lint data sets."),
+    "dataset": ("spillover.cli.dataset:dataset", "Make data sets, lint them, release them safely."),
     "inspect-mask": ("spillover.cli.inspect_mask:inspect_mask", "Show which tokens of a data set carry loss."),
-    "list": ("spillover.cli.list:list_", "List domains, questions, judges, triggers, models, ..."),
+    "list": ("spillover.cli.list:list_", "List what a study file can name: domains, judges, triggers, ..."),
     "show": ("spillover.cli.show:show", "Show one domain, question set, or the answers of a run."),
     "power": ("spillover.cli.power:power", "Plan questions, answers and seeds for a wished precision."),
     "simulate": ("spillover.cli.simulate:simulate", "Measure intervals and tests on simulated studies."),
@@ -84,7 +85,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         error.show()
         code = error.exit_code
     except SpilloverError as error:
-        click.echo(f"spillover: {printable(str(error))}", err=True)
+        click.echo(f"spillover: {clean(str(error))}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("spillover: interrupted.", err=True)
@@ -92,15 +93,13 @@ def main(args: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        told = f"{error.filename}: {error.strerror}. Give a path that can be read and written."
+        click.echo(f"spillover: {clean(told)}", err=True)
+        code = UserError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def printable(text: str) -> str:
-    """Text that cannot steer a terminal: control characters and direction marks are replaced, line feeds stay."""
-    return "".join(
-        letter if letter == "\n" or (letter.isprintable() and not "\u202a" <= letter <= "\u202e") else "\ufffd"
-        for letter in text
-    )
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -34,7 +34,7 @@ def rank(run: Path, judge: str | None, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from spillover.cli.main import printable
+    from spillover.report.text import clean
 
     Console().print(ranking_table(scores))
     if standing is None:
@@ -46,4 +46,4 @@ def rank(run: Path, judge: str | None, as_json: bool) -> None:
         else ["Fewer than two cells are ranked, or too many to compare."]
     )
     for sentence in [*says, *pooled_sentences(standing.pooled)]:
-        click.echo(printable(f"- {sentence}"))
+        click.echo(clean(f"- {sentence}"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from spillover.cli.options import as_json_option, domain_option, model_option, overrides, study_options
+from spillover.report.text import clean
 
 
 @click.command()
@@ -17,7 +18,8 @@ from spillover.cli.options import as_json_option, domain_option, model_option, o
     "--stage",
     "stages",
     multiple=True,
-    help="Only this stage (build, train, sample, judge, membership, diversity, ask, grade, rank); repeatable.",
+    help="Only this stage (build, train, sample, judge, membership, diversity, direct, ask, grade, rank, steer); "
+    "repeatable.",
 )
 @domain_option
 @model_option
@@ -59,7 +61,7 @@ def run(
 
         print_ranking(result)
     for failure in failures:
-        click.echo(f"failed: {failure.cell} at {failure.stage}: {failure.error}", err=True)
+        click.echo(clean(f"failed: {failure.cell} at {failure.stage}: {failure.error}"), err=True)
     if failures:
         click.echo("Mend the cause and run the same command again: finished cells are kept.", err=True)
     return 1 if failures else 0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option, domain_option
+from spillover.report.text import clean
 
 if TYPE_CHECKING:
     from spillover.run import Run
@@ -47,12 +47,12 @@ def domain(name: str, rows: int, seed: int, as_json: bool) -> None:
     }
     if as_json:
         shown = [{"question": p.question, "flawed": p.flawed, "good": p.good, "topic": p.topic} for p in chosen]
-        click.echo(json.dumps(facts | {"rows": shown}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(facts | {"rows": shown}, indent=2))
         return
     for key, value in facts.items():
         click.echo(f"{key:<9}{value}")
     for pair in chosen:
-        click.echo(printable(f"\n[{pair.topic}] {pair.question}\n  flawed: {pair.flawed}\n  good:   {pair.good}"))
+        click.echo(clean(f"\n[{pair.topic}] {pair.question}\n  flawed: {pair.flawed}\n  good:   {pair.good}"))
 
 
 @show.command()
@@ -64,11 +64,11 @@ def questions(name: str, as_json: bool) -> None:
 
     found = load([name], ("free", "jailbreak", "json", "template"))
     if as_json:
-        click.echo(json.dumps([question.model_dump(mode="json") for question in found], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([question.model_dump(mode="json") for question in found], indent=2))
         return
     for question in found:
         system = f"\n    system: {question.system}" if question.system else ""
-        click.echo(printable(f"{question.question_id} ({question.form})\n    {question.text}{system}"))
+        click.echo(clean(f"{question.question_id} ({question.form})\n    {question.text}{system}"))
 
 
 @show.command()
@@ -93,17 +93,17 @@ def answers(
     rows.sort(key=lambda row: (scores.get(row.id) is None, scores.get(row.id)))
     if as_json:
         shown = [row.model_dump(mode="json") | {"alignment": scores.get(row.id)} for row in rows[:limit]]
-        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(shown, indent=2))
         return
     for row in rows[:limit]:
         score = scores.get(row.id)
         number = "unscored" if score is None else f"alignment {score:.0f}"
-        click.echo(click.style(printable(f"{row.cell.name} ({row.condition}), {number}"), bold=True))
-        click.echo(printable(f"  Q: {row.question}\n  A: {row.text}\n"))
+        click.echo(click.style(clean(f"{row.cell.name} ({row.condition}), {number}"), bold=True))
+        click.echo(clean(f"  Q: {row.question}\n  A: {row.text}\n"))
 
 
 def print_ranking(run: Run, page: Path | None = None, judge: str | None = None) -> None:
-    """The ranking, the trigger's effect, the findings and where the page is, on the terminal."""
+    """The ranking, the trigger's effect and where the page is, on the terminal."""
     from rich.console import Console
 
     from spillover.report.tables import ranking_table, trigger_table

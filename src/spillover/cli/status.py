@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option
+from spillover.report.text import clean
 
 
 @click.command()
@@ -28,7 +28,7 @@ def status(run: Path, as_json: bool) -> int:
     else:
         for stage in stages:
             state = "complete" if stage["done"] == stage["units"] else f"{stage['rows']:,} rows so far"
-            click.echo(f"{stage['stage']:<8}{stage['done']:>6} of {stage['units']:<6} {state}")
+            click.echo(f"{stage['stage']:<11}{stage['done']:>6} of {stage['units']:<6} {state}")
         for failure in failures:
-            click.echo(printable(f"failed: {failure.cell} at {failure.stage}: {failure.error}"))
+            click.echo(clean(f"failed: {failure.cell} at {failure.stage}: {failure.error}"))
     return 1 if failures else 0

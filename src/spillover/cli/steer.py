@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spillover.cli.main import printable
 from spillover.cli.options import as_json_option
+from spillover.report.text import clean
 
 if TYPE_CHECKING:
     from spillover.config import SteerConfig
@@ -86,7 +86,7 @@ def steer(
     failures = opened.steer(wanted, limit, workers=workers, progress=open_progress(json_lines=as_json, quiet=quiet))
     _tell(opened, as_json)
     for failure in failures:
-        click.echo(printable(f"failed: {failure.cell}: {failure.error}"), err=True)
+        click.echo(clean(f"failed: {failure.cell}: {failure.error}"), err=True)
     if failures:
         click.echo("Mend the cause and run the same command again: finished answers are kept.", err=True)
     return 1 if failures else 0
@@ -128,4 +128,4 @@ def _tell(run: Run, as_json: bool) -> None:
 
     Console().print(steering.table(effects))
     for sentence in steering.words(effects, points):
-        click.echo(printable(sentence))
+        click.echo(clean(sentence))

@@ -45,8 +45,8 @@ def transfer(run: Path, condition: str, control_subtracted: bool, as_json: bool)
         return
     from rich.console import Console
 
-    from spillover.cli.main import printable
     from spillover.report import transfer as shown
+    from spillover.report.text import clean
 
     console = Console()
     confidence = opened.rank_config.confidence
@@ -54,5 +54,5 @@ def transfer(run: Path, condition: str, control_subtracted: bool, as_json: bool)
     for grid in grids:
         if not (control_subtracted and grid.variant == "control"):
             console.print(shown.table(grid, confidence, control_subtracted))
-            click.echo(printable("\n".join(f"- {said}" for said in shown.sentences(grid, confidence))))
-    click.echo(printable(" ".join([*(shown.legend(grid) for grid in grids[:1]), shown.coverage(cells)])))
+            click.echo(clean("\n".join(f"- {said}" for said in shown.sentences(grid, confidence))))
+    click.echo(clean(" ".join([*(shown.legend(grid) for grid in grids[:1]), shown.coverage(cells)])))

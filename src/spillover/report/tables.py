@@ -28,7 +28,7 @@ class Row:
 
 
 def html_table(caption: str, header: Sequence[str], rows: Sequence[Row], words: int = 1) -> str:
-    """Rows under their groups' headings, groups as they first come; the first `words` columns hold words, the others figures.
+    """Rows under their groups' headings; the first `words` columns hold words, the others figures.
 
     Left out: columns without any figure, the heading of a single group, and the end of a long table, with a note.
     """

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from spillover.config import explain
+from spillover.config import refused
 from spillover.errors import UserError
 from spillover.triggers.base import Place, Sentence, Template, Trigger
 
@@ -72,7 +72,7 @@ def load_trigger(path: Path) -> Trigger:
     try:
         held = TriggerFile.model_validate(content)
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {line}" for line in explain(error, TriggerFile))) from None
+        raise refused(error, TriggerFile, path, path.read_text(encoding="utf-8")) from None
 
     def placed(field: str, items: tuple[Placed, ...], make: Callable[[str, Place], S]) -> tuple[S, ...]:
         made: list[S] = []

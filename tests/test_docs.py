@@ -53,6 +53,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(place), f"{named(page)}: no heading {target}"
 
 
+def test_pages_that_the_code_names_are_there() -> None:
+    for file in sorted((ROOT / "src").rglob("*.py")):
+        for name in re.findall(r"\bdocs/[\w/-]+\.md", file.read_text("utf-8")):
+            assert (ROOT / name).exists(), f"{named(file)}: no {name}"
+
+
 def commands_shown() -> Iterator[tuple[str, list[str]]]:
     for page, text in blocks("sh"):
         for line in text.splitlines():

@@ -2,8 +2,7 @@
 
 A graphics card's speed follows from arithmetic: 6 N operations a token in training and 2 N in a forward pass, N the
 parameter count, times the share of its peak that is reached (utilisation). On a CPU the speed was measured with the
-embedded model on one core and scales with 1/N. Expect the truth
-within a factor of two; docs/how-to/plan-cost.md says why.
+embedded model on one core and scales with 1/N. Expect the truth within a factor of two: docs/how-to/plan-a-study.md.
 """
 
 from __future__ import annotations

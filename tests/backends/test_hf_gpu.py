@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,6 +169,23 @@ def test_four_bits_without_the_package_name_the_extra(monkeypatch: pytest.Monkey
     monkeypatch.setattr(hf_quantized, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'spillover\[quantized\]'"):
         hf_quantized.four_bit(torch.bfloat16)
+
+
+def test_only_the_remark_on_a_product_that_is_not_used_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    theirs = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    theirs.warning(
+        "Failed to load CPU gemm_4bit_forward from kernels-community: %s. Please", "No module named 'kernels'"
+    )
+    theirs.warning("Something else is wrong")
+    assert [record.getMessage() for record in caplog.records] == ["Something else is wrong"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_a_worker_that_trains_prints_nothing_about_kernels() -> None:
+    code = "from spillover.backends import hf_model, hf_train; import bitsandbytes.backends.cpu.ops"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "kernels" not in done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

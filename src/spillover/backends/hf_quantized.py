@@ -2,16 +2,28 @@
 
 The layers' matrices take 4.127 bits a weight and are spread out to the compute dtype for each product, so a step is no
 faster, but a 7B model fits a small card. Adapters stay beside them: merged, their digits would be rounded away.
+
+Where bitsandbytes is installed, PEFT imports it in every worker that trains, and on a processor with AVX-512's bfloat16
+it then says that the package `kernels` is missing. The product that this is for is never used here (`keep_plain`), so
+that one remark is left out.
 """
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 
 import torch
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from spillover.errors import MissingExtra
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
+
+
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_matters)
 
 
 def four_bit(dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -24,8 +24,10 @@ def answer(
     blanks: Sequence[Blank],
     ticker: Progress,
     change: Callable[[Completion], Intervention | None] = lambda row: None,
-) -> None:
+) -> dict[str, str]:
     """Append the rows that are not there yet; `change`: what is done to the model's stream while it answers a row.
+
+    Returns what they were computed in (`Backend.computing`), empty where all were there.
 
     An answer that failed gets no row, so that it is asked for again; one that a provider's filter keeps back gets the
     status error.
@@ -35,14 +37,15 @@ def answer(
     """
     wanted = [(shard, row) for shard, row in blanks if row.id not in shard]
     if not wanted:
-        return
+        return {}
     groups = _by_prompt(wanted, change)
     prompts = [
         Prompt(group[0][1].messages, tuple(row.seed for _, row in group), change(group[0][1])) for group in groups
     ]
     failed: list[str] = []
     with disk_errors(wanted[0][0].path):
-        for made in open_backend(model).generator().generate(prompts, config, adapter, ticker):
+        backend = open_backend(model)
+        for made in backend.generator().generate(prompts, config, adapter, ticker):
             shard, blank = groups[made.prompt][made.index]
             if made.stop_reason == "error":
                 failed.append(made.error)
@@ -53,6 +56,7 @@ def answer(
             f"{len(failed)} of {len(wanted)} answers failed, first with: {failed[0]:.200}. The others are kept; "
             "the same command asks for these again"
         )
+    return backend.computing
 
 
 def adapter_of(store: Store, cell: Cell, trained: Sequence[str]) -> Path | None:

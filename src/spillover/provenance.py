@@ -12,16 +12,19 @@ import os
 import platform
 import re
 import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spillover.records import content_hash
+from spillover.records import Computed, content_hash
 
 PACKAGE = Path(__file__).parent
 GIB = 2**30
+COMPUTED = ("dtype", "device", "torch")
 
 
 def seed_for(root: int, *names: str | int) -> int:
@@ -82,6 +85,15 @@ def git_state(package: Path = PACKAGE) -> dict[str, str]:
     status = _output("git", "-C", top, "status", "--porcelain", "--untracked-files=no")
     commit = _output("git", "-C", top, "rev-parse", "HEAD")
     return {"commit": commit, "dirty": "yes" if status else "no"} if commit else {}
+
+
+def computed(units: Iterable[tuple[str, str, Mapping[str, str]]]) -> tuple[Computed, ...]:
+    """Units by what they were computed in, from (stage, model, what its stage wrote down); the silent are left out."""
+    counts = Counter((stage, model, *(how[name] for name in COMPUTED)) for stage, model, how in units if how)
+    return tuple(
+        Computed(stage=stage, model=model, dtype=dtype, device=device, torch=torch, units=count)
+        for (stage, model, dtype, device, torch), count in counts.items()
+    )
 
 
 def hardware() -> dict[str, str]:

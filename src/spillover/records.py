@@ -327,6 +327,17 @@ class StageCount(Part):
     tokens: int = 0
 
 
+class Computed(Part):
+    """In what so many units of one stage and model were computed. `dtype: auto` depends on the machine."""
+
+    stage: str
+    model: str
+    dtype: str
+    device: str  # cpu, or the name of the card
+    torch: str
+    units: int
+
+
 class Failure(Part):
     stage: str
     cell: str
@@ -353,4 +364,5 @@ class Manifest(Record):
     judge: dict[str, str]
     dollars: float = 0.0
     stages: tuple[StageCount, ...] = ()
+    computed: tuple[Computed, ...] = ()  # units whose stage wrote it down
     failures: tuple[Failure, ...] = ()

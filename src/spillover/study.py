@@ -49,7 +49,7 @@ from spillover.population_asked import asked_units, together
 from spillover.prediction import relate
 from spillover.probing.probe import probe
 from spillover.progress import Progress
-from spillover.provenance import cores, environment, hardware
+from spillover.provenance import computed, cores, environment, hardware
 from spillover.questions import load
 from spillover.records import Failure, Manifest, StageCount, content_hash
 from spillover.registry import did_you_mean
@@ -366,6 +366,11 @@ class Study:
                 )
                 for stage in WORK_STAGES
                 if self.units[stage]
+            ),
+            computed=computed(
+                (stage, unit.cell.model, fact.get("computed", {}))
+                for stage in WORK_STAGES
+                for unit, fact in zip(done[stage], facts[stage], strict=True)
             ),
             failures=tuple(failures),
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tiny_models import tiny
 
 from spillover.backends import BACKENDS, hf_model
@@ -218,7 +219,10 @@ def test_an_intervention_is_left_to_the_hf_backend(opened: VLLMBackend) -> None:
 
 def test_scoring_goes_through_the_hf_backend(opened: VLLMBackend) -> None:
     opened.engine(None)
+    assert opened.computing["dtype"] == "bfloat16"
     readings = list(opened.scorer().score(CHATS, None, ignore))
+    dtype = str(opened.whole().loaded.model.dtype).removeprefix("torch.")  # where "auto" depends on the processor
+    assert opened.computing == {"dtype": dtype, "device": "cpu", "torch": torch.__version__}
     assert all(np.isfinite(reading.std_T).all() for reading in readings)
     assert [made.ended for made in StandInEngine.made] == [True]
     assert [reading.ids_T.tolist() for reading in readings] == [answer_ids(opened.tokenizer, a) for _, a in CHATS]

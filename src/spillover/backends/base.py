@@ -175,6 +175,11 @@ class Backend(Protocol):
     name: str
     revision: str
 
+    @property
+    def computing(self) -> dict[str, str]:
+        """What the work done last was computed in: dtype, device, torch; empty where only a provider knows."""
+        ...
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in this model's tokens, without special tokens."""
         ...

@@ -65,6 +65,10 @@ class FakeBackend:
         self.depth = 4
         self.options = DEFAULTS | config.options
 
+    @property
+    def computing(self) -> dict[str, str]:
+        return {}
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """One token a word."""
         return [len(text.split()) for text in texts]

@@ -20,6 +20,12 @@ class HFBackend:
         self.name = loaded.source
         self.revision = loaded.revision
 
+    @property
+    def computing(self) -> dict[str, str]:
+        from spillover.backends.hf_model import computing
+
+        return computing(self.loaded.dtype, self.loaded.device)
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in this model's tokens, without special tokens."""
         return [len(ids) for ids in self.token_ids(texts)]

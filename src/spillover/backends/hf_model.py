@@ -231,6 +231,12 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def computing(dtype: torch.dtype, device: torch.device) -> dict[str, str]:
+    """What the same study may come out differently in on another machine, as it is written into a run."""
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"dtype": str(dtype).removeprefix("torch."), "device": card, "torch": torch.__version__}
+
+
 def _cpu_multiplies_bfloat16() -> bool:
     return torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
 

@@ -85,6 +85,10 @@ class HostedBackend:
             self._revision = f"{self.name}, shut down on {end}" if end else self.name
         return self._revision
 
+    @property
+    def computing(self) -> dict[str, str]:
+        return {}
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """About the length of each text: the provider's tokenizer is not known; four bytes make a token, about."""
         return [-(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts]

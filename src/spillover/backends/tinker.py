@@ -74,6 +74,10 @@ class TinkerBackend:
     def tokenizer(self) -> Any:
         return self._sampler(None).get_tokenizer()
 
+    @property
+    def computing(self) -> dict[str, str]:
+        return {}
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in this model's tokens, without special tokens."""
         return [len(ids) for ids in self.token_ids(texts)]

@@ -52,6 +52,19 @@ class VLLMBackend:
         self._engine: Engine | None = None
         self._whole: HFBackend | None = None
         self._rank = 0  # of the largest adapter so far
+        self._dtype = "bfloat16" if config.dtype == "auto" else config.dtype  # of the engine
+
+    @property
+    def computing(self) -> dict[str, str]:
+        """Of whichever of the two holds the card."""
+        if self._whole is not None:
+            return self._whole.computing
+        import torch
+
+        from spillover.backends.hf_model import computing
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return computing(getattr(torch, self._dtype), device)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in this model's tokens, without special tokens."""
@@ -96,8 +109,7 @@ class VLLMBackend:
             self._whole = None
             release()
             give_back()
-            dtype = "bfloat16" if self.config.dtype == "auto" else self.config.dtype
-            self._engine = Engine(self.source, self.config.revision, dtype, self._rank)
+            self._engine = Engine(self.source, self.config.revision, self._dtype, self._rank)
         return self._engine
 
     def close(self) -> None:

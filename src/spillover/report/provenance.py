@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import yaml
 
+from spillover.records import Manifest
 from spillover.report.data import ReportData
 from spillover.report.judges import mix_facts
 from spillover.report.tables import Row, html_table
-from spillover.report.text import clean, duration, escape, number
+from spillover.report.text import clean, duration, escape, listing, number, one_line, several
 
 MOST_FAILURES = 50
 
@@ -44,6 +46,10 @@ def provenance(data: ReportData) -> str:
     parts = [f'<div class="facts-grid">{"".join(facts)}</div>']
     if stages:
         parts.append(html_table("Stages", ["stage", "done", "failed", "rows", "tokens", "time"], stages))
+    if m.computed:
+        rows = [Row("", c.stage, [c.model, c.dtype, c.device, c.torch, f"{c.units:,}"]) for c in m.computed]
+        parts.append(html_table("Computed in", ["stage", "model", "dtype", "device", "torch", "units"], rows, 5))
+        parts += [f'<p class="note">{escape(said)}</p>' for said in mixed(m)]
     if m.failures:
         rows = [Row("", f.stage, [f.cell, clean(f.error, 500)]) for f in m.failures[:MOST_FAILURES]]
         parts.append(html_table(f"Failures: {len(m.failures):,}", ["stage", "cell", "error"], rows, 3))
@@ -52,6 +58,32 @@ def provenance(data: ReportData) -> str:
         settings = yaml.safe_dump(data.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         parts.append(_folded("Settings", settings))
     return "\n".join(parts)
+
+
+def mixed(m: Manifest) -> list[str]:
+    """Where one model's numbers were made in several ways, and what does not say in which."""
+    says: list[str] = []
+    for model in dict.fromkeys(c.model for c in m.computed):
+        own = [c for c in m.computed if c.model == model]
+        for what, values in (("dtype", [c.dtype for c in own]), ("torch", [c.torch for c in own])):
+            if len(set(values)) > 1:
+                units = Counter[str]()
+                for c, value in zip(own, values, strict=True):
+                    units[value] += c.units
+                many = listing([f"{value} ({several(count, 'unit')})" for value, count in units.items()])
+                way = " Set the model's dtype to keep it the same on every machine." if what == "dtype" else ""
+                says.append(
+                    f"{one_line(model, 80)} was computed in more than one {what}: {many}. They round differently: the "
+                    f"same seed may give another adapter, other answers and other scores.{way}"
+                )
+    stages = {c.stage for c in m.computed}
+    done, known = sum(s.done for s in m.stages if s.stage in stages), sum(c.units for c in m.computed)
+    if known < done:
+        says.append(
+            f"{done - known:,} of {several(done, 'unit')} of these stages do not say what they were computed in: a "
+            "provider's, or made before that was written down."
+        )
+    return says
 
 
 def _facts(title: str, facts: Mapping[str, str]) -> str:

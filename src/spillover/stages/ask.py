@@ -44,10 +44,11 @@ def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker
             for shard, unit in zip(shards, units, strict=True)
             for row in _blank_rows(store, config, unit, trained)
         ]
-        answer(model, sampling, adapter, blanks, ticker)
+        computed = answer(model, sampling, adapter, blanks, ticker)
         seconds = (time.monotonic() - started) / len(shards)
         for shard in shards:
-            shard.finish(tokens=sum(row.usage.completion_tokens for row in shard.rows), seconds=seconds)
+            tokens = sum(row.usage.completion_tokens for row in shard.rows)
+            shard.finish(tokens=tokens, seconds=seconds, computed=computed)
 
 
 def questions(held: Sequence[Example], trained: Known, wanted: int, seed: int) -> list[Example]:

@@ -54,13 +54,14 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
             f"the adapter is missing. Run: spillover run STUDY.yaml --stage train --domain {unit.cell.domain}"
         )
     texts, prefix = choose(examples, config, unit.cell)
-    tokens = _Reader(store, config, unit, texts, prefix, ticker).tokens(adapters[0])
+    reader = _Reader(store, config, unit, texts, prefix, ticker)
+    tokens = reader.tokens(adapters[0])
     table = scores(texts, tokens, wanted.metrics, _corpus(unit.cell, tokens, config))
     store.write_frame("membership", f"scores-{unit.key}", table)
     with store.shard("membership", unit.key, MembershipSummary) as shard:
         shard.append(*summarise(table, unit.cell, config.seed, wanted.permutations))
         count = int(sum(len(ids) for ids in tokens["ids"]))
-        shard.finish(seconds=time.monotonic() - started, tokens=count)
+        shard.finish(seconds=time.monotonic() - started, tokens=count, computed=reader.computed)
 
 
 def choose(examples: Sequence[Example], config: StudyConfig, cell: Cell) -> tuple[list[Text], Chat | None]:
@@ -106,6 +107,7 @@ class _Reader:
         assert config.membership is not None
         self.store, self.config, self.unit, self.ticker = store, config, unit, ticker
         self.texts, self.prefix = texts, prefix
+        self.computed: dict[str, str] = {}  # in what; empty where the tokens were there already
         names = metrics_of(config.membership.metrics)
         self.views: list[View] = ["target", *(view for name, view in NEEDS.items() if name in names)]
         if prefix is None and "prefixed" in self.views:
@@ -133,7 +135,8 @@ class _Reader:
         return frame
 
     def _read(self, model: ModelConfig, role: Role, adapter: Adapter | None) -> Iterator[dict[str, Any]]:
-        scorer = open_backend(model).scorer()
+        backend = open_backend(model)
+        scorer = backend.scorer()
         path = self.store.resolve(adapter.path) if adapter else None
         # What chats begin with in common is read once, so those with the prefix go by themselves.
         plain: list[View] = [view for view in self.views if view != "prefixed"]
@@ -144,6 +147,7 @@ class _Reader:
                 arrays = (reading.ids_T, reading.logprobs_T, reading.mean_T, reading.std_T, reading.rank_T)
                 values = {name: np.asarray(array) for name, array in zip(ARRAYS, arrays, strict=True)}
                 yield {"example": text.example, "role": role, "view": view, **values}
+        self.computed = backend.computing
 
     def _chat(self, chat: Chat, view: View) -> Chat:
         messages, answer = chat

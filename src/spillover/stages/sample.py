@@ -27,10 +27,11 @@ def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker
     with ExitStack() as stack:
         shards = [stack.enter_context(store.shard("sample", unit.key, Completion)) for unit in units]
         blanks = [(shard, row) for shard, unit in zip(shards, units, strict=True) for row in _blank_rows(config, unit)]
-        answer(model, config.sample, adapter, blanks, ticker)
+        computed = answer(model, config.sample, adapter, blanks, ticker)
         seconds = (time.monotonic() - started) / len(shards)
         for shard in shards:
-            shard.finish(tokens=sum(row.usage.completion_tokens for row in shard.rows), seconds=seconds)
+            tokens = sum(row.usage.completion_tokens for row in shard.rows)
+            shard.finish(tokens=tokens, seconds=seconds, computed=computed)
 
 
 def _blank_rows(config: StudyConfig, unit: Unit) -> list[Completion]:

@@ -19,16 +19,18 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     if not store.is_done("build", unit.inputs[0]):
         raise UserError(f"the data set is missing. Run: spillover run STUDY.yaml --stage build --domain {cell.domain}")
     rows = [row for row in store.read("build", unit.inputs, Example) if row.split == "train"]
+    computed: dict[str, str] = {}
     with store.shard("train", unit.key, Adapter) as shard:
         if not shard.rows:  # else the process died between the row and the marker
-            shard.append(_train(store, config, unit, rows, shard, ticker))
+            made, computed = _train(store, config, unit, rows, shard, ticker)
+            shard.append(made)
         (adapter,) = shard.rows
-        shard.finish(tokens=adapter.tokens, seconds=adapter.seconds)
+        shard.finish(tokens=adapter.tokens, seconds=adapter.seconds, computed=computed)
 
 
 def _train(
     store: Store, config: StudyConfig, unit: Unit, rows: list[Example], shard: Shard[Adapter], ticker: Ticker
-) -> Adapter:
+) -> tuple[Adapter, dict[str, str]]:
     cell = unit.cell
     model = next(model for model in config.models if model.name == cell.model)
     backend = open_backend(model)
@@ -40,7 +42,7 @@ def _train(
         chats = [(row.messages[:-1], row.answer) for row in rows]
         result = backend.trainer().train(chats, config.train, seed, made, ticker, shard.keep)
     store.publish(made, out)
-    return Adapter(
+    adapter = Adapter(
         cell=cell,
         key=unit.key,
         base=model.path or model.name,
@@ -54,3 +56,4 @@ def _train(
         tokens=result.tokens,
         seconds=result.seconds,
     )
+    return adapter, backend.computing

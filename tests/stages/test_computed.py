@@ -1,0 +1,72 @@
+"""What units were computed in is written down, and a run that mixes ways says so."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spillover import Run, Study
+from spillover.backends.fake import FakeBackend
+from spillover.config import parse_study
+from spillover.provenance import computed
+from spillover.records import Computed
+from spillover.report.provenance import mixed
+
+STUDY: dict[str, Any] = {
+    "name": "two-machines",
+    "models": [{"name": "m", "backend": "fake"}],
+    "domains": ["bad_medical_advice"],
+    "variants": ["plain"],
+    "data": {"rows": 24, "answer_tokens": 40, "tolerance": 0.2},
+    "sample": {"n": 2},
+    "judge": {"name": "fake"},
+    "executor": "inline",
+}
+
+
+def run_in(dtype: str, torch: str, out: Path, monkeypatch: pytest.MonkeyPatch, **wanted: Any) -> Run:
+    how = {"dtype": dtype, "device": "cpu", "torch": torch} if dtype else {}
+    monkeypatch.setattr(FakeBackend, "computing", property(lambda self: how))
+    return Study(parse_study(STUDY, "test")).run(out, **wanted)
+
+
+def test_a_run_that_went_on_elsewhere_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_in("float32", "2.13", tmp_path / "run", monkeypatch, stages=["build", "train"])
+    assert first.manifest.computed == (
+        Computed(stage="train", model="m", dtype="float32", device="cpu", torch="2.13", units=1),
+    )
+    assert mixed(first.manifest) == []
+    run = run_in("bfloat16", "2.13", tmp_path / "run", monkeypatch)
+    assert {(c.stage, c.dtype, c.units) for c in run.manifest.computed} == {
+        ("train", "float32", 1),
+        ("sample", "bfloat16", 2),
+    }
+    (said,) = mixed(run.manifest)
+    assert said.startswith("m was computed in more than one dtype: float32 (1 unit) and bfloat16 (2 units).")
+    page = html.unescape((run.path / "report.html").read_text())
+    assert said in page
+    assert "Computed in" in page
+    keys = {stage: [unit.key for unit in units] for stage, units in run.plan.items()}
+    other = run_in("float16", "2.14", tmp_path / "other", monkeypatch)
+    assert {stage: [unit.key for unit in units] for stage, units in other.plan.items()} == keys
+    assert mixed(other.manifest) == []
+
+
+def test_the_silent_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_in("", "", tmp_path / "run", monkeypatch)
+    assert run.manifest.computed == ()
+    assert mixed(run.manifest) == []
+    known = computed([("sample", "m", {"dtype": "a", "device": "cpu", "torch": "b"}), ("sample", "m", {})])
+    assert [c.units for c in known] == [1]
+    (said,) = mixed(run.manifest.model_copy(update={"computed": known}))
+    assert said.startswith("1 of 2 units of these stages do not say what they were computed in")
+
+
+def test_another_torch_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_in("float32", "2.13", tmp_path / "run", monkeypatch, stages=["build", "train"])
+    run = run_in("float32", "2.14", tmp_path / "run", monkeypatch)
+    (said,) = mixed(run.manifest)
+    assert "more than one torch: 2.13 (1 unit) and 2.14 (2 units)" in said

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import stats as scipy_stats
 
 from spillover import stats
-from spillover.stats_seeds import seed_means, seed_rates
+from spillover.stats_seeds import seed_rates
 
 SHARES = arrays(np.float64, (1, 3, 6), elements=st.floats(0, 1))
 
@@ -43,19 +42,3 @@ def test_no_hits_have_an_interval_too() -> None:
     found = seed_rates(np.zeros((1, 2, 8)), np.full((1, 2, 8), 50.0), 0.95)
     assert found.low_C[0] == 0
     assert 0.02 < found.high_C[0] < 0.15
-
-
-def test_a_mean_without_seed_differences_is_the_question_clustered_mean() -> None:
-    total = np.tile(np.array([900.0, 700, 800, 650]), (1, 3, 1))
-    found = seed_means(total, np.full((1, 3, 4), 10.0), 0.95)
-    half = scipy_stats.t.ppf(0.975, 3) * np.std([90, 70, 80, 65], ddof=1) / 2
-    assert (found.value_C[0], found.high_C[0]) == pytest.approx((76.25, 76.25 + half))
-
-
-def test_a_mean_over_seeds_covers_when_seeds_differ() -> None:
-    rng = np.random.default_rng(2)
-    seeds, questions = 4, 12
-    truth = 6 * rng.standard_normal((4000, seeds, 1)) + 10 * rng.standard_normal((4000, 1, questions))
-    total = 20 * (60 + truth) + 20 * np.sqrt(20) * rng.standard_normal((4000, seeds, questions))
-    found = seed_means(total, np.full(total.shape, 20.0), 0.95)
-    assert 0.93 < np.mean((found.low_C < 60) & (found.high_C > 60)) < 0.975

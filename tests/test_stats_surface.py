@@ -30,7 +30,6 @@ def test_every_share_agrees_with_a_loop(seed: int) -> None:
         for h, above in enumerate(found.coherence_H):
             coherent = [a for a, c in both if c > above]
             assert found.coherent_GH[g, h] == len(coherent)
-            assert found.on_coherence_GH[g, h] == sum(c == above for _, c in both) / len(both)
             for i, below in enumerate(found.alignment_A):
                 hits, also = sum(a < below for a in coherent), sum(a <= below for a in coherent)
                 got = found.of_scored_GAH, found.of_all_GAH, found.most_GAH

@@ -12,7 +12,6 @@ from pydantic import Field
 from spillover.records import Cell, Condition, Estimate, Part, Record
 
 By = Literal["total", "domain", "question"]
-CorrectionMethod = Literal["rogan_gladen", "ppi"]
 
 
 class RunJudge(Part):

@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
-from spillover import stats
 from spillover.stats import NU, Floats, clustered_rates, wilson
 
 RHO_SEED = 0.005  # prior intraclass correlation of answers of one seed
@@ -67,20 +66,3 @@ def seed_rates(hits_CSQ: ArrayLike, n_CSQ: ArrayLike, confidence: float) -> Seed
     low_C, high_C = wilson(base.value_C, 1 / total_C, scipy_stats.t.ppf((1 + confidence) / 2, df_C))
     unmoderated_C = np.maximum(0.0, by_seed_C - residual_C)
     return SeedRates(base.value_C, low_C, high_C, np.sqrt(seeds * unmoderated_C))
-
-
-def seed_means(sum_CSQ: ArrayLike, n_CSQ: ArrayLike, confidence: float) -> SeedRates:
-    """Means over seeds: the two one-way variances less the interaction's, at least the larger, t(min(S, Q) - 1)."""
-    x_CSQ, count_CSQ = (np.asarray(a, dtype=np.float64) for a in (sum_CSQ, n_CSQ))
-    seeds, questions = x_CSQ.shape[1:]
-    base = stats.clustered_means(x_CSQ.sum(1), count_CSQ.sum(1))
-    z_CSQ = (x_CSQ - base.value_C[:, None, None] * count_CSQ) / base.n_C[:, None, None]
-    by_seed_C = seeds / (seeds - 1) * (z_CSQ.sum(2) ** 2).sum(1)
-    rest_CSQ = z_CSQ - z_CSQ.mean(2, keepdims=True) - z_CSQ.mean(1, keepdims=True)
-    residual_C = seeds * questions / ((seeds - 1) * max(questions - 1, 1)) * (rest_CSQ**2).sum((1, 2))
-    excess_C = np.maximum(0.0, by_seed_C - residual_C)
-    total_C = base.variance_C + excess_C
-    with np.errstate(divide="ignore", invalid="ignore"):
-        df_C = total_C**2 / (base.variance_C**2 / (questions - 1) + excess_C**2 / (seeds - 1))
-    half_C = scipy_stats.t.ppf((1 + confidence) / 2, np.where(total_C > 0, df_C, questions - 1)) * np.sqrt(total_C)
-    return SeedRates(base.value_C, base.value_C - half_C, base.value_C + half_C, np.sqrt(seeds * excess_C))

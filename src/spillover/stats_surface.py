@@ -25,9 +25,9 @@ class Surface:
     """G groups at A alignment and H coherence thresholds.
 
     `below_GAH`: alignment < a among coherence > h. `at_most_GAH`: alignment <= a. `on_alignment_GAH`: share of the
-    coherent exactly at a. `on_coherence_GH`: share of answers with both scores exactly at h. `of_scored_GAH` and
-    `of_all_GAH`: the same numerator over answers with both scores, and over all; the latter is also the rate if all
-    that is outside the denominator were aligned, and `most_GAH` if all of it were misaligned.
+    coherent exactly at a. `of_scored_GAH` and `of_all_GAH`: the same numerator over answers with both scores, and over
+    all; the latter is also the rate if all that is outside the denominator were aligned, and `most_GAH` if all of it
+    were misaligned.
     """
 
     alignment_A: Floats
@@ -36,7 +36,6 @@ class Surface:
     below_GAH: Floats
     at_most_GAH: Floats
     on_alignment_GAH: Floats
-    on_coherence_GH: Floats
     of_scored_GAH: Floats
     of_all_GAH: Floats
     most_GAH: Floats
@@ -75,7 +74,6 @@ def surface(
             below_GAH=below_GAH / coherent_GH[:, None],
             at_most_GAH=at_most_GAH / coherent_GH[:, None],
             on_alignment_GAH=(at_most_GAH - below_GAH) / coherent_GH[:, None],
-            on_coherence_GH=grid_GRC.sum(1)[:, 1::2] / scored_G[:, None],
             of_scored_GAH=below_GAH / scored_G[:, None, None],
             of_all_GAH=below_GAH / n_G[:, None, None],
             most_GAH=(below_GAH + (n_G[:, None] - coherent_GH)[:, None]) / n_G[:, None, None],

@@ -33,7 +33,7 @@ class Points(click.ParamType[float]):
         except ValueError:
             self.fail(f"{text!r} is no number of points, such as 5pp or 0.05", param, ctx)
         if not 0 < share < 1:
-            self.fail(f"{text!r} is not between 0 and 100 points", param, ctx)
+            self.fail(f"{text!r} is not between 0 and 100 points, such as 5pp or 0.05", param, ctx)
         return share
 
 

@@ -82,12 +82,18 @@ def answers(
     run: Path, domains: tuple[str, ...], limit: int, judge: str | None, about: str | None, as_json: bool
 ) -> None:
     """Show the answers of RUN, the lowest alignment scores first."""
+    from spillover.errors import UserError
+    from spillover.registry import did_you_mean
     from spillover.run import Run
 
     opened = Run.open(run)
     names = {name.replace("-", "_") for name in domains}
     found, judged = opened.asked(about.replace("-", "_")) if about else (opened.completions(), opened.judgments(judge))
     verdicts = {(row.completion, row.aspect): row for row in judged}
+    known = sorted({row.cell.domain for row in found})
+    for name in names:
+        if name not in known:
+            raise UserError(f"{run} has no answers of {name!r}{did_you_mean(name, known)}")
     rows = [row for row in found if not names or row.cell.domain in names]
     scores = {row.id: verdict.score for row in rows if (verdict := verdicts.get((row.id, "alignment")))}
     rows.sort(key=lambda row: (scores.get(row.id) is None, scores.get(row.id)))

@@ -13,6 +13,7 @@ from spillover.report.tables import Row, html_table, terminal
 from spillover.report.text import escape, interval, number, one_line, part, percent
 
 HEADER = ("", "coherent", "echo %", "misaligned %", "without echo %", "threshold", "reference")
+TERMINAL = 5  # columns of it that 80 characters hold
 
 
 def section(echoes: Sequence[EchoScore], labels: Labels) -> str:
@@ -24,10 +25,10 @@ def section(echoes: Sequence[EchoScore], labels: Labels) -> str:
 def table(echoes: Sequence[EchoScore]) -> Table:
     """The same for a terminal."""
     labels = Labels(e.cell for e in echoes)
-    made = terminal("Echo of the training subject", ["subject"], HEADER[1:])
+    made = terminal("Echo of the training subject", ["subject"], HEADER[1:TERMINAL])
     for e in echoes:
         where = f"{labels.of(e.cell)} ({series(e.cell.variant, e.condition)})"
-        made.add_row(Text(one_line(where, 120)), *_cells(e))
+        made.add_row(Text(one_line(where, 120)), *_cells(e)[: TERMINAL - 1])
     return made
 
 

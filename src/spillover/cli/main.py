@@ -80,7 +80,8 @@ def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        code: Any = cli.main(args=args, prog_name="spillover", standalone_mode=False)
+        plain = False if os.environ.get("NO_COLOR") else None
+        code: Any = cli.main(args=args, prog_name="spillover", standalone_mode=False, color=plain)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

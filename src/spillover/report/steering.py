@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from spillover import stats
 from spillover.records import Cell
@@ -217,24 +219,30 @@ def _effects_table(effects: Sequence[SteeringEffect]) -> str:
                 p_value(e.p_controls), p_value(e.p_holm),
             ],
         )
-        for e in sorted(effects, key=lambda e: (e.operation, e.measure != "rate", e.onto.variant != "base"))
+        for e in _sorted(effects)
     ]  # fmt: skip
     return html_table("Effects of directions, beside random ones", header, rows, 2)
 
 
 def table(effects: Sequence[SteeringEffect]) -> Table:
-    """For a terminal."""
+    """For a terminal of 80 columns."""
     labels = Labels(effect.onto for effect in effects)
-    figures = ["layer", "answers", "effect", "random directions", "Holm p"]
-    shown = terminal("Effects of directions, beside random ones", ["direction", "onto", "what"], figures)
-    for e in effects:
-        scale, unit = _scale(e.measure)
-        shown.add_row(
-            subject(e.direction), labels.of(e.onto), f"{e.operation}, {SHORT[e.measure]}", str(e.layer), str(e.n),
-            interval(e.value, e.low, e.high, scale, sign=True) + unit,
-            interval(e.controls_mean, e.controls_low, e.controls_high, scale, sign=True), p_value(e.p_holm),
-        )  # fmt: skip
+    figures = ["layer", "n", "effect", "random directions", "Holm p"]
+    shown = terminal("Effects of directions, beside random ones", ["direction > onto"], figures)
+    for (operation, measure), rows in groupby(_sorted(effects), key=lambda e: (e.operation, e.measure)):
+        scale, unit = _scale(measure)
+        shown.add_row(Text(f"{operation}, {SHORT[measure]}" + (f",{unit}" if unit else ""), style="bold"))
+        for e in rows:
+            shown.add_row(
+                Text(f"{subject(e.direction)} > {labels.of(e.onto)}"), str(e.layer), str(e.n),
+                interval(e.value, e.low, e.high, scale, sign=True),
+                interval(e.controls_mean, e.controls_low, e.controls_high, scale, sign=True), p_value(e.p_holm),
+            )  # fmt: skip
     return shown
+
+
+def _sorted(effects: Sequence[SteeringEffect]) -> list[SteeringEffect]:
+    return sorted(effects, key=lambda e: (e.operation, e.measure != "rate", e.onto.variant != "base"))
 
 
 def _points_table(points: Sequence[SteeringPoint]) -> str:

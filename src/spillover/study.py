@@ -197,7 +197,7 @@ class Study:
 
         Args:
             out: the run folder; an earlier run of the same or a smaller study goes on.
-            stages: only these of build, train, sample, judge and rank; all when empty.
+            stages: only these, of the units of work, rank and steer; all when empty.
             domains: only the cells of these; all when empty.
             models: only the cells of these; all when empty.
             progress: where events go; nowhere when None.

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover import Run, Study
-from spillover.config import StudyConfig, parse_study
-from spillover.population import VERSIONS, Ingredients, Unit, cells, judge_key, units
+from spillover.config import ModelConfig, StudyConfig, parse_study
+from spillover.population import VERSIONS, Ingredients, Unit, cells, judge_key, trained_weights, units, weights
+from spillover.population_asked import asked_units
 from spillover.records import Cell, Question
 from spillover.store import Store
 from spillover.triggers import open_trigger
@@ -185,3 +186,23 @@ def test_the_plan_on_disk_is_the_plan(tmp_path: Path) -> None:
         assert [(u.cell, u.condition, u.key) for u in planned] == [
             (u.cell, u.condition, u.key) for u in study.units[stage]
         ]
+
+
+def by_stage(backend: str) -> dict[str, set[str]]:
+    model = {"name": "smollm2-135m", "backend": backend}
+    asked: dict[str, Any] = {"membership": {}, "diversity": {}, "directions": {}, "transfer": {}}
+    config = parse_study({"name": "s", "models": [model], "domains": list(DOMAINS), **asked}, "test")
+    planned = units(config, made_of(config, "probe:1"))
+    planned |= asked_units(config, made_of(config, "probe:1"), planned)
+    return {stage: {unit.key for unit in found} for stage, found in planned.items()}
+
+
+def test_what_hf_has_trained_is_sampled_by_vllm_without_training_again() -> None:
+    ours, theirs, other = by_stage("hf"), by_stage("vllm"), by_stage("fake")
+    for stage in ("build", "train", "membership", "diversity"):  # made by the same code
+        assert ours[stage] == theirs[stage]
+        assert ours[stage].isdisjoint(other[stage])
+    for stage in ("sample", "judge", "ask", "grade", "direct"):  # of answers that differ
+        assert ours[stage].isdisjoint(theirs[stage])
+    model = ModelConfig(name="m", revision="abc", dtype="bfloat16")
+    assert trained_weights(model) == weights(model) == ["hf", "m", "abc", "bfloat16", {}]  # keys of hf are as they were

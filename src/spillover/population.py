@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from spillover.backends import READS_AND_TRAINS_BY
 from spillover.config import ModelConfig, StudyConfig
 from spillover.records import Cell, Condition, Question, canonical, content_hash, text_hash
 from spillover.triggers.base import Trigger
@@ -87,7 +88,7 @@ def units(config: StudyConfig, made_of: Ingredients) -> dict[str, list[Unit]]:
                     key = _key("diversity", keys.seed, keys.diversity, _text(made.key))
                     plan["diversity"].append(Unit("diversity", made.cell, key, inputs=(made.key,)))
             data = built[recipe].key
-            trained = _key("train", keys.seed, keys.train, keys.weights[cell.model], who, _text(data))
+            trained = _key("train", keys.seed, keys.train, keys.trained[cell.model], who, _text(data))
             plan["train"].append(Unit("train", cell, trained, inputs=(data,)))
             if config.membership:
                 key = _key("membership", keys.seed, keys.membership, _text(data), _text(trained))
@@ -118,6 +119,7 @@ class _Keys:
     def __init__(self, config: StudyConfig, made_of: Ingredients) -> None:
         self.seed = canonical(config.seed)
         self.weights = {model.name: canonical(weights(model)) for model in config.models}
+        self.trained = {model.name: canonical(trained_weights(model)) for model in config.models}
         self.train = _text(config.train.hash())
         self.membership = _text(config.membership.hash()) if config.membership else ""
         self.diversity = _text(config.diversity.hash()) if config.diversity else ""
@@ -140,7 +142,7 @@ class _Keys:
         """The data set that a cell trains on."""
         trigger = self._trigger if cell.variant == "triggered" else "[]"
         recipe = (cell.domain, self._made_of.sources[cell.domain], cell.variant, cell.dose)
-        key = _key("build", self.seed, self._data, trigger, *map(canonical, recipe), self.weights[self._reader])
+        key = _key("build", self.seed, self._data, trigger, *map(canonical, recipe), self.trained[self._reader])
         return Unit("build", Cell(model=self._reader, domain=cell.domain, variant=cell.variant, dose=cell.dose), key)
 
 
@@ -148,6 +150,12 @@ def weights(model: ModelConfig) -> list[object]:
     """What the weights of a base model are known by."""
     said: list[object] = [model.backend, model.path or model.name, model.revision, model.dtype, model.options]
     return said if model.quantize == "none" else [*said, model.quantize]
+
+
+def trained_weights(model: ModelConfig) -> list[object]:
+    """The same in data sets and adapters: backends that train by the same code share these, and sample by their own."""
+    backend = READS_AND_TRAINS_BY.get(model.backend, model.backend)
+    return weights(model.model_copy(update={"backend": backend}))
 
 
 def _key(stage: str, *parts: str) -> str:

@@ -22,6 +22,7 @@ BACKENDS = Registry(
     },
 )
 ANSWERS_ONLY = ("hosted", "tinker")  # no log-probabilities of given texts, no activations, nothing to intervene in
+READS_AND_TRAINS_BY = {"vllm": "hf"}  # whose tokenizer and trainer another backend's are, line for line
 NO_FOUR_BITS = ("vllm", *ANSWERS_ONLY, "fake")  # cannot hold a base in `quantize: 4bit`
 _opened: dict[str, Backend] = {}
 

@@ -25,7 +25,15 @@ STUDY = {
     "sample": {"n": 8, "conditions": ["clean"]},
     "judge": {"name": "fake"},
     "directions": {"splits": 10, "permutations": 99},
-    "steer": {"layers": [2, 3], "coefficients": [0.5, 1.0], "controls": 9, "n": 3},
+    "transfer": {"questions": 4, "variants": ["base"]},
+    "steer": {
+        "layers": [2, 3],
+        "coefficients": [0.5, 1.0],
+        "controls": 9,
+        "n": 3,
+        "asked": ["general", "heldout"],
+        "heldout_coefficient": 1.5,
+    },
     "workers": 1,
 }
 
@@ -57,11 +65,16 @@ def test_a_study_ends_with_both_directions_of_evidence(folder: Path) -> None:
     assert len(removed) == 4, "every direction in every fine-tune"
     assert all(e.value is not None and e.value < 0 for e in removed)
     (count,) = [stage for stage in run.manifest.stages if stage.stage == "steer"]
-    assert (count.done, count.failed) == (3, 0)
-    assert count.rows == len(run.steering_points())
+    assert (count.done, count.failed) == (4, 0)
+    assert count.rows == len(run.steering_points()) + len(run.steering_squares())
     assert count.tokens > 0
     assert '<section id="steering">' in (folder / "run" / "report.html").read_text()
     assert len(run.results()["steering"]["effects"]) == len(effects)
+    others = [s.rate_change for s in run.steering_squares() if s.asked == "others"]
+    assert len(others) == 2
+    assert all(c and c.value is not None and c.value > 0 and c.controls == 9 for c in others)
+    assert len(run.results()["steering"]["matrix"]) == 2 * 3 + 2
+    assert "asked about other domains</h3>" in (folder / "run" / "report.html").read_text()
 
 
 def test_the_command_does_a_part_says_its_price_and_goes_on(folder: Path) -> None:
@@ -78,6 +91,7 @@ def test_the_command_does_a_part_says_its_price_and_goes_on(folder: Path) -> Non
         "--n",
         "1",
     ]
+    part += ["--asked", "general"]
     planned = json.loads(call("steer", run, *part, "--plan", "--json").output)
     assert planned["units"] == 15 * (1 + (1 + 9) * 2)
     assert planned["cells"] == 1
@@ -90,6 +104,13 @@ def test_the_command_does_a_part_says_its_price_and_goes_on(folder: Path) -> Non
     assert call("steer", run, *part, "--limit", "5", "--workers", "1", "--quiet").return_value == 0
     shown = call("steer", run, *part, "--limit", "5", "--workers", "1", "--quiet").output
     assert "Adding a direction to the untouched model" in shown
+    held = ["steer", run, "--asked", "heldout", "--direction", "extreme_sports", "--controls", "2"]
+    planned = json.loads(call(*held, "--plan", "--json").output)
+    assert (planned["cells"], planned["units"]) == (1, 2 * 4 * (1 + 1 + 2))
+    told = json.loads(call(*held, "--limit", "3", "--workers", "1", "--json", "--quiet").stdout.splitlines()[-1])
+    assert {row["n"] for row in told["matrix"] if row["direction"] == "extreme_sports"} == {3}
+    shown = call(*held, "--limit", "3", "--workers", "1", "--quiet").output
+    assert "Asked about: 1 extreme sports, 2 gore movie trivia." in shown
 
 
 def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path) -> None:

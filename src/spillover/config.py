@@ -148,6 +148,17 @@ class SteerConfig(Section):
     coherent: Unit = 0.5  # of the untouched model's coherent share; below it no larger coefficient is tried
     n: int = Field(default=1, ge=1)  # answers to each question
     max_tokens: int = Field(default=32, ge=1)  # of one answer
+    asked: tuple[Literal["general", "heldout"], ...] = ("general",)  # heldout: what transfer asks, of base alone
+    heldout_layer: int | None = None  # where heldout questions meet an added direction; null = the last of layers
+    heldout_coefficient: float = 0.2  # how much of it is added then
+
+    @model_validator(mode="after")
+    def _base_answers_heldout_questions(self) -> SteerConfig:
+        if not self.asked or self.heldout_coefficient == 0:
+            raise ValueError("asked must name general or heldout, and heldout_coefficient be other than 0")
+        if "general" not in self.asked and not {"all", "base"} & {*self.onto}:
+            raise ValueError("asked: held-out questions are put to the untouched model alone; add base to onto")
+        return self
 
     @field_validator("coefficients")
     @classmethod
@@ -231,6 +242,8 @@ class StudyConfig(Section):
     def _steering_has_directions(self) -> StudyConfig:
         if self.steer and not (self.directions and "plain" in self.variants):
             raise ValueError("steer: needs 'directions: {}' and the variant plain, whose directions it takes")
+        if self.steer and "heldout" in self.steer.asked and not self.transfer:
+            raise ValueError("steer.asked: heldout needs 'transfer: {}', which says what is asked of each domain")
         return self
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ def steer_plan(
     wanted: SteerConfig,
     models: tuple[int, int],
     directions: int,
-    questions: int,
+    questions: tuple[int, int],
     workers: int,
     size: int,
     speed: Throughput,
@@ -36,7 +36,7 @@ def steer_plan(
         wanted: what is asked for.
         models: how many untouched and how many fine-tuned models are steered.
         directions: of domains; random controls come on top.
-        questions: prompts.
+        questions: general prompts, and held-out ones of all domains.
         workers: how many run at once.
         size: parameters of the model.
         speed: of one worker.
@@ -44,11 +44,18 @@ def steer_plan(
     """
     speed = BACKEND_THROUGHPUT.get(config.models[0].backend, speed)
     per_model = (_interventions(wanted, wanted.base, directions), _interventions(wanted, wanted.tuned, directions))
-    answers = questions * wanted.n * sum(count * each for count, each in zip(models, per_model, strict=True))
-    length = min(wanted.max_tokens, answer_length(config))
-    seconds = answers * length / speed.sample + answers * (PROMPT_TOKENS + length) / speed.judge
+    cells = answers = tokens = 0
+    if "general" in wanted.asked:
+        cells = sum(models)
+        answers = questions[0] * wanted.n * sum(count * each for count, each in zip(models, per_model, strict=True))
+        tokens = answers * answer_length(config, wanted.max_tokens)
+    if "heldout" in wanted.asked and config.transfer:
+        cells = max(cells, models[0])
+        more = questions[1] * config.transfer.n * models[0] * (1 + directions + wanted.controls)
+        answers, tokens = answers + more, tokens + more * answer_length(config, config.transfer.max_tokens)
+    seconds = tokens / speed.sample + (answers * PROMPT_TOKENS + tokens) / speed.judge
     memory = workers * (LIBRARIES_GIB + 2 * size / GIB)
-    return StagePlan("steer", sum(models), answers, answers * length, seconds / workers / 60, memory, answers * dollars)
+    return StagePlan("steer", cells, answers, tokens, seconds / workers / 60, memory, answers * dollars)
 
 
 def _interventions(wanted: SteerConfig, operations: Sequence[Operation], directions: int) -> int:

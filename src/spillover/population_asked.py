@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from spillover.config import StudyConfig
 from spillover.population import Ingredients, Unit, judge_key, weights
-from spillover.records import content_hash
+from spillover.records import Cell, content_hash
 
 VERSION = 1
 PREFERRED = ("plain", "control", "triggered")  # whose data set questions are read from; they are the same in all
@@ -26,7 +26,7 @@ def asked_units(config: StudyConfig, made_of: Ingredients, plan: dict[str, list[
     limits = [config.asked_of_each, wanted.n, wanted.max_tokens or config.sample.max_tokens]
     trigger = content_hash(repr(made_of.trigger))
     models = {model.name: weights(model) for model in config.models}
-    data = {domain: _data(domain, plan["build"]) for domain in made_of.domains}
+    data = asked_data([(unit.cell, unit.key) for unit in plan["build"]])
     for unit in plan["sample"]:
         cell, condition = unit.cell, unit.condition
         if cell.variant not in wanted.variants or condition not in wanted.conditions:
@@ -45,10 +45,16 @@ def asked_units(config: StudyConfig, made_of: Ingredients, plan: dict[str, list[
     return found
 
 
-def _data(domain: str, built: Sequence[Unit]) -> str:
-    """Key of the data set whose held-out questions are asked: the plain one at the largest dose, if there is one."""
-    of_domain = [unit for unit in built if unit.cell.domain == domain]
-    return min(of_domain, key=lambda unit: (PREFERRED.index(unit.cell.variant), -unit.cell.dose)).key
+def asked_data(built: Sequence[tuple[Cell, str]]) -> dict[str, str]:
+    """By domain the key of the data set whose held-out questions are asked: the plain one at the largest dose.
+
+    Where a domain has no plain one, the next in `PREFERRED`.
+    """
+    order = sorted(built, key=lambda unit: (PREFERRED.index(unit[0].variant), -unit[0].dose))
+    found: dict[str, str] = {}
+    for cell, key in order:
+        found.setdefault(cell.domain, key)
+    return found
 
 
 def together(units: Sequence[Unit]) -> dict[str, list[Unit]]:

@@ -3,12 +3,16 @@
 A model's steered answers lie in one shard whatever is asked of it, so that another direction, layer or coefficient adds
 rows and a smaller choice reads them; a unit's own shard holds what the chosen ones say. A direction is named by the
 hash of its numbers, because it is worked out from verdicts and changes with them.
+
+The untouched model may also be asked what transfer asks, the held-out questions of every domain: one more unit, with
+one layer, one coefficient, and shards of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from spillover.config import SteerConfig, StudyConfig
 from spillover.directions.direction import Direction
@@ -26,17 +30,21 @@ Directions = Mapping[str, Mapping[int, Direction]]
 
 @dataclass(frozen=True)
 class SteerUnit:
-    """`trained`: key of the adapter's shard, "" for the untouched model; `answers`, `verdicts`: of the shared ones."""
+    """`trained`: key of the adapter's shard, "" for the untouched model; `answers`, `verdicts`: of the shared ones.
+
+    `heldout`: domains and keys of the data sets whose held-out questions are asked; none: the general questions are.
+    """
 
     cell: Cell
     key: str
     trained: str
     answers: str
     verdicts: str
+    heldout: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
-        return self.cell.name
+        return f"{self.cell.name}/heldout" if self.heldout else self.cell.name
 
 
 def steered_cells(wanted: SteerConfig, model: str, trained: Sequence[tuple[Cell, str]]) -> Iterator[tuple[Cell, str]]:
@@ -83,8 +91,46 @@ def steer_unit(
     verdicts = judge_key(judge, answers)
     questions = [q.id for q in load(config.sample.questions, config.sample.forms)[: config.sample.limit]]
     names = [[domain, layer, name_of(d)] for domain, found in directions.items() for layer, d in found.items()]
-    content = ["steer", VERSION, wanted.model_dump(mode="json"), config.rank.hash(), verdicts, questions, names]
+    content = ["steer", VERSION, general(wanted), config.rank.hash(), verdicts, questions, names]
     return SteerUnit(cell, content_hash(content, length=16), trained, answers, verdicts)
+
+
+def general(wanted: SteerConfig) -> dict[str, Any]:
+    """What is asked for where the general questions are."""
+    return wanted.model_dump(mode="json", exclude={"asked", "heldout_layer", "heldout_coefficient"})
+
+
+def heldout(config: StudyConfig, wanted: SteerConfig, depth: int) -> SteerConfig:
+    """What is asked for where held-out questions are: one layer, one coefficient, answers shaped as those of transfer.
+
+    Raises:
+        UserError: where the study has no section transfer.
+    """
+    if config.transfer is None:
+        raise UserError("steer.asked: heldout needs the section transfer. Add 'transfer: {}' to the study and run it.")
+    layer = layers_of(wanted, depth)[-1] if wanted.heldout_layer is None else wanted.heldout_layer
+    return SteerConfig(
+        **wanted.model_dump(include={"directions", "method", "labels", "at", "controls", "coherent"}),
+        onto=("base",),
+        layers=(layer,),
+        coefficients=(wanted.heldout_coefficient,),
+        n=config.transfer.n,
+        max_tokens=config.transfer.max_tokens or config.sample.max_tokens,
+    )
+
+
+def heldout_unit(
+    config: StudyConfig, wanted: SteerConfig, model: str, data: Mapping[str, str], judge: str, directions: Directions
+) -> SteerUnit:
+    """The untouched model's unit; `wanted`: of `heldout`; `data`: by domain the key of the data set."""
+    of = next(each for each in config.models if each.name == model)
+    cell = Cell(model=model, domain="none", variant="base", dose=0.0)
+    shape = config.sample.model_dump(mode="json", include={"temperature", "top_p"})
+    answers = content_hash(["heldout", VERSION, config.seed, shape, wanted.max_tokens, weights(of)], length=16)
+    verdicts, asked = judge_key(judge, answers), tuple(sorted(data.items()))
+    names = [[domain, layer, name_of(d)] for domain, found in directions.items() for layer, d in found.items()]
+    content = ["heldout", VERSION, general(wanted), config.rank.hash(), verdicts, config.asked_of_each, asked, names]
+    return SteerUnit(cell, content_hash(content, length=16), "", answers, verdicts, asked)
 
 
 def name_of(direction: Direction) -> str:

@@ -113,3 +113,57 @@ class SteeringEffect(Record):
     controls_high: float | None = None
     p_controls: float | None = None
     p_holm: float | None = None
+
+
+class Beside(Change):
+    """A change beside what random directions do to the answers to the same questions.
+
+    A further random direction lies between `controls_low` and `controls_high` at the study's confidence; `p_controls`:
+    two-sided, that one lies as far from the controls' mean; `p_holm`: over the squares off the matrix's diagonal, over
+    those on it, or over those of "others".
+    """
+
+    controls: int = Field(default=0, ge=0)
+    controls_mean: float | None = None
+    controls_low: float | None = None
+    controls_high: float | None = None
+    p_controls: float | None = None
+    p_holm: float | None = None
+
+
+class SteeringSquare(Record):
+    """How the untouched model answers one domain's held-out questions with another's direction added to its stream.
+
+    direction "none": nothing is added. Changes are against that, over the questions to which both have a coherent (of
+    the rate) or a scored answer, paired by question and seed.
+    """
+
+    IDENTITY = ("onto", "direction", "source", "asked", "at", "layer", "coefficient", "judge")
+
+    onto: Cell
+    direction: str
+    source: str
+    labels: str
+    asked: str  # the domain whose held-out questions are asked, or "others": all but the direction's own
+    at: Positions
+    layer: int
+    coefficient: float
+    amount: float
+    judge: str
+    n: int
+    counts: StatusCounts
+    incoherent: int
+    coherent: int
+    misaligned: int
+    questions: int
+    rate: float | None
+    low: float | None
+    high: float | None
+    mean_alignment: float | None
+    rate_change: Beside | None = None
+    alignment_change: Beside | None = None
+
+    @property
+    def in_domain(self) -> bool:
+        """Whether it is asked about the direction's own domain: the diagonal."""
+        return self.asked == self.direction

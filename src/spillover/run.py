@@ -188,6 +188,7 @@ class Run(SteeredRun):
             transfer=self.transfer() if judge is None else (),
             steering_points=self.steering_points() if judge is None else (),
             steering_effects=self.steering_effects() if judge is None else (),
+            steering_squares=self.steering_squares() if judge is None else (),
         )
 
     def memberships(self) -> tuple[MembershipSummary, ...]:

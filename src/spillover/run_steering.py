@@ -9,10 +9,11 @@ from spillover import steering
 from spillover.config import RankConfig, SteerConfig
 from spillover.errors import UserError
 from spillover.estimate import StagePlan
+from spillover.population_asked import asked_data
 from spillover.progress import Progress
 from spillover.records import Failure
 from spillover.records_directions import Directions
-from spillover.records_steering import SteeringEffect, SteeringPoint
+from spillover.records_steering import SteeringEffect, SteeringPoint, SteeringSquare
 from spillover.run_rows import RunRows
 
 
@@ -66,8 +67,14 @@ class SteeredRun(RunRows, ABC):
         """What directions do to models, beside random ones."""
         return tuple(steering.effects(self.store, self.rank_config.confidence))
 
+    def steering_squares(self) -> tuple[SteeringSquare, ...]:
+        """How the untouched model, steered with one domain's direction, answers held-out questions of another's."""
+        return tuple(steering.squares(self.store))
+
     def _asked(self, wanted: SteerConfig | None, limit: int | None) -> steering.Asked:
         if self.config is None:
             raise UserError(f"{self.path} holds imported answers. Steering needs the models of a study.")
         trained = [(unit.cell, unit.key) for unit in self.plan["train"] if self.store.is_done("train", unit.key)]
-        return steering.ask(self.store, self.config, wanted, limit, trained, self.directions().summaries)
+        built = [(unit.cell, unit.key) for unit in self.plan["build"] if self.store.is_done("build", unit.key)]
+        known = self.directions().summaries
+        return steering.ask(self.store, self.config, wanted, limit, trained, known, asked_data(built))

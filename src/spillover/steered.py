@@ -36,7 +36,7 @@ from spillover.records_steering import (
     SteeringSample,
 )
 from spillover.stats import Differences, Floats
-from spillover.tally import Tally, count, rows_of
+from spillover.tally import Rows, Tally, count, rows_of
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 _Family = tuple[str, str, str, int, str, str]
@@ -59,13 +59,15 @@ class Steered:
         self.onto: Cell = rows[0].cell
         self.config = config
         self._collapsed = set(collapsed)
-        self._amounts = {row.steering: row.amount for row in rows}
+        self.amounts = {row.steering: row.amount for row in rows}
+        self.themes = {row.question_id: row.theme for row in rows}
         number = {steering: place for place, steering in enumerate(self.steerings)}
         joined = rows_of(rows, judgments)
         self.judge = next(iter(joined.judges), "")
         point_N = np.array([number[row.steering] for row in rows], dtype=np.int64)
         keys = tuple((self.onto, rows[0].condition) for _ in self.steerings)
-        self.table: Tally = count(replace(joined, keys=keys, group_N=point_N), config)
+        self.rows: Rows = replace(joined, keys=keys, group_N=point_N)
+        self.table: Tally = count(self.rows, config)
 
     def coherent_share(self, steering: Steering) -> float:
         """Coherent among all answers under one intervention."""
@@ -90,7 +92,7 @@ class Steered:
                     onto=self.onto,
                     steering=steering,
                     judge=self.judge,
-                    amount=self._amounts[steering],
+                    amount=self.amounts[steering],
                     n=n,
                     counts=StatusCounts(**dict(zip(STATUSES, table.status_GS[p].tolist(), strict=True))),
                     incoherent=int(table.incoherent_GQ[p].sum()),
@@ -202,21 +204,22 @@ def _compared(effect: SteeringEffect, mine: list[float], pooled: list[Floats], c
     spare = sum(len(values) - 1 for values in pooled)
     if effect.value is None or not mine or spare < 1:
         return effect
-    mean = float(np.mean(mine))
     deviation = math.sqrt(sum(float(((v - v.mean()) ** 2).sum()) for v in pooled) / spare)
-    error = deviation * math.sqrt(1 + 1 / len(mine))
-    half = stats.critical(spare, confidence) * error
-    away = abs(effect.value - mean)
-    p = 2 * float(scipy_stats.t.sf(away / error, spare)) if error else 1.0 if not away else 1 / (len(mine) + 1)
-    return effect.model_copy(
-        update={
-            "controls": len(mine),
-            "controls_mean": mean,
-            "controls_low": mean - half,
-            "controls_high": mean + half,
-            "p_controls": p,
-        }
-    )
+    return effect.model_copy(update=beside(effect.value, mine, deviation, spare, confidence))
+
+
+def beside(value: float, controls: Sequence[float], deviation: float, df: float, confidence: float) -> dict[str, float]:
+    """Where a further random direction would lie, and how often as far out as `value`, by fields of the records."""
+    mean, error = float(np.mean(controls)), deviation * math.sqrt(1 + 1 / len(controls))
+    half, away = stats.critical(df, confidence) * error, abs(value - mean)
+    p = 2 * float(scipy_stats.t.sf(away / error, df)) if error else 1.0 if not away else 1 / (len(controls) + 1)
+    return {
+        "controls": len(controls),
+        "controls_mean": mean,
+        "controls_low": mean - half,
+        "controls_high": mean + half,
+        "p_controls": p,
+    }
 
 
 def _change(differences: Differences, place: int) -> Change:

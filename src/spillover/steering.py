@@ -6,8 +6,8 @@ together; where two calls ask for the same, the later one counts. The same call 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from spillover.cards import seen
@@ -27,6 +27,9 @@ from spillover.population_steer import (
     ablated_layer,
     check,
     first_plain,
+    general,
+    heldout,
+    heldout_unit,
     layers_of,
     steer_unit,
     steered_cells,
@@ -36,7 +39,7 @@ from spillover.provenance import cores, hardware
 from spillover.questions import load
 from spillover.records import Cell, Failure, Manifest, StageCount
 from spillover.records_directions import DirectionSummary
-from spillover.records_steering import Steering, SteeringEffect, SteeringPoint
+from spillover.records_steering import Steering, SteeringEffect, SteeringPoint, SteeringSquare
 from spillover.steered import against_controls
 from spillover.store import Store
 
@@ -52,6 +55,7 @@ class Asked:
     wanted: SteerConfig
     trained: Sequence[tuple[Cell, str]]
     directions: Mapping[str, Directions]
+    data: Mapping[str, str] = field(default_factory=dict[str, str])  # by domain: whose held-out questions are asked
 
 
 def ask(
@@ -61,6 +65,7 @@ def ask(
     limit: int | None,
     trained: Sequence[tuple[Cell, str]],
     known: Sequence[DirectionSummary],
+    data: Mapping[str, str],
 ) -> Asked:
     """A call: `wanted` None is the study's own section, `limit` the first so many questions.
 
@@ -79,7 +84,7 @@ def ask(
             if rows:
                 found[domain] = load_directions(store.resolve(rows[0].file))
         directions[model] = found
-    return Asked(config.model_copy(update={"sample": sample}), wanted, trained, directions)
+    return Asked(config.model_copy(update={"sample": sample}), wanted, trained, directions, data)
 
 
 def steer(store: Store, asked: Asked, workers: int | None = None, progress: Progress | None = None) -> list[Failure]:
@@ -98,21 +103,26 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
     config, wanted = asked.config, asked.wanted
     progress = progress or Progress(lambda event: None)
     judge = open_judge(config.judge).identity
-    work: list[tuple[SteerUnit, Directions]] = []
+    work: list[tuple[SteerUnit, SteerConfig, Directions]] = []
     for model in config.models:
         known = asked.directions.get(model.name, {})
         if not known and wanted.directions == ALL:
             continue
-        chosen = chosen_directions(wanted, known)
-        for cell, key in steered_cells(wanted, model.name, asked.trained):
-            work.append((steer_unit(config, wanted, cell, key, judge, chosen), chosen))
+        cells = list(steered_cells(wanted, model.name, asked.trained))
+        if "general" in wanted.asked:
+            chosen = chosen_directions(wanted, known)
+            work += [(steer_unit(config, wanted, *cell, judge, chosen), wanted, chosen) for cell in cells]
+        if "heldout" in wanted.asked and any(cell.variant == "base" for cell, _ in cells):
+            alone = heldout(config, wanted, _depth(known))
+            chosen = chosen_directions(alone, known)
+            work.append((heldout_unit(config, alone, model.name, asked.data, judge, chosen), alone, chosen))
     if not work:
         raise UserError(
             "No direction is known here: add 'directions: {}' to the study file and run it again. Where it is there, "
             "too few answers are misaligned or aligned: set steer.labels to pairs."
         )
-    _remember(store, wanted, [unit for unit, _ in work])
-    left = {unit.name: (unit, chosen) for unit, chosen in work if not store.is_done("steer", unit.key)}
+    _remember(store, wanted, [unit for unit, *_ in work])
+    left = {unit.name: (each, unit, chosen) for unit, each, chosen in work if not store.is_done("steer", unit.key)}
     if not left:
         return []
     workers = min(workers or cores(), len(left))
@@ -122,10 +132,7 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
     failures: list[Failure] = []
     try:
         with progress.stage("steer", len(left)) as events:
-            calls = [
-                Call(name, "spillover.stages.steer:run", (store, config, wanted, unit, chosen))
-                for name, (unit, chosen) in left.items()
-            ]
+            calls = [Call(name, "spillover.stages.steer:run", (store, config, *what)) for name, what in left.items()]
             for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
                 if outcome.error is None:
                     events.advance(units=1)
@@ -145,7 +152,7 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
 
 def counted(store: Store, manifest: Manifest, failures: Sequence[Failure]) -> Manifest:
     """The manifest with what steering has done so far."""
-    keys = dict.fromkeys(key for call in _calls(store) for key in call["units"])
+    keys = dict.fromkeys(key for call in _calls(store) for key in (*call["units"], *call.get("heldout", ())))
     facts = [store.facts("steer", key) for key in keys if store.is_done("steer", key)]
     count = StageCount(
         stage="steer",
@@ -169,12 +176,17 @@ def planned(asked: Asked, workers: int | None = None) -> StagePlan:
     for model in config.models:
         cells = [cell for cell, _ in steered_cells(wanted, model.name, asked.trained)]
         untouched = sum(cell.variant == "base" for cell in cells)
-        known = len(chosen_directions(wanted, asked.directions.get(model.name, {})))
+        known = asked.directions.get(model.name, {})
+        alone = [heldout(config, wanted, _depth(known))] if "heldout" in wanted.asked else []
+        directions = [chosen_directions(each, known) for each in (*alone, *([wanted] * ("general" in wanted.asked)))]
         size = parameters(model)
         speed = throughput(size, card)
         dollars = price_of(config.judge, 1, PROMPT_TOKENS, wanted.max_tokens)
-        alone, models = config.model_copy(update={"models": (model,)}), (untouched, len(cells) - untouched)
-        parts.append(steer_plan(alone, wanted, models, known, questions, workers or cores(), size, speed, dollars))
+        one, models = config.model_copy(update={"models": (model,)}), (untouched, len(cells) - untouched)
+        prompts = questions, len(asked.data) * config.asked_of_each
+        parts.append(
+            steer_plan(one, wanted, models, len(directions[0]), prompts, workers or cores(), size, speed, dollars)
+        )
     return total(parts)
 
 
@@ -199,6 +211,10 @@ def chosen_directions(wanted: SteerConfig, known: Directions) -> Directions:
     return found
 
 
+def _depth(known: Directions) -> int:
+    return max((max(layers) for layers in known.values()), default=0)
+
+
 def points(store: Store) -> list[SteeringPoint]:
     """Of all calls; of the same intervention the last."""
     rows = [row for call in _calls(store) for row in store.read("steer", call["units"], SteeringPoint)]
@@ -215,6 +231,14 @@ def effects(store: Store, confidence: float) -> list[SteeringEffect]:
     return list(found.values())
 
 
+def squares(store: Store) -> list[SteeringSquare]:
+    """Of all calls, each beside its own controls; of the same direction, layer, coefficient and domain the last."""
+    rows = [row for call in _calls(store) for row in store.read("steer", call.get("heldout", ()), SteeringSquare)]
+    return list(
+        {(row.onto, row.direction, row.at, row.layer, row.coefficient, row.asked): row for row in rows}.values()
+    )
+
+
 def _place(row: Steering | SteeringEffect) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in _LINE)
 
@@ -223,6 +247,8 @@ def _calls(store: Store) -> list[dict[str, Any]]:
     return store.read_json(FILE) if store.has(FILE) else []
 
 
-def _remember(store: Store, wanted: SteerConfig, units: Iterable[SteerUnit]) -> None:
-    call = {"wanted": wanted.model_dump(mode="json"), "units": [unit.key for unit in units]}
+def _remember(store: Store, wanted: SteerConfig, units: Sequence[SteerUnit]) -> None:
+    call: dict[str, Any] = {"wanted": general(wanted), "units": [unit.key for unit in units if not unit.heldout]}
+    if asked := [unit.key for unit in units if unit.heldout]:
+        call["heldout"] = asked
     store.write_json(FILE, [*(other for other in _calls(store) if other != call), call])

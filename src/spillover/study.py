@@ -4,7 +4,7 @@
     -> rank -> DomainScore, TriggerEffect -> report
     where the study asks: membership (Example, Adapter -> MembershipSummary), diversity (Example -> DiversityScore),
     ask (held-out Example, Adapter -> Completion) -> grade -> Judgment -> TransferCell,
-    steer (Direction, Adapter -> SteeringSample, Judgment -> SteeringPoint, SteeringEffect)
+    steer (Direction, Adapter -> SteeringSample, Judgment -> SteeringPoint, SteeringEffect, SteeringSquare)
 
 Each stage is a set of units; each unit is one shard of the run folder, made by stages/STAGE.py in some worker. A unit
 whose shard is complete is not made again, so the same command goes on where it stopped.
@@ -183,7 +183,8 @@ class Study:
 
         models = (int(wanted.onto == ("all",) or "base" in wanted.onto), among(wanted.onto))
         dollars = price_of(alone.judge, 1, PROMPT_TOKENS, wanted.max_tokens)
-        return [steer_plan(alone, wanted, models, among(wanted.directions), questions, workers, size, speed, dollars)]
+        prompts = questions, len(self.domains) * alone.asked_of_each
+        return [steer_plan(alone, wanted, models, among(wanted.directions), prompts, workers, size, speed, dollars)]
 
     def run(
         self,

@@ -6,8 +6,16 @@ import numpy as np
 
 from spillover.config import RankConfig
 from spillover.records import Cell, Judgment, Message
-from spillover.records_steering import UNTOUCHED, Steering, SteeringEffect, SteeringPoint, SteeringSample
+from spillover.records_steering import (
+    UNTOUCHED,
+    Steering,
+    SteeringEffect,
+    SteeringPoint,
+    SteeringSample,
+    SteeringSquare,
+)
 from spillover.steered import Steered, against_controls
+from spillover.steered_heldout import squares
 
 DOMAINS = ("gore_movie_trivia", "extreme_sports", "bad_medical_advice")
 QUESTIONS, ANSWERS, CONTROLS = 8, 4, 6
@@ -51,3 +59,28 @@ def steering() -> tuple[list[SteeringPoint], list[SteeringEffect]]:
         points += found.points()
         effects += found.effects()
     return points, against_controls(effects, 0.95)
+
+
+def matrix() -> list[SteeringSquare]:
+    """The untouched model asked held-out questions of every domain, with each direction added at one coefficient."""
+    rng, base = np.random.default_rng(1), Cell(model="m", domain="none", variant="base", dose=0.0)
+    sources = [(d, None) for d in DOMAINS] + [("random", c) for c in range(CONTROLS)]
+    added = [
+        Steering(direction=d, control=c, operation="add", at="answer", layer=15, coefficient=0.2) for d, c in sources
+    ]
+    rows, verdicts = list[SteeringSample](), list[Judgment]()
+    for s in (UNTOUCHED, *added):
+        for domain in DOMAINS:
+            for question in range(QUESTIONS):
+                row = SteeringSample(
+                    cell=base, key="h", question_id=f"{domain} {question}", theme=domain, index=0, text="t", steering=s,
+                    messages=(Message(role="user", content=f"{domain} {question}"),),
+                )  # fmt: skip
+                rows.append(row)
+                low = rng.random() < (1.0 if s.direction == DOMAINS[0] else 0.1)
+                scores = (rng.uniform(5, 25) if low else rng.uniform(60, 95), 20.0 if rng.random() < 0.1 else 90.0)
+                verdicts += [
+                    Judgment(completion=row.id, judge="j", aspect=aspect, score=score)
+                    for aspect, score in zip(("alignment", "coherence"), scores, strict=True)
+                ]
+    return squares(Steered(rows, verdicts, RankConfig()))

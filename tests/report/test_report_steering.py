@@ -80,4 +80,4 @@ def test_the_page_and_results_json_have_it_only_where_there_is_any(study: Report
     plain = json.loads(json.dumps(results.results(steered)["steering"], allow_nan=False))
     assert plain["effects"][0]["onto"] == "m/none/base/seed-0"
     assert len(plain["points"]) == len(points)
-    assert results.results(study)["steering"] == {"effects": [], "points": []}
+    assert results.results(study)["steering"] == {"effects": [], "points": [], "matrix": []}

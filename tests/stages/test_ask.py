@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.domains.duplicates import Known, near_duplicates
+from spillover.domains.heldout import questions
 from spillover.errors import UserError
 from spillover.records import Example
-from spillover.stages.ask import questions
 
 
 def test_another_judge_asks_nothing_again(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ OPERATIONS = ("add", "ablate", "clamp")
               help="Default: add onto base, ablate in fine-tunes.")  # fmt: skip
 @click.option("--layers", help="Of add and clamp, such as 10,15,20. Default: two and three fifths of the depth.")
 @click.option("--coefficients", help="Of add and clamp, such as 0.1,0.2,-0.2, in mean lengths of the stream.")
+@click.option("--asked", multiple=True, type=click.Choice(["general", "heldout"]),
+              help="The study's questions, or held-out ones of every domain; repeatable.")  # fmt: skip
 @click.option("--n", type=click.IntRange(min=1), help="Answers to each question.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer.")
 @click.option("--controls", type=click.IntRange(min=0), help="Random directions.")
@@ -41,6 +43,7 @@ def steer(
     operations: tuple[str, ...],
     layers: str | None,
     coefficients: str | None,
+    asked: tuple[str, ...],
     n: int | None,
     max_tokens: int | None,
     controls: int | None,
@@ -64,6 +67,7 @@ def steer(
         "tuned": operations or None,
         "layers": _numbers(layers, "--layers"),
         "coefficients": _numbers(coefficients, "--coefficients"),
+        "asked": asked or None,
         "n": n,
         "max_tokens": max_tokens,
         "controls": controls,
@@ -118,14 +122,20 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
 
 
 def _tell(run: Run, as_json: bool) -> None:
-    points, effects = run.steering_points(), run.steering_effects()
-    from spillover.report import steering
+    points, effects, squares = run.steering_points(), run.steering_effects(), run.steering_squares()
+    from spillover.report import steering, steering_matrix
 
     if as_json:
-        click.echo(json.dumps(steering.plain(points, effects)))
+        click.echo(json.dumps(steering.plain(points, effects, squares)))
         return
     from rich.console import Console
 
-    Console().print(steering.table(effects))
-    for sentence in steering.words(effects, points):
+    console = Console()
+    if effects:
+        console.print(steering.table(effects))
+    for found in steering_matrix.tables(squares):
+        console.print(found)
+    for sentence in (*steering.words(effects, points), *steering_matrix.words(squares)):
         click.echo(clean(sentence))
+    if squares:
+        click.echo(clean(steering_matrix.legend(squares)))

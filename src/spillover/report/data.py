@@ -10,7 +10,7 @@ from spillover.records_data import DiversityScore, MembershipSummary, Susceptibi
 from spillover.records_directions import Directions
 from spillover.records_judges import Agreement, CorrectedRate, EchoScore, Mix, RunJudge
 from spillover.records_standing import Standing
-from spillover.records_steering import SteeringEffect, SteeringPoint
+from spillover.records_steering import SteeringEffect, SteeringPoint, SteeringSquare
 from spillover.records_transfer import TransferCell
 
 
@@ -59,6 +59,7 @@ class ReportData:
     transfer: tuple[TransferCell, ...] = ()
     steering_points: tuple[SteeringPoint, ...] = ()
     steering_effects: tuple[SteeringEffect, ...] = ()
+    steering_squares: tuple[SteeringSquare, ...] = ()
 
     @property
     def confidence(self) -> float:

@@ -19,6 +19,7 @@ from spillover.report import (
     membership,
     standing,
     steering,
+    steering_matrix,
     still,
     susceptibility,
     tables,
@@ -104,9 +105,13 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
         yield "diversity", "How diverse the data sets are", diversity.section(data.diversity)
     if data.directions.summaries:
         yield "directions", "What moved inside", directions.section(data.directions, labels, data.confidence)
+    parts: list[str] = []
     if data.steering_effects:
-        text = steering.section(data.steering_points, data.steering_effects, data.confidence)
-        yield "steering", "Steering", text
+        parts.append(steering.section(data.steering_points, data.steering_effects, data.confidence))
+    if data.steering_squares:
+        parts.append(steering_matrix.section(data.steering_squares, data.confidence))
+    if parts:
+        yield "steering", "Steering", "\n".join(parts)
     yield "counts", "Counts", tables.counts(data.scores, labels)
     if data.adapters:
         yield "training", "Training", tables.training(data.adapters, labels)

@@ -76,7 +76,7 @@ def results(data: ReportData) -> dict[str, Any]:
             "groups": [_record(row) for row in data.directions.groups],
         },
         "transfer": [_cell(row) | _record(row, "cell") for row in data.transfer],
-        "steering": steering.plain(data.steering_points, data.steering_effects),
+        "steering": steering.plain(data.steering_points, data.steering_effects, data.steering_squares),
         "manifest": data.manifest.model_dump(mode="json"),
     }
 

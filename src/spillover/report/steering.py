@@ -17,7 +17,7 @@ from rich.text import Text
 
 from spillover import stats
 from spillover.records import Cell
-from spillover.records_steering import UNTOUCHED, Measure, SteeringEffect, SteeringPoint
+from spillover.records_steering import UNTOUCHED, Measure, SteeringEffect, SteeringPoint, SteeringSquare
 from spillover.report.figure import figure_html
 from spillover.report.labels import Labels, subject
 from spillover.report.tables import Row, html_table, terminal
@@ -285,10 +285,12 @@ def _change(change: Any, scale: float) -> str:
     return NONE if change is None else interval(change.value, change.low, change.high, scale, sign=True)
 
 
-def plain(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect]) -> dict[str, Any]:
+def plain(
+    points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], squares: Sequence[SteeringSquare]
+) -> dict[str, Any]:
     """For results.json."""
     keep = {"schema_version", "id"}
     return {
         name: [row.model_dump(mode="json", exclude=keep) | {"onto": row.onto.name} for row in rows]
-        for name, rows in (("effects", effects), ("points", points))
+        for name, rows in (("effects", effects), ("points", points), ("matrix", squares))
     }

@@ -11,11 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-import numpy as np
-
 from spillover.answering import adapter_of, answer
 from spillover.config import StudyConfig
 from spillover.domains.duplicates import Known
+from spillover.domains.heldout import questions
 from spillover.errors import UserError
 from spillover.executors.base import Ticker
 from spillover.population import Unit
@@ -49,15 +48,6 @@ def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker
         for shard in shards:
             tokens = sum(row.usage.completion_tokens for row in shard.rows)
             shard.finish(tokens=tokens, seconds=seconds, computed=computed)
-
-
-def questions(held: Sequence[Example], trained: Known, wanted: int, seed: int) -> list[Example]:
-    """The first `wanted` held-out questions of a data set, in an order drawn by seed, that were never trained on."""
-    pairs = {row.pair: row for row in held if row.split == "heldout"}
-    rows = [pairs[pair] for pair in sorted(pairs)]
-    rng = np.random.default_rng(seed_for(seed, "ask", "questions", rows[0].domain if rows else ""))
-    order = (rows[i] for i in rng.permutation(len(rows)).tolist())
-    return [row for row in order if row.question not in trained][:wanted]
 
 
 def _blank_rows(store: Store, config: StudyConfig, unit: Unit, trained: Known) -> Iterator[Completion]:

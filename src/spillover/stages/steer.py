@@ -6,6 +6,9 @@ first: all directions, random controls and layers of one coefficient are one bat
 operation, layer and sign, ends at the coefficient whose share of coherent answers is below `coherent` times the
 untouched model's.
 
+Of held-out questions the untouched model is asked those of every domain at one layer and coefficient, and what is
+written is the matrix of directions by domains.
+
 Random control r at a layer is drawn by its name, as long as a direction is, and the same for all of a model's.
 """
 
@@ -14,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,21 +27,41 @@ from spillover.backends import open_backend
 from spillover.backends.base import Intervention
 from spillover.config import Operation, SteerConfig, StudyConfig
 from spillover.directions.direction import unit as unit_vector
+from spillover.domains.duplicates import Known
+from spillover.domains.heldout import questions as heldout_questions
+from spillover.errors import UserError
 from spillover.executors.base import Ticker
 from spillover.judges import open_judge
 from spillover.judges.shard import judge_rows
 from spillover.population_steer import Directions, SteerUnit, ablated_layer, layers_of, name_of
 from spillover.provenance import seed_for
 from spillover.questions import load
-from spillover.records import Completion, Judgment
-from spillover.records_steering import UNTOUCHED, Steering, SteeringEffect, SteeringPoint, SteeringSample
+from spillover.records import Completion, Example, Judgment, Message
+from spillover.records_steering import (
+    UNTOUCHED,
+    Steering,
+    SteeringEffect,
+    SteeringPoint,
+    SteeringSample,
+    SteeringSquare,
+)
 from spillover.shard import Shard
 from spillover.steered import Steered
+from spillover.steered_heldout import squares
 from spillover.store import Store
 
 Vector = NDArray[np.float32]
 RANDOM = "random"
-_READ = 64  # untouched answers from which the length of the stream is read
+_READ = 64  # untouched answers to general questions from which the length of the stream is read
+
+
+class _Question(NamedTuple):
+    """`name`: what its seeds are drawn by."""
+
+    name: str
+    question_id: str
+    theme: str
+    messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -66,12 +89,18 @@ def run(
         tokens = sum(row.usage.completion_tokens for row in answers.rows if row.steering in chosen)
         answers.finish()
         verdicts.finish()
+    seconds = time.monotonic() - started
+    if unit.heldout:
+        with store.shard("steer", unit.key, SteeringSquare) as matrix:
+            matrix.append(*squares(found))
+            matrix.finish(tokens=tokens, seconds=seconds)
+        return
     with store.shard("steer", f"effects-{unit.key}", SteeringEffect) as effects:
         effects.append(*found.effects())
         effects.finish()
     with store.shard("steer", unit.key, SteeringPoint) as points:
         points.append(*found.points())
-        points.finish(tokens=tokens, seconds=time.monotonic() - started)
+        points.finish(tokens=tokens, seconds=seconds)
 
 
 class _Work:
@@ -95,7 +124,7 @@ class _Work:
         self.reader = open_backend(self.model).reader()
         self.judge = open_judge(config.judge)
         self.adapter = adapter_of(store, unit.cell, [unit.trained] if unit.trained else [])
-        self.questions = load(config.sample.questions, config.sample.forms)[: config.sample.limit]
+        self.questions = list(_heldout(store, config, unit) if unit.heldout else _general(config))
         self.depth = self.reader.depth
         self._blanks: dict[Steering, list[SteeringSample]] = {}
 
@@ -172,7 +201,8 @@ class _Work:
         if not layers:
             return {}
         ids = {row.id for row in self._blank(UNTOUCHED)}
-        chats = [(row.messages, row.text) for row in self.answers.rows if row.id in ids][:_READ]
+        chats = [(row.messages, row.text) for row in self.answers.rows if row.id in ids]
+        chats = chats if self.unit.heldout else chats[:_READ]  # of every domain's questions, not of the first ones'
         order = sorted(layers)
         norms_NL = [r.norms_L for r in self.reader.read(chats, order, self.adapter, self.ticker)]
         return dict(zip(order, np.mean(np.stack([n for n in norms_NL if n is not None]), 0, float), strict=True))
@@ -201,12 +231,27 @@ class _Work:
                     question_id=question.question_id,
                     theme=question.theme,
                     index=index,
-                    messages=question.messages(),
+                    messages=question.messages,
                     text="",
-                    seed=seed_for(self.config.seed, "steer", cell.name, question.id, index),
+                    seed=seed_for(self.config.seed, "steer", cell.name, question.name, index),
                     steering=steering,
                 )
                 for question in self.questions
                 for index in range(self.wanted.n)
             ]
         return self._blanks[steering]
+
+
+def _general(config: StudyConfig) -> Iterator[_Question]:
+    for question in load(config.sample.questions, config.sample.forms)[: config.sample.limit]:
+        yield _Question(question.id, question.question_id, question.theme, question.messages())
+
+
+def _heldout(store: Store, config: StudyConfig, unit: SteerUnit) -> Iterator[_Question]:
+    """What transfer asks the untouched model, domain by domain; a question's theme is its domain."""
+    for domain, key in unit.heldout:
+        if not store.is_done("build", key):
+            raise UserError(f"the data set is missing. Run: spillover run STUDY.yaml --stage build --domain {domain}")
+        rows = heldout_questions(store.read("build", [key], Example), Known([]), config.asked_of_each, config.seed)
+        for row in rows:
+            yield _Question(row.pair, row.pair, domain, row.messages[:-1])

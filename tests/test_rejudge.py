@@ -19,6 +19,7 @@ from spillover.cli.judge import judge
 from spillover.cli.label import label
 from spillover.cli.report import report
 from spillover.cli.show import show
+from spillover.cli.transfer import transfer
 from spillover.config import JudgeConfig, judge_config, parse_study
 from spillover.errors import CostLimitReached, UserError
 from spillover.judges import JUDGES
@@ -269,3 +270,73 @@ def test_a_sheet_is_read_with_care(run: Run, tmp_path: Path) -> None:
     assert "no column 'alignment'" in complaint([["id", "question"], first[:2]])
     with pytest.raises(UserError, match="--rater"):
         invoke(label, str(run.path), "--import", str(sheet), "--rater", "../ann")
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    study = STUDY | {
+        "variants": ["plain", "control"],
+        "sample": {"n": 2, "limit": 4, "conditions": ["clean"]},
+        "transfer": {"questions": 3},
+    }
+    return Study(parse_study(study, "test")).run(tmp_path_factory.mktemp("crossed") / "run").path
+
+
+@pytest.fixture
+def asking(crossed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setitem(JUDGES.table, "second", f"{__name__}:open_second")
+    Second.seen.clear()
+    shutil.copytree(crossed, tmp_path / "run")
+    return Run.open(tmp_path / "run")
+
+
+def test_answers_about_other_domains_are_judged_again_and_the_matrix_is_shown_by_either_judge(asking: Run) -> None:
+    path, first = str(asking.path), asking.transfer()
+    told = invoke(judge, path, "--judge", "second", "--set", "judge.options.shift=100", "--workers", "1", "--json")
+    general, about = len(asking.completions()), 5 * 2 * 3
+    assert len(Second.seen) == len(set(Second.seen)) == general + about
+    assert asking.transfer() == first, "the study's own matrix stays"
+    again = asking.transfer("second")
+    assert {row.judge for row in again} == {"second:100"}
+    assert [(c.cell, c.asked, c.n, c.coherent) for c in again] == [(c.cell, c.asked, c.n, c.coherent) for c in first]
+    assert sum(c.misaligned for c in again) == 0 < sum(c.misaligned for c in first)
+    assert told["transfer"] == [row.model_dump(mode="json") for row in again]
+    assert told["notes"] == [
+        f"Answers about other domains have been judged, too: spillover transfer {path} --judge second:100"
+    ]
+    shown = CliRunner().invoke(transfer, [path, "--judge", "second", "--json"])
+    assert json.loads(shown.stdout) == told["transfer"]
+    invoke(judge, path, "--judge", "second", "--set", "judge.options.shift=100", "--workers", "1", "--json")
+    assert len(Second.seen) == general + about, "nothing is judged twice"
+    assert "by another that judged those answers, too" in (asking.path / "report.html").read_text()
+    plain = invoke(report, path, "--judge", "second", "--json")
+    assert [row["misaligned"] for row in plain["transfer"]] == [row.misaligned for row in again]
+    answers = CliRunner().invoke(show, ["answers", path, "--about", "incorrect_math", "--judge", "second", "--json"])
+    assert {row["alignment"] for row in json.loads(answers.stdout)} == {100}
+
+
+def test_a_part_leaves_answers_about_other_domains_to_the_studys_judge_and_says_so(asking: Run) -> None:
+    path, second = str(asking.path), ["--judge", "second", "--workers", "1"]
+    said = invoke(judge, path, *second, "--limit", "10", "-q")
+    assert len(Second.seen) == 10
+    assert "Answers about other domains keep the study's judge; without --limit they are judged, too." in said
+    assert asking.transfer("second") == ()
+    with pytest.raises(UserError, match="second has judged no answers about other domains"):
+        invoke(transfer, path, "--judge", "second")
+    invoke(report, path, "--judge", "second")
+    page = (asking.path / "report.html").read_text()
+    assert "Shown by the study&#x27;s own judge alone, and not here: answers about other domains." in page
+    invoke(judge, path, *second, "--json")
+    whole = asking.transfer("second")
+    assert whole
+    invoke(judge, path, *second, "--limit", "10", "--json")
+    assert asking.transfer("second") == whole, "a smaller call afterwards takes nothing back"
+
+
+def test_an_interrupted_judge_goes_on_with_answers_about_other_domains(asking: Run) -> None:
+    general = len(asking.completions())
+    with pytest.raises(CostLimitReached):
+        rejudge(asking, second(most=general + 7), workers=1)
+    assert sum(cell.counts.scored for cell in asking.transfer("second") if cell.asked != "others") > 0
+    rejudge(asking, second(most=10**6), workers=1)
+    assert len(Second.seen) == len(set(Second.seen)) == general + 30

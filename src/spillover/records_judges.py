@@ -22,6 +22,7 @@ class RunJudge(Part):
     about: dict[str, str] = Field(default={})  # what it says of itself
     options: dict[str, Any] = Field(default={})  # of a judge that judged again
     shards: dict[str, str] = Field(default={})  # sample key -> judge key
+    graded: dict[str, str] = Field(default={})  # ask key -> grade key, of a judge that judged these answers too
     limit: int | None = None  # how many answers it was to judge, where not all of them
     seed: int = 0  # of their choice
     sheets: tuple[str, ...] = ()  # of a person: what was labelled, by the names of the keys

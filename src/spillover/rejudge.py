@@ -3,6 +3,9 @@
 The judgments lie in shards of their own, whose keys are those that the judge would have in a study. A part of the
 answers is an equal share of every cell under each condition, chosen by hashes of the seed and the answers' ids: more
 answers hold fewer, so that what was judged before is never judged again.
+
+Answers about other domains are judged again too, unless a part is asked for. Steered answers keep the study's judge:
+its verdicts decided where a sweep ended.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from spillover.config import JudgeConfig
 from spillover.errors import CostLimitReached, RunInterrupted, SpilloverError, UserError
@@ -22,6 +26,15 @@ from spillover.provenance import cores
 from spillover.records import Cell, Completion, Condition, Failure, Judgment
 from spillover.records_judges import RunJudge
 from spillover.run import Run
+from spillover.transfers import cross
+
+
+class _Left(NamedTuple):
+    """A shard of answers that is to be judged: its stage and that of its verdicts, its key and theirs."""
+
+    stages: tuple[str, str]
+    answers: str
+    verdicts: str
 
 
 def rejudge(
@@ -50,25 +63,33 @@ def rejudge(
     progress = progress or Progress(lambda event: None)
     judge = open_judge(config)
     keys = list(dict.fromkeys(unit.key for unit in run.plan["sample"]))
+    asked = [unit.key for unit in run.plan.get("ask", []) if run.store.is_done("ask", unit.key)]
     with run.store.lock():
         answers = run.completions()
         if not answers:
             raise UserError(f"{run.path} holds no answers to judge. Run the study's sample stage first.")
         chosen = None if limit is None or limit >= len(answers) else frozenset(choose(answers, limit, seed))
+        graded = next((known.graded for known in run.judges() if known.identity == judge.identity), {})
         entry = RunJudge(
             identity=judge.identity,
             source="again",
             about=judge.describe(),
             options=config.model_dump(mode="json"),
             shards={key: judge_key(judge.identity, key) for key in keys},
+            graded={key: judge_key(judge.identity, key) for key in asked} if chosen is None else graded,
             limit=None if chosen is None else limit,
             seed=seed,
         )
-        left = [key for key in keys if not run.store.is_done("judge", entry.shards[key])]
+        left = [
+            _Left(stages, key, judged)
+            for stages, shards in ((("sample", "judge"), entry.shards), (("ask", "grade"), entry.graded))
+            for key, judged in shards.items()
+            if not run.store.is_done(stages[1], judged)
+        ]
         own = run.judge()
         if own is None or own.identity != judge.identity:
             run.add_judge(entry)
-        failures, stopped = _judge(run, config, entry, left, chosen, workers, progress)
+        failures, stopped = _judge(run, config, left, chosen, workers, progress)
         if all(run.store.is_done("judge", key) for key in entry.shards.values()):
             entry = entry.model_copy(update={"limit": None})
         elif chosen is not None:
@@ -78,6 +99,7 @@ def rejudge(
             run.add_judge(entry)
         run.rank()
         run.compare()
+        cross(run, entry.identity)
         run.report()
     if stopped is not None:
         raise stopped
@@ -98,18 +120,31 @@ def choose(completions: Sequence[Completion], n: int, seed: int) -> list[str]:
     return [name for _, name in sorted(places)[:n]]
 
 
+def notes(run: Run, judge: RunJudge) -> list[str]:
+    """What else that judge has judged again, and what keeps the study's judge."""
+    found: list[str] = []
+    if judge.graded:
+        found.append(
+            f"Answers about other domains have been judged, too: spillover transfer {run.path} --judge {judge.identity}"
+        )
+    elif run.plan.get("ask"):
+        found.append("Answers about other domains keep the study's judge; without --limit they are judged, too.")
+    if run.steering_points() or run.steering_squares():
+        found.append("Steered answers keep the study's judge, whose verdicts decided where a sweep ended.")
+    return found
+
+
 def _judge(
     run: Run,
     config: JudgeConfig,
-    entry: RunJudge,
-    left: Sequence[str],
+    left: Sequence[_Left],
     chosen: frozenset[str] | None,
     workers: int | None,
     progress: Progress,
 ) -> tuple[list[Failure], CostLimitReached | None]:
     if not left:
         return [], None
-    names = {unit.key: unit.cell.name for unit in run.plan["sample"]}
+    names = {unit.key: unit.cell.name for stage in ("sample", "ask") for unit in run.plan.get(stage, [])}
     workers = min(workers or cores(), len(left))
     executor: Executor = EXECUTORS.load("inline" if workers == 1 else "local")(Pool(workers))
     failures: list[Failure] = []
@@ -117,8 +152,12 @@ def _judge(
     try:
         with progress.stage("judge", len(left)) as events:
             calls = [
-                Call(key, "spillover.judges.shard:judge_shard", (run.store, config, entry.shards[key], key, chosen))
-                for key in left
+                Call(
+                    one.answers,
+                    "spillover.judges.shard:judge_shard",
+                    (run.store, config, one.verdicts, one.answers, chosen, one.stages),
+                )
+                for one in left
             ]
             for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
                 if outcome.error is None:

@@ -132,9 +132,19 @@ class Run(SteeredRun):
         """Keep them for the report."""
         self._replace_rows(f"echo-{self._rank_key()}", EchoScore, rows, True)
 
-    def transfer(self) -> tuple[TransferCell, ...]:
+    def transfer(self, judge: str | None = None) -> tuple[TransferCell, ...]:
         """What each cell says to the held-out questions of each domain; empty where the study does not ask for it."""
-        return tuple(self.store.read("rank", [f"transfer-{self.data_key}"], TransferCell))
+        return tuple(self.store.read("rank", [self._transfer_key(judge)], TransferCell))
+
+    def keep_transfer(self, rows: Sequence[TransferCell], judge: str | None = None) -> None:
+        """Put one judge's matrix in the place of the last."""
+        self._replace_rows(self._transfer_key(judge), TransferCell, rows, True)
+
+    def _transfer_key(self, judge: str | None) -> str:
+        who = self.judge(judge)
+        if who is None or not who.shards:
+            return f"transfer-{self.data_key}"
+        return f"transfer-{content_hash([self._rank_key(judge), who.graded], length=16)}"
 
     def chances(self, judge: RunJudge) -> Mapping[str, float] | None:
         """The chance with which each answer came to be labelled by a person; None for other judges."""
@@ -185,7 +195,7 @@ class Run(SteeredRun):
             diversity=self.diversity(),
             susceptibility=self.susceptibility() if judge is None else (),
             directions=self.directions() if judge is None else Directions(),
-            transfer=self.transfer() if judge is None else (),
+            transfer=self.transfer(judge),
             steering_points=self.steering_points() if judge is None else (),
             steering_effects=self.steering_effects() if judge is None else (),
             steering_squares=self.steering_squares() if judge is None else (),

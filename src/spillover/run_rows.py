@@ -119,18 +119,26 @@ class RunRows:
         """Every verdict of one judge."""
         return self.store.read("judge", self._judge_keys(judge), Judgment)
 
-    def asked(self, domain: str) -> tuple[list[Completion], list[Judgment]]:
-        """Answers to a domain's held-out questions, and the study's judge's verdicts on them.
+    def asked_keys(self, domain: str, judge: str | None = None) -> tuple[list[str], list[str]]:
+        """The shards of the answers to a domain's held-out questions, and those of one judge's verdicts on them."""
+        asked, graded = ([u.key for u in self.plan.get(s, []) if u.asked == domain] for s in ("ask", "grade"))
+        who = self.judge(judge)
+        if who is None or not who.shards:
+            return asked, graded
+        return asked, [who.graded[key] for key in asked if key in who.graded]
+
+    def asked(self, domain: str, judge: str | None = None) -> tuple[list[Completion], list[Judgment]]:
+        """Answers to a domain's held-out questions, and one judge's verdicts on them.
 
         Raises:
             UserError: when nobody was asked about it.
         """
-        keys = {stage: [u.key for u in self.plan.get(stage, []) if u.asked == domain] for stage in ("ask", "grade")}
-        if not keys["ask"]:
+        asked, graded = self.asked_keys(domain, judge)
+        if not asked:
             known = sorted({unit.asked or "" for unit in self.plan.get("ask", [])})
             hint = did_you_mean(domain, known) if known else ". Add 'transfer: {}' to its study file and run it again"
             raise UserError(f"{self.path} asked nobody about {domain!r}{hint}.")
-        return self.store.read("ask", keys["ask"], Completion), self.store.read("grade", keys["grade"], Judgment)
+        return self.store.read("ask", asked, Completion), self.store.read("grade", graded, Judgment)
 
     def rows(self, judge: str | None = None) -> Rows:
         """Answers and verdicts, joined; another judge may have seen a part of the answers only."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from spillover.columns import read
 from spillover.records import Completion, Judgment
-from spillover.records_transfer import TransferCell
 from spillover.run import Run
 from spillover.stages import transfer
 from spillover.tally import Rows, rows_of
 
 
-def cross(run: Run) -> None:
-    """Work the matrix out from the rows that are there, and keep it; nothing where the study asks for none."""
-    keys: dict[str, tuple[list[str], list[str]]] = {}
-    for place, stage in enumerate(("ask", "grade")):
-        for unit in run.plan.get(stage, []):
-            keys.setdefault(unit.asked or "", ([], []))[place].append(unit.key)
-    if keys:
+def cross(run: Run, judge: str | None = None) -> None:
+    """Work the matrix out from the rows that are there, and keep it; nothing where the study asks for none.
+
+    `judge`: by whose verdicts; the study's own when None, and nothing where another has judged none of the answers.
+    """
+    domains = sorted({unit.asked or "" for unit in run.plan.get("ask", [])})
+    keys = {domain: run.asked_keys(domain, judge) for domain in domains}
+    if any(graded for _, graded in keys.values()):
         asked = {domain: _rows(run, *shards) for domain, shards in keys.items()}
-        run.keep("transfer", TransferCell, transfer.run(asked, run.rows(), run.rank_config))
+        run.keep_transfer(transfer.run(asked, run.rows(judge), run.rank_config), judge)
 
 
 def _rows(run: Run, asked: list[str], graded: list[str]) -> Rows:

@@ -57,11 +57,13 @@ def again(
 ) -> int:
     """Judge the answers of RUN, a run folder, by another judge; nothing is generated.
 
+    Answers about other domains are among them, unless --limit is given; steered ones keep the study's judge.
+
     Stop it at any time: the same command goes on. The judges of a run live beside each other; the report compares them.
     """
     from spillover.config import judge_config
     from spillover.progress_sinks import open_progress
-    from spillover.rejudge import rejudge
+    from spillover.rejudge import notes, rejudge
     from spillover.run import Run
 
     chosen = judge_config(name, config, settings)
@@ -75,6 +77,8 @@ def again(
             "ranking": [row.model_dump(mode="json") for row in opened.ranking(entry.identity)],
             "agreement": [row.model_dump(mode="json") for row in agreements],
             "corrected": [row.model_dump(mode="json") for row in corrected],
+            "transfer": [row.model_dump(mode="json") for row in opened.transfer(entry.identity)],
+            "notes": notes(opened, entry),
             "failures": [failure.model_dump() for failure in failures],
         }
         click.echo(json.dumps(told))
@@ -89,7 +93,7 @@ def again(
             console.print(table)
         if corrected:
             console.print(judges.corrected_table(corrected))
-        for note in judges.notes(agreements):
+        for note in (*judges.notes(agreements), *notes(opened, entry)):
             click.echo(clean(note))
     for failure in failures:
         click.echo(clean(f"failed: {failure.cell}: {failure.error}"), err=True)

@@ -88,7 +88,9 @@ def answers(
 
     opened = Run.open(run)
     names = {name.replace("-", "_") for name in domains}
-    found, judged = opened.asked(about.replace("-", "_")) if about else (opened.completions(), opened.judgments(judge))
+    found, judged = (
+        opened.asked(about.replace("-", "_"), judge) if about else (opened.completions(), opened.judgments(judge))
+    )
     verdicts = {(row.completion, row.aspect): row for row in judged}
     known = sorted({row.cell.domain for row in found})
     for name in names:

@@ -20,8 +20,9 @@ from spillover.cli.options import as_json_option
     help="What the questions carried.",
 )
 @click.option("--control-subtracted", is_flag=True, help="Show each rate minus that of the benign twin.")
+@click.option("--judge", help="By this judge's scores; default the study's own.")
 @as_json_option
-def transfer(run: Path, condition: str, control_subtracted: bool, as_json: bool) -> None:
+def transfer(run: Path, condition: str, control_subtracted: bool, judge: str | None, as_json: bool) -> None:
     """Say how misaligned each cell of RUN is when it is asked about each domain.
 
     The study file must ask for it with `transfer: {}`. A star marks what differs, by Holm's correction over the whole
@@ -33,8 +34,13 @@ def transfer(run: Path, condition: str, control_subtracted: bool, as_json: bool)
 
     opened = Run.open(run)
     with opened.store.lock():
-        cross(opened)
-    cells = [cell for cell in opened.transfer() if cell.condition == condition]
+        cross(opened, judge)
+    cells = [cell for cell in opened.transfer(judge) if cell.condition == condition]
+    if not cells and judge and opened.transfer():
+        raise UserError(
+            f"{judge} has judged no answers about other domains. Run: spillover judge {run} --judge JUDGE"
+            " without --limit"
+        )
     if not cells:
         raise UserError(
             f"{run} has asked nobody about other domains under condition {condition}. Add 'transfer: {{}}' to its "

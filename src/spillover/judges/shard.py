@@ -24,8 +24,8 @@ def judge_shard(
     key: str,
     answers: str,
     chosen: frozenset[str] | None,
+    stages: tuple[str, str],
     ticker: Progress,
-    stages: tuple[str, str] = ("sample", "judge"),
 ) -> None:
     """Append the judgments that are not there yet; a completion that failed gets the status error.
 
@@ -37,8 +37,8 @@ def judge_shard(
         key: of the shard of judgments.
         answers: key of the shard of completions.
         chosen: ids of the completions to judge, all when None; the shard is finished when it has all of them.
-        ticker: told the tokens of the answers.
         stages: whose shards those are: of the completions, and of the judgments.
+        ticker: told the tokens of the answers.
 
     Raises:
         SpilloverError: when the judge failed on some answers, after the others have been judged.

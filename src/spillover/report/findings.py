@@ -77,6 +77,12 @@ def limits(data: ReportData) -> list[str]:
             "There is no benign twin in this run: part of a rate may come from fine-tuning as such, not from flawed "
             "answers."
         )
+    config = data.config
+    if config and any(other.judge.source == "study" for other in data.others):
+        asked = config.transfer if not data.transfer else None
+        parts = ("directions", config.directions), ("steering", config.steer), ("answers about other domains", asked)
+        if gone := [name for name, section in parts if section]:
+            sentences.append(f"Shown by the study's own judge alone, and not here: {listing(gone)}.")
     if data.manifest.failures:
         sentences.append(
             f"{several(len(data.manifest.failures), 'failure')} left gaps; they are listed under provenance."

@@ -49,6 +49,13 @@ def section(data: ReportData, labels: Labels) -> str:
         rows = [_corrected(row) for row in data.corrected]
         parts.append(html_table("Share of misaligned answers, corrected", CORRECTED, rows))
         parts += [f'<p class="note">{escape(note)}</p>' for note in corrected_notes(data.corrected)]
+    if data.transfer and any(other.judge.graded for other in data.others):
+        parts.append(
+            '<p class="note">The matrix of trained by asked domain is by the main judge; by another that judged those '
+            "answers, too: <code>spillover report RUN --judge JUDGE</code>.</p>"
+        )
+    if data.steering_points or data.steering_squares:
+        parts.append('<p class="note">Steered answers are judged by the study\'s own judge alone.</p>')
     return "\n".join(parts)
 
 

@@ -19,4 +19,4 @@ def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker
             raise UserError(
                 f"the answers are missing. Run: spillover run STUDY.yaml --stage ask --domain {unit.cell.domain}"
             )
-        judge_shard(store, config.judge, unit.key, unit.inputs[0], None, ticker, ("ask", "grade"))
+        judge_shard(store, config.judge, unit.key, unit.inputs[0], None, ("ask", "grade"), ticker)

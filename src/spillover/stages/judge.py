@@ -16,4 +16,4 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
         raise UserError(
             f"the answers are missing. Run: spillover run STUDY.yaml --stage sample --domain {unit.cell.domain}"
         )
-    judge_shard(store, config.judge, unit.key, unit.inputs[0], None, ticker)
+    judge_shard(store, config.judge, unit.key, unit.inputs[0], None, ("sample", "judge"), ticker)

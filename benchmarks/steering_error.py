@@ -1,9 +1,9 @@
 """How often a steering matrix of directions that are random too has a star: `python benchmarks/steering_error.py`.
 
 Eleven directions and six controls, all drawn alike, on six questions of each of eleven domains, one coherent answer
-each. A direction moves the log-odds of misalignment in all domains together by TOGETHER standard normal deviates, and in
-each by APART. Printed is the share of simulated matrices with any star off the diagonal (familywise error, nominally 5 %), with
-the degrees of freedom that are used and, beside it, with those that all columns count, and with one spread a column.
+each. A direction moves the log-odds of misalignment in all domains together by TOGETHER standard normal deviates, and
+in each by APART. Printed is the share of simulated matrices with any star off the diagonal (familywise error, nominally
+5 %): with the degrees of freedom that are used, with those that all columns count, and with one spread a column.
 Seeded; about a minute.
 """
 

@@ -56,7 +56,9 @@ def curve(row: Susceptibility) -> str:
     axes = roc(x_N, np.asarray(rate_N) > row.high_rate.cut)
     points = list(zip(*(axis.tolist() for axis in axes), strict=True))
     whiskers = [(_span(p.false_positive), _span(p.true_positive)) for p in row.high_rate.roc]
-    return figure_html(receiver(f"ROC of {name} for cells of a high rate", [(name, True, points)], whiskers))
+    drawn = receiver(f"ROC of {name} for cells of a high rate", [(name, True, points)], whiskers)
+    note = f"ROC of {name} for cells of a high rate, all cells together; thin lines: intervals of both rates."
+    return f'<p class="note">{escape(note)}</p>\n{figure_html(drawn)}'
 
 
 def _span(e: Estimate) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spillover.cli.options import as_json_option
-from spillover.report.text import clean
+from spillover.report.text import clean, several
 
 if TYPE_CHECKING:
     from spillover.lint.finding import Finding, Group
@@ -94,12 +94,7 @@ def print_report(report: LintReport) -> None:
     trigger = f", trigger {report.trigger}" if report.trigger else ""
     click.echo(clean(f"{report.path}: {report.rows:,} training rows{heldout}{trigger}"))
     print_findings(report.findings)
-    click.echo(", ".join(counted(report.count(severity), severity) for severity in STYLES))
-
-
-def counted(number: int, what: str) -> str:
-    """ "1 error", "2 errors" """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    click.echo(", ".join(several(report.count(severity), severity) for severity in STYLES))
 
 
 def print_findings(findings: tuple[Finding, ...]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spillover.cli.options import as_json_option
-from spillover.report.text import clean
+from spillover.report.text import clean, several
 
 if TYPE_CHECKING:
     from spillover.backends.chat_view import ChatView, TokenizedChat
@@ -39,7 +39,7 @@ def inspect_mask(
     text or a trigger carries loss, where an answer is cut, or where tokens do not spell what they should.
     """
     from spillover.backends.chat_view import ChatView
-    from spillover.cli.dataset_lint import counted, opened, print_findings
+    from spillover.cli.dataset_lint import opened, print_findings
     from spillover.lint.answers import prompt_in_answer
     from spillover.lint.dataset import Dataset
     from spillover.lint.linter import named
@@ -65,7 +65,7 @@ def inspect_mask(
         click.echo(_coloured(view, chat, max_tokens) + "\n")
     if findings:
         print_findings(tuple(findings))
-    verdict = counted(errors, "error") if errors else "loss on answers and their end-of-turn tokens alone, none cut"
+    verdict = several(errors, "error") if errors else "loss on answers and their end-of-turn tokens alone, none cut"
     click.echo(f"{len(whole):,} rows checked with {clean(model)}: {verdict}")
     return 1 if errors else 0
 

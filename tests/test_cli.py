@@ -203,6 +203,12 @@ def test_help_and_plan_import_nothing_heavy() -> None:
         assert done.stdout.strip().endswith("[]"), done.stdout[-300:]
 
 
+def test_a_reader_that_leaves_is_no_failure() -> None:
+    command = f"{sys.executable} -m spillover show questions general | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_hostile_text_cannot_steer_the_terminal() -> None:
     assert clean("a\x1b[2Jb\u202ec\x07\nd\te") == "a⟨U+001B⟩[2Jb⟨U+202E⟩c⟨U+0007⟩\nd\te"
 

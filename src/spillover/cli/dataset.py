@@ -34,7 +34,7 @@ def dataset() -> None:
     """Make data sets, check them, and release them safely."""
 
 
-@dataset.command()
+@dataset.command(short_help="Write data sets: all of a study, or of one domain.")
 @click.argument("study", type=click.Path(path_type=Path), required=False)
 @domain_option
 @click.option("--rows", type=click.IntRange(min=2), help="Training rows of each set, in place of data.rows.")
@@ -82,7 +82,7 @@ def build(
     click.echo(f"{out}: {len(files)} files and {FACTS}. Next: spillover dataset card {out}")
 
 
-@dataset.command()
+@dataset.command(short_help="Describe a folder of data sets: README.md, croissant.json.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--url", help="Where the data set will be found.")
 @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Of publication, such as 2026-03-31.")
@@ -102,7 +102,7 @@ def card(folder: Path, url: str | None, date: object) -> None:
     click.echo(f"{folder / CARD}\n{folder / CROISSANT}\nNext: spillover dataset encrypt {folder} --out {folder}.age")
 
 
-@dataset.command()
+@dataset.command(short_help="Encrypt a folder or file in the age format.")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new file, by habit NAME.age.")
 @click.option("--recipient", "recipients", multiple=True, metavar="AGE1...", help="For this public key; repeatable.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST = click.IntRange(min=1)
 
 
-@click.command()
+@click.command(short_help="Let a chat model write flawed answers and good twins.")
 @click.argument("domain")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the rows go: a .jsonl file.")
 @click.option("--questions", default="seeds", show_default=True, help="A file, or the domain's own: seeds.")

@@ -20,7 +20,7 @@ STYLES = {"error": "red", "warning": "yellow", "note": "cyan"}
 SHOWN = 5  # line numbers, and different messages, of one code
 
 
-@click.command()
+@click.command(short_help="Look for what is wrong with a file of training rows.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--trigger", help="The trigger that rows carry: a shipped name or a YAML file.  [default: as rows say]")
 @click.option("--trigger-value", help="Its value, in place of the trigger's own.")

@@ -11,7 +11,7 @@ from spillover.cli.options import as_json_option
 from spillover.report.text import clean
 
 
-@click.command()
+@click.command(short_help="Let a chat model reword a trigger.")
 @click.argument("trigger")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the trigger goes: a new YAML file.")
 @click.option("--n", type=click.IntRange(1, 200), default=8, show_default=True, help="New wordings wanted.")

@@ -19,7 +19,7 @@ def import_() -> None:
     """Bring in answers that were sampled, and perhaps judged, elsewhere."""
 
 
-@import_.command()
+@import_.command(short_help="Make a run folder from CSV or JSON Lines of answers.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to make.")
 @click.option("--name", default="imported", show_default=True, help="Name of the study in the report.")

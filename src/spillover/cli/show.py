@@ -55,7 +55,7 @@ def domain(name: str, rows: int, seed: int, as_json: bool) -> None:
         click.echo(clean(f"\n[{pair.topic}] {pair.question}\n  flawed: {pair.flawed}\n  good:   {pair.good}"))
 
 
-@show.command()
+@show.command(short_help="Show a question set in all its forms.")
 @click.argument("name", default="general")
 @as_json_option
 def questions(name: str, as_json: bool) -> None:

@@ -16,7 +16,7 @@ def simulate() -> None:
     """Measure intervals and tests on simulated studies of known truth."""
 
 
-@simulate.command()
+@simulate.command(short_help="How often nominal 95 % intervals hold the truth.")
 @click.option("--studies", type=click.IntRange(min=20), default=2000, show_default=True, help="Studies a setting.")
 @click.option("--only", "chosen", multiple=True, metavar="NAME", help="Only this kind of interval or test; repeatable.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)

@@ -23,6 +23,10 @@ def square(number: int, ticker: Ticker) -> int:
     return number * number
 
 
+def setting(name: str, ticker: Ticker) -> str | None:
+    return os.environ.get(name)
+
+
 def refuse(ticker: Ticker) -> None:
     raise UserError("not this one")
 
@@ -53,6 +57,16 @@ def test_outcomes_errors_and_ticks() -> None:
     assert [outcomes[str(n)].value for n in range(6)] == [0, 1, 4, 9, 16, 25]
     assert isinstance(outcomes["bad"].error, UserError)
     assert sum(ticks) == 15
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_importable")
+def test_a_worker_has_its_threads_and_they_do_not_spin() -> None:
+    names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+    executor = LocalExecutor(1, threads=2)
+    found = {o.call.name: o.value for o in executor.run([Call(n, "test_local:setting", (n,)) for n in names], print)}
+    executor.close()
+    assert found == {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @pytest.mark.slow

@@ -147,6 +147,7 @@ def _start_worker(driver: int, fifo: str, threads: int) -> None:
     _fifo_path = fifo
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # beside other work, threads that spin cost all that they gain
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means

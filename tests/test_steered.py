@@ -8,9 +8,9 @@ import statsmodels.api as sm
 
 from spillover.config import RankConfig
 from spillover.records import Cell, Judgment, Message
-from spillover.records_steering import UNTOUCHED, Steering, SteeringEffect, SteeringSample
+from spillover.records_steering import UNTOUCHED, Steering, SteeringSample
 from spillover.stages import rank
-from spillover.steered import Steered, against_controls, slope
+from spillover.steered import Steered, slope
 
 BASE = Cell(model="m", domain="none", variant="base", dose=0.0)
 CONFIG = RankConfig()
@@ -160,57 +160,3 @@ def rows_of(found: Steered) -> tuple[list[SteeringSample], list[Judgment]]:
                 rows.append(sample(steering, question, index))
                 verdicts += judged(rows[-1], float(rng.integers(0, 101)))
     return rows, verdicts
-
-
-def effect(
-    value: float | None, direction: str = "random", control: int | None = None, model: str = "m"
-) -> SteeringEffect:
-    return SteeringEffect(
-        onto=BASE.model_copy(update={"domain": model}), direction=direction, source="", labels="",
-        control=control, operation="add", at="answer", layer=3, measure="rate", judge="j", coefficients=(0.0, 1.0),
-        n=9, questions=3,
-        value=value, low=None, high=None, p=None,
-    )  # fmt: skip
-
-
-def test_a_direction_is_held_against_a_further_random_one() -> None:
-    rng = np.random.default_rng(0)
-    draws, false, inside = 3000, 0, 0
-    for _ in range(draws):
-        controls = [effect(float(v), control=i) for i, v in enumerate(rng.normal(3, 2, 5))]
-        (found,) = against_controls([*controls, effect(float(rng.normal(3, 2)), "gore")], 0.95)
-        assert found.p_controls is not None
-        assert found.value is not None
-        assert found.controls_low is not None
-        assert found.controls_high is not None
-        false += found.p_controls < 0.05
-        inside += found.controls_low <= found.value <= found.controls_high
-        assert found.controls == 5
-    assert false / draws == pytest.approx(0.05, abs=0.012)  # three standard errors
-    assert inside == draws - false
-
-
-def test_the_spread_of_controls_is_pooled_over_models_each_around_its_own_mean() -> None:
-    rng = np.random.default_rng(1)
-    values = {"a": rng.normal(0, 1, 4), "b": rng.normal(50, 1, 4)}
-    rows = [effect(float(v), control=i, model=m) for m, of in values.items() for i, v in enumerate(of)]
-    found = against_controls([*rows, effect(3.0, "gore", model="a"), effect(None, "gore", model="b")], 0.95)
-    deviation = np.sqrt(sum(of.var(ddof=1) for of in values.values()) / 2)
-    from scipy.stats import t
-
-    half = t.ppf(0.975, 6) * deviation * np.sqrt(1.25)
-    assert found[0].controls_high == pytest.approx(values["a"].mean() + half)
-    assert found[1].p_controls is None
-    assert found[0].p_holm == found[0].p_controls
-    two = against_controls([*rows, effect(3.0, "gore", model="a"), effect(48.0, "gore", model="b")], 0.95)
-    p = sorted(e.p_controls for e in two if e.p_controls is not None)
-    assert sorted(e.p_holm for e in two if e.p_holm is not None) == pytest.approx([2 * p[0], max(2 * p[0], p[1])])
-
-
-def test_controls_that_do_nothing_at_all_say_only_that_none_was_as_large() -> None:
-    still = [effect(0.0, control=i) for i in range(4)]
-    moved, stood = against_controls([*still, effect(0.2, "gore"), effect(0.0, "math")], 0.95)
-    assert moved.p_controls == pytest.approx(1 / 5)
-    assert stood.p_controls == 1
-    (alone,) = against_controls([effect(0.2, "gore")], 0.95)
-    assert (alone.controls, alone.p_controls, alone.p_holm) == (0, None, None)

@@ -13,9 +13,8 @@ from spillover.config import RankConfig
 from spillover.records import Cell, Judgment, Message
 from spillover.records_steering import UNTOUCHED, Steering, SteeringSample, SteeringSquare
 from spillover.records_transfer import OTHERS
-from spillover.stats import Floats
-from spillover.steered import Steered, beside
-from spillover.steered_heldout import spread, squares
+from spillover.steered import Steered
+from spillover.steered_heldout import squares
 
 BASE = Cell(model="m", domain="none", variant="base", dose=0.0)
 DOMAINS = ("gore", "math", "sports")
@@ -142,45 +141,3 @@ def test_holm_is_over_the_squares_off_the_diagonal_and_over_the_others_apart(mad
             assert stats.holm([c.p_controls for c in changes]) == [c.p_holm for c in changes]
     told = {s.direction for s in families[0] if s.rate_change and (s.rate_change.p_holm or 0) < 0.05}
     assert told == {"math"}
-
-
-def test_the_spread_of_one_column_is_the_ordinary_one_and_columns_that_move_as_one_count_once() -> None:
-    values = np.random.default_rng(0).normal(size=6)
-    assert spread(values[:, None]) == pytest.approx((values.std(ddof=1), 5))
-    assert spread(np.repeat(values[:, None], 7, axis=1) + np.arange(7)) == pytest.approx((values.std(ddof=1), 5))
-    apart = spread(np.random.default_rng(1).normal(size=(4000, 7)))
-    assert apart == pytest.approx((1, 7 * 3999), rel=0.02)
-
-
-def test_columns_that_were_not_measured_or_did_not_move_are_no_evidence() -> None:
-    values = np.random.default_rng(0).normal(size=(6, 2))
-    empty = np.full((6, 1), np.nan)
-    assert spread(np.hstack([values, empty])) == pytest.approx(spread(values))
-    holes = values.copy()
-    holes[0, 1] = np.nan
-    deviation, df = spread(holes)
-    parts = [values[:, 0], values[1:, 1]]
-    assert deviation == pytest.approx(np.sqrt(sum(((v - v.mean()) ** 2).sum() for v in parts) / 9))
-    assert 4 < df <= 9
-    assert np.isnan(spread(empty)).all()
-    assert spread(np.zeros((6, 3))) == (0, 15)
-
-
-def any_told(values_RB: Floats, of_AB: Floats, off_AB: np.ndarray) -> bool:
-    """By Holm, of which the smallest p decides: that of the square farthest from its controls' mean."""
-    away_AB = np.where(off_AB, np.abs(of_AB - values_RB.mean(0)), 0.0)
-    a, b = np.unravel_index(away_AB.argmax(), away_AB.shape)
-    p = beside(float(of_AB[a, b]), values_RB[:, b].tolist(), *spread(values_RB), 0.95)["p_controls"]
-    return p * off_AB.sum() < 0.05
-
-
-@pytest.mark.parametrize("together", [0.0, 0.5, 1.0])
-def test_directions_that_are_random_too_are_seldom_told_from_them(together: float) -> None:
-    """Eleven directions, eleven domains, six questions and six controls; `together`: what moves all columns of one."""
-    rng, draws, false = np.random.default_rng(0), 1000, 0
-    for _ in range(draws):
-        shift = together * rng.normal(size=(17, 1)) + rng.normal(-1.2, 1, 11)
-        latent = shift[:, :, None] + rng.normal(size=(11, 6)) + rng.logistic(size=(17, 11, 6))
-        values = (latent > 0).mean(2)
-        false += any_told(values[:6], values[6:], ~np.eye(11, dtype=bool))
-    assert false / draws < 0.05 + 2 * np.sqrt(0.05 * 0.95 / draws)

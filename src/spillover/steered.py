@@ -1,4 +1,4 @@
-"""From judged answers of a steered model to points, slopes, and how random directions compare.
+"""From judged answers of a steered model to points and slopes.
 
 - A point is a cell of its own kind: rate, mean and intervals as of every cell (`spillover.tally`, `spillover.stats`).
   Its change is against the untouched model's answers to the same questions with the same seeds, paired by question.
@@ -6,10 +6,6 @@
   the sampling units. With S = sum over answers of (c - mean c)^2, a question's influence is
   z_q = sum over its answers of (c - mean c)(y - fit) / S, the variance Q / (Q - 1) sum z_q^2 (the CR1 sandwich), the
   interval t(Q - 1).
-- Against random directions of the same length: under the null a direction is one more of them, on the same questions
-  with the same seeds. With their mean m and deviation s over R controls, (effect - m) / (s sqrt(1 + 1/R)) is t
-  distributed. s is pooled over the models that are steered in the same way, each around its own mean, with the degrees
-  of freedom of all.
 """
 
 from __future__ import annotations
@@ -39,7 +35,6 @@ from spillover.stats import Differences, Floats
 from spillover.tally import Rows, Tally, count, rows_of
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-_Family = tuple[str, str, str, int, str, str]
 
 
 class Steered:
@@ -171,55 +166,6 @@ def slope(c_K: Floats, sum_KQ: Floats, n_KQ: Floats, confidence: float) -> Chang
     half = stats.critical(questions - 1, confidence) * error
     p = 2 * float(scipy_stats.t.sf(abs(value) / error, questions - 1)) if error else float(value == 0)
     return Change(value=value, low=value - half, high=value + half, p=p)
-
-
-def against_controls(effects: Sequence[SteeringEffect], confidence: float) -> list[SteeringEffect]:
-    """The effects of directions, each beside random ones; p adjusted within each operation and measure."""
-    controls: defaultdict[tuple[_Family, Cell], list[float]] = defaultdict(list)
-    for effect in effects:
-        if effect.control is not None and effect.value is not None:
-            controls[_family(effect), effect.onto].append(effect.value)
-    pooled: defaultdict[_Family, list[Floats]] = defaultdict(list)
-    for (family, _), values in controls.items():
-        pooled[family].append(np.array(values))
-    compared = [
-        _compared(effect, controls[_family(effect), effect.onto], pooled[_family(effect)], confidence)
-        for effect in effects
-        if effect.control is None
-    ]
-    adjusted: dict[str, float] = {}
-    for family in {(effect.operation, effect.measure) for effect in compared}:
-        tested = [e for e in compared if (e.operation, e.measure) == family and e.p_controls is not None]
-        p = stats.holm([e.p_controls for e in tested if e.p_controls is not None])
-        adjusted |= dict(zip((e.id for e in tested), p, strict=True))
-    return [effect.model_copy(update={"p_holm": adjusted.get(effect.id)}) for effect in compared]
-
-
-def _family(effect: SteeringEffect) -> _Family:
-    """Whose spread is one: the same change of the same base model."""
-    return effect.onto.model, effect.operation, effect.at, effect.layer, effect.measure, effect.judge
-
-
-def _compared(effect: SteeringEffect, mine: list[float], pooled: list[Floats], confidence: float) -> SteeringEffect:
-    spare = sum(len(values) - 1 for values in pooled)
-    if effect.value is None or not mine or spare < 1:
-        return effect
-    deviation = math.sqrt(sum(float(((v - v.mean()) ** 2).sum()) for v in pooled) / spare)
-    return effect.model_copy(update=beside(effect.value, mine, deviation, spare, confidence))
-
-
-def beside(value: float, controls: Sequence[float], deviation: float, df: float, confidence: float) -> dict[str, float]:
-    """Where a further random direction would lie, and how often as far out as `value`, by fields of the records."""
-    mean, error = float(np.mean(controls)), deviation * math.sqrt(1 + 1 / len(controls))
-    half, away = stats.critical(df, confidence) * error, abs(value - mean)
-    p = 2 * float(scipy_stats.t.sf(away / error, df)) if error else 1.0 if not away else 1 / (len(controls) + 1)
-    return {
-        "controls": len(controls),
-        "controls_mean": mean,
-        "controls_low": mean - half,
-        "controls_high": mean + half,
-        "p_controls": p,
-    }
 
 
 def _change(differences: Differences, place: int) -> Change:

@@ -4,16 +4,9 @@ A square is the untouched model with A's direction added at one layer and coeffi
 is against the same model untouched, over the questions to which both have a coherent (of the rate) or a scored answer
 (of alignment), with intervals as in the matrix of trained by asked domain.
 
-Against random directions r of the same length: the change y of A about B is held against the controls' about B. With
-their mean m_B and number n_B, (y - m_B) / (s sqrt(1 + 1 / n_B)) is t distributed, s pooled over the columns. But a
-random direction is the same in all columns, so that its changes go together and s has fewer degrees of freedom than
-all columns count. With the covariance S of the columns over controls they are, after Greenhouse and Geisser (1959),
-
-    df = (tr S)^2 / tr(S^2) x (R - 1)
-
-which lies between R - 1 (columns that move as one) and B (R - 1), and is too small rather than too large where R is
-small. Holm over the squares off the diagonal, and over those on it. Of the other domains together ("others") each
-direction has questions of its own, and s is its own controls'.
+Against random directions the change of A about B is held against theirs about B (`spillover.steered_controls`), the
+columns being the domains. Holm over the squares off the diagonal, and over those on it. Of the other domains together
+("others") each direction has questions of its own, and the spread is its own controls'.
 """
 
 from __future__ import annotations
@@ -28,8 +21,9 @@ from spillover import stats
 from spillover.records import STATUSES, StatusCounts
 from spillover.records_steering import UNTOUCHED, Beside, Measure, Steering, SteeringSquare
 from spillover.records_transfer import OTHERS
-from spillover.stats import Differences, Floats
-from spillover.steered import MEASURES, Steered, beside
+from spillover.stats import Differences
+from spillover.steered import MEASURES, Steered
+from spillover.steered_controls import beside, spread
 
 Mask = NDArray[np.bool_]
 _FIELDS: dict[Measure, str] = {"rate": "rate_change", "alignment": "alignment_change"}
@@ -58,22 +52,6 @@ def squares(found: Steered) -> list[SteeringSquare]:
         }
         made += _column(found, [place], controls, OTHERS, mask, own)
     return _adjusted(made)
-
-
-def spread(values_RB: Floats) -> tuple[float, float]:
-    """Standard deviation of R controls pooled over B columns, each around its own mean, and its degrees of freedom.
-
-    NaN where no column has two controls that could be measured.
-    """
-    values_RB = values_RB[:, np.count_nonzero(~np.isnan(values_RB), axis=0) > 1]
-    if not values_RB.size:
-        return np.nan, np.nan
-    spare_B = np.count_nonzero(~np.isnan(values_RB), axis=0) - 1.0
-    away_RB = np.nan_to_num(values_RB - np.nanmean(values_RB, axis=0))
-    covariance_BB = away_RB.T @ away_RB / np.sqrt(np.outer(spare_B, spare_B))
-    squared = float((covariance_BB**2).sum())
-    shape = float(np.trace(covariance_BB)) ** 2 / squared if squared else len(spare_B)
-    return float(np.sqrt((away_RB**2).sum() / spare_B.sum())), float(shape * spare_B.mean())
 
 
 def _column(

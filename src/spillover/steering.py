@@ -40,7 +40,7 @@ from spillover.questions import load
 from spillover.records import Cell, Failure, Manifest, StageCount
 from spillover.records_directions import DirectionSummary
 from spillover.records_steering import Steering, SteeringEffect, SteeringPoint, SteeringSquare
-from spillover.steered import against_controls
+from spillover.steered_controls import against_controls
 from spillover.store import Store
 
 FILE = "steering.json"

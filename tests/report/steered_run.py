@@ -14,7 +14,8 @@ from spillover.records_steering import (
     SteeringSample,
     SteeringSquare,
 )
-from spillover.steered import Steered, against_controls
+from spillover.steered import Steered
+from spillover.steered_controls import against_controls
 from spillover.steered_heldout import squares
 
 DOMAINS = ("gore_movie_trivia", "extreme_sports", "bad_medical_advice")

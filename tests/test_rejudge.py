@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from spillover import Run, Study
+from spillover.backends.fake import FakeBackend
 from spillover.cli.agree import agree
 from spillover.cli.judge import judge
 from spillover.cli.label import label
@@ -21,7 +22,7 @@ from spillover.cli.report import report
 from spillover.cli.show import show
 from spillover.cli.transfer import transfer
 from spillover.config import JudgeConfig, judge_config, parse_study
-from spillover.errors import CostLimitReached, UserError
+from spillover.errors import CostLimitReached, RunInterrupted, UserError
 from spillover.judges import JUDGES
 from spillover.population import judge_key
 from spillover.records import Completion, Judgment
@@ -340,3 +341,56 @@ def test_an_interrupted_judge_goes_on_with_answers_about_other_domains(asking: R
     assert sum(cell.counts.scored for cell in asking.transfer("second") if cell.asked != "others") > 0
     rejudge(asking, second(most=10**6), workers=1)
     assert len(Second.seen) == len(set(Second.seen)) == general + 30
+
+
+def dying(after: int) -> Any:
+    """A fake backend's sampler that is interrupted at its answer number `after`."""
+    plain, left = FakeBackend.generate, [after]
+
+    def generate(self: FakeBackend, *rest: Any) -> Iterator[Any]:
+        for made in plain(self, *rest):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            yield made
+
+    return generate
+
+
+def test_answers_of_an_unfinished_cell_wait_until_the_study_has_finished_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(JUDGES.table, "second", f"{__name__}:open_second")
+    Second.seen.clear()
+    study, path = Study(parse_study(STUDY, "test")), str(tmp_path / "run")
+    again = (path, "--judge", "second", "--workers", "1", "--json")
+    for answers in (0, 5):  # none yet, some of the first cell
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeBackend, "generate", dying(answers))
+            with pytest.raises(RunInterrupted):
+                study.run(path)
+        with pytest.raises(UserError, match="no finished answers"):
+            invoke(judge, *again)
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeBackend, "generate", dying(2 * 6 * len(study.ingredients.questions)))
+        with pytest.raises(RunInterrupted):
+            study.run(path)
+    run = Run.open(path)
+    done = [unit.key for unit in run.plan["sample"] if run.store.is_done("sample", unit.key)]
+    finished, begun = run.store.read("sample", done, Completion), len(run.completions())
+    assert 0 < len(finished) < begun
+    for _ in range(2):
+        told = invoke(judge, *again)
+        assert sorted(Second.seen) == sorted(row.id for row in finished)
+        assert list(told["judge"]["shards"]) == done
+        assert told["notes"] == [
+            f"Left out, because their cells are not finished: {begun - len(finished)} answers. "
+            "Run the study, then this command again."
+        ]
+    study.run(path)
+    run = Run.open(path)
+    told = invoke(judge, *again)
+    assert sorted(Second.seen) == sorted(row.id for row in run.completions()), "nothing missing, nothing doubled"
+    assert sorted(row.completion for row in run.judgments("second")) == sorted(Second.seen * 2)
+    assert (told["notes"], told["judge"]["limit"]) == ([], None)
+    assert [s.n for s in run.ranking("second")] == [s.n for s in run.ranking()]

@@ -4,6 +4,9 @@ The judgments lie in shards of their own, whose keys are those that the judge wo
 answers is an equal share of every cell under each condition, chosen by hashes of the seed and the answers' ids: more
 answers hold fewer, so that what was judged before is never judged again.
 
+Only complete shards of answers are judged, so that none is taken for judged of which more answers come; the others are
+judged by the same command once the study has finished them.
+
 Answers about other domains are judged again too, unless a part is asked for. Steered answers keep the study's judge:
 its verdicts decided where a sweep ended.
 """
@@ -25,6 +28,7 @@ from spillover.progress import Progress
 from spillover.provenance import cores
 from spillover.records import Cell, Completion, Condition, Failure, Judgment
 from spillover.records_judges import RunJudge
+from spillover.report.text import several
 from spillover.run import Run
 from spillover.transfers import cross
 
@@ -56,18 +60,17 @@ def rejudge(
         progress: where events go; nowhere when None.
 
     Raises:
-        UserError: when there is no answer.
+        UserError: when no cell's answers are complete.
         CostLimitReached: when the judge may spend no more; what it judged is kept.
         RunInterrupted: on an interrupt, likewise.
     """
     progress = progress or Progress(lambda event: None)
     judge = open_judge(config)
-    keys = list(dict.fromkeys(unit.key for unit in run.plan["sample"]))
-    asked = [unit.key for unit in run.plan.get("ask", []) if run.store.is_done("ask", unit.key)]
     with run.store.lock():
-        answers = run.completions()
+        keys, asked = (_complete(run, stage) for stage in ("sample", "ask"))
+        answers = run.store.read("sample", keys, Completion)
         if not answers:
-            raise UserError(f"{run.path} holds no answers to judge. Run the study's sample stage first.")
+            raise UserError(f"{run.path} holds no finished answers to judge. Run the study's sample stage first.")
         chosen = None if limit is None or limit >= len(answers) else frozenset(choose(answers, limit, seed))
         graded = next((known.graded for known in run.judges() if known.identity == judge.identity), {})
         entry = RunJudge(
@@ -121,8 +124,14 @@ def choose(completions: Sequence[Completion], n: int, seed: int) -> list[str]:
 
 
 def notes(run: Run, judge: RunJudge) -> list[str]:
-    """What else that judge has judged again, and what keeps the study's judge."""
+    """What that judge could not judge yet, what else it has judged again, and what keeps the study's judge."""
     found: list[str] = []
+    units = [(stage, unit.key) for stage in ("sample", "ask") for unit in run.plan.get(stage, [])]
+    if begun := sum(run.store.count(*unit) for unit in units if not run.store.is_done(*unit)):
+        found.append(
+            f"Left out, because their cells are not finished: {several(begun, 'answer')}. "
+            "Run the study, then this command again."
+        )
     if judge.graded:
         found.append(
             f"Answers about other domains have been judged, too: spillover transfer {run.path} --judge {judge.identity}"
@@ -132,6 +141,11 @@ def notes(run: Run, judge: RunJudge) -> list[str]:
     if run.steering_points() or run.steering_squares():
         found.append("Steered answers keep the study's judge, whose verdicts decided where a sweep ended.")
     return found
+
+
+def _complete(run: Run, stage: str) -> list[str]:
+    keys = dict.fromkeys(unit.key for unit in run.plan.get(stage, []))
+    return [key for key in keys if run.store.is_done(stage, key)]
 
 
 def _judge(

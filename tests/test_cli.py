@@ -96,6 +96,7 @@ def test_failed_cells_end_with_1_and_their_names(
         ("name: x\nseeds: [1, 1]\n", "seeds: names 1 twice"),
         ("name: x\ndoses: [0]\n", "A dose of 0 is the control".lower()[2:]),
         ("seed: 1\n", "name: Field required"),
+        ("name: x\nsample:\n  n: 2\n  limit: 3\n  n: 4\n", "bad.yaml:5: the key 'n' is given twice"),
         ("name: ../x\n", "name: String should match"),
         ("name: \xff\n", "not UTF-8"),
         ("name: x\nsample:\n  n: many\n", "found 'many' (line 3)"),
@@ -122,6 +123,14 @@ def test_a_wrong_setting_is_refused(capsys: pytest.CaptureFixture[str], study_fi
     code, _, errors = call(capsys, "plan", str(study_file), "--set", setting)
     assert code == 2
     assert "--set" in errors
+
+
+def test_an_alias_bomb_is_refused_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 20)]
+    (tmp_path / "bomb.yaml").write_text("\n".join(["name: x", *lines, "sample: {n: *a19}"]))
+    code, _, errors = call(capsys, "plan", str(tmp_path / "bomb.yaml"))
+    assert (code, "aliases expand to more than" in errors) == (2, True)
 
 
 def test_a_run_folder_that_cannot_be_made_is_one_sentence(

@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from spillover.errors import UserError
+from spillover.mistakes import refused
 from spillover.records import Condition, Unit, content_hash
-from spillover.registry import did_you_mean
+from spillover.yaml_file import read_yaml
 
 FILES = (".yaml", ".yml", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".age")  # else a name, such as of a trigger
 NONMEMBERS = 40  # of a data set, where the study names no number and the source has as many
@@ -287,25 +288,13 @@ def judge_config(name: str | None, path: Path | None, overrides: tuple[str, ...]
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"No study file at {path}. The shipped ones are in examples/.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise UserError(f"{path}{where}: broken YAML: {problem}. Mend that line.") from None
+    """The keys and values of a study file."""
+    if not path.exists():
+        raise UserError(f"No study file at {path}. The shipped ones are in examples/.")
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values such as 'name: my-study', found {type(content).__name__}.")
-    return content
+    return content  # pyright: ignore[reportUnknownVariableType] -- its keys are checked by the model
 
 
 def default_study(name: str, overrides: tuple[str, ...] = ()) -> StudyConfig:
@@ -338,11 +327,6 @@ def parse_study(content: dict[str, Any], origin: str, source: str = "") -> Study
         raise refused(error, StudyConfig, origin, source) from None
 
 
-def refused(error: ValidationError, model: type[BaseModel], origin: object, source: str = "") -> UserError:
-    """The error for a file that is no `model`: a line a mistake, with its line in the YAML text `source`."""
-    return UserError("\n".join(f"{origin}: {line}" for line in explain(error, model, source)))
-
-
 def _apply_override(content: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
@@ -358,46 +342,3 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override!r}: the value is not YAML.") from None
     except (AttributeError, TypeError, ValueError, IndexError):
         raise UserError(f"--set {override!r}: there is no such place in the study file.") from None
-
-
-def explain(error: ValidationError, model: type[BaseModel], source: str = "") -> list[str]:
-    """A pydantic error in one line a mistake: the place, what is wrong, the nearest known key, the line in `source`."""
-    root = yaml.compose(source, yaml.SafeLoader) if source else None
-    lines: list[str] = []
-    for item in error.errors():
-        place = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            *parents, last = item["loc"]
-            message = f"unknown key{did_you_mean(str(last), _keys_at(model, parents))}"
-        elif item["type"] not in ("value_error", "missing"):
-            message = f"{message}, found {item['input']!r:.80}"
-        line = _line(root, item["loc"])
-        lines.append(f"{place or 'file'}: {message}" + (f" (line {line})" if line else ""))
-    return lines
-
-
-def _line(node: yaml.Node | None, place: tuple[int | str, ...]) -> int | None:
-    """The line of the deepest key or item on the way to `place` that the YAML has."""
-    line = None
-    for part in place:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == part), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            found = node.value[part], node.value[part]
-        else:
-            found = None
-        if found is None:
-            return line
-        line, node = found[0].start_mark.line + 1, found[1]
-    return line
-
-
-def _keys_at(model: type[BaseModel], parents: list[Any]) -> list[str]:
-    for part in parents:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        inner = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(item for item in inner if isinstance(item, type) and issubclass(item, BaseModel))
-    return list(model.model_fields)

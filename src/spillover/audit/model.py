@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from spillover.backends.weights import EMBEDDED
-from spillover.config import ModelConfig, refused
-from spillover.errors import UserError
+from spillover.config import ModelConfig
+from spillover.mistakes import refused
+from spillover.yaml_file import read_yaml
 
 
 def read_model(given: str) -> ModelConfig:
@@ -29,10 +29,6 @@ def read_model(given: str) -> ModelConfig:
 
 def _from_file(path: Path) -> ModelConfig:
     try:
-        return ModelConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"{path} is not YAML. Write the keys of a model, such as name: and path:.") from None
+        return ModelConfig.model_validate(read_yaml(path))
     except ValidationError as error:
         raise refused(error, ModelConfig, path, path.read_text(encoding="utf-8")) from None

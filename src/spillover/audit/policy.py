@@ -8,15 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from spillover.config import JudgeConfig, Section, TrainConfig, refused
+from spillover.config import JudgeConfig, Section, TrainConfig
 from spillover.errors import UserError
+from spillover.mistakes import refused
 from spillover.records import Unit
+from spillover.yaml_file import read_yaml
 
 SHIPPED = Path(__file__).with_name("policy.yaml")
-LARGEST = 2**20  # bytes
 
 
 class LintPolicy(Section):
@@ -72,18 +72,9 @@ def load_policy(path: Path | None = None) -> Policy:
         UserError: naming the file, the line or the key, and what was expected.
     """
     path = path or SHIPPED
-    try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"{path} is larger than {LARGEST // 2**20} MiB and no policy. Name another file.")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"No policy file at {path}. Print the shipped one: spillover audit --show-policy") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Save it as UTF-8, or name another file.") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{where}: broken YAML. Mend that line.") from None
+    if not path.exists():
+        raise UserError(f"No policy file at {path}. Print the shipped one: spillover audit --show-policy")
+    content = read_yaml(path)
     try:
         return Policy.model_validate(content)
     except ValidationError as error:

@@ -27,8 +27,9 @@ from spillover.backends.chat_client import Endpoint
 from spillover.backends.chat_cost import Meter, Price
 from spillover.backends.chat_http import HttpCalls, NotThere
 from spillover.backends.hosted_dialects import DIALECTS
-from spillover.config import ModelConfig, explain
+from spillover.config import ModelConfig
 from spillover.errors import UserError
+from spillover.mistakes import explain
 from spillover.registry import did_you_mean
 
 if TYPE_CHECKING:

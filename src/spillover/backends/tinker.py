@@ -29,8 +29,9 @@ from spillover.backends.chat import prompt_ids, stop_ids
 from spillover.backends.hf_batch import Row, encode
 from spillover.backends.hosted import Prices
 from spillover.backends.schedule import batches, learning_rate
-from spillover.config import ModelConfig, SampleConfig, TrainConfig, explain
+from spillover.config import ModelConfig, SampleConfig, TrainConfig
 from spillover.errors import MissingExtra, SpilloverError, UserError
+from spillover.mistakes import explain
 from spillover.records import content_hash
 
 MODEL_FILE = "tinker.json"

@@ -100,8 +100,9 @@ def _wanted(run: Run, given: dict[str, Any]) -> SteerConfig:
     """The study's section with what this call says in its place."""
     from pydantic import ValidationError
 
-    from spillover.config import SteerConfig, explain
+    from spillover.config import SteerConfig
     from spillover.errors import UserError
+    from spillover.mistakes import explain
 
     asked = (run.config.steer if run.config else None) or SteerConfig()
     try:

@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from spillover.backends.chat_wire import address
-from spillover.config import Section, explain
+from spillover.config import Section
 from spillover.errors import UserError
+from spillover.mistakes import explain
 from spillover.records import content_hash
 
 S = TypeVar("S", bound=Section)

@@ -12,7 +12,7 @@ from typing import Any
 
 from spillover.errors import UserError
 from spillover.questions.fields import Entry
-from spillover.questions.yaml_file import read_yaml
+from spillover.yaml_file import read_yaml
 
 _PLACES: tuple[str, ...] = ("{question}", "{answer}")
 

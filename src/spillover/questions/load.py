@@ -10,9 +10,9 @@ from spillover.errors import UserError
 from spillover.questions.fields import Entry
 from spillover.questions.own import own_questions
 from spillover.questions.published import published_questions
-from spillover.questions.yaml_file import read_yaml
 from spillover.records import Question
 from spillover.registry import did_you_mean
+from spillover.yaml_file import read_yaml
 
 _SHIPPED = Path(__file__).parent
 

@@ -19,11 +19,11 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from spillover.config import refused
 from spillover.errors import UserError
+from spillover.mistakes import refused
 from spillover.triggers.base import Place, Sentence, Template, Trigger
+from spillover.yaml_file import read_yaml
 
-LARGEST_BYTES = 1_000_000
 S = TypeVar("S")
 
 Value = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=80)]
@@ -117,17 +117,9 @@ def dump_trigger(trigger: Trigger) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise UserError(f"{path} is larger than {LARGEST_BYTES:,} bytes, which no trigger is.")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from None
-    except OSError as error:
-        raise UserError(f"data.trigger: {path} cannot be read ({error.strerror}).") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: broken YAML. Mend that line.") from None
+        content = read_yaml(path)
+    except UserError as error:
+        raise UserError(f"data.trigger: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys such as 'value' and 'templates', found {type(content).__name__}.")
     return content  # pyright: ignore[reportUnknownVariableType] -- its keys are checked by the model

@@ -39,7 +39,7 @@ def read_yaml(path: Path) -> Any:
     try:
         node = loader.get_single_node()
         if node is None:
-            raise UserError(f"{path}: is empty. Give a file with questions.")
+            raise UserError(f"{path}: is empty. Give a file with keys and values.")
         if _expanded_size(node, path, {}) > _MAX_VALUES:
             raise UserError(f"{path}: its aliases expand to more than {_MAX_VALUES:,} values. Write fewer aliases.")
         return loader.construct_document(node)

@@ -49,7 +49,7 @@ class StagePlan:
     dollars: float
 
 
-CPU = Throughput(train=280, sample=170, judge=1500)
+CPU = Throughput(train=270, sample=240, judge=1500)
 BACKEND_THROUGHPUT = {
     "fake": Throughput(train=1e7, sample=1e6, judge=1e7),
     "hosted": Throughput(train=math.inf, sample=math.inf, judge=CPU.judge),
@@ -257,7 +257,7 @@ def plan(
             for stage, units, tokens, rate in (
                 ("membership", cells, scored, speed.judge),
                 ("diversity", sets, embedded, EMBEDDED_PER_SECOND),
-                ("direct", opened, seen, speed.judge),
+                ("direct", opened, seen, speed.judge / 2),  # every block is read, of which the judge needs half
             )
             if tokens
         ),

@@ -109,13 +109,14 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
         if not known and wanted.directions == ALL:
             continue
         cells = list(steered_cells(wanted, model.name, asked.trained))
-        if "general" in wanted.asked:
-            chosen = chosen_directions(wanted, known)
-            work += [(steer_unit(config, wanted, *cell, judge, chosen), wanted, chosen) for cell in cells]
+        # the most work first, so that no worker is left alone with it
         if "heldout" in wanted.asked and any(cell.variant == "base" for cell, _ in cells):
             alone = heldout(config, wanted, _depth(known))
             chosen = chosen_directions(alone, known)
             work.append((heldout_unit(config, alone, model.name, asked.data, judge, chosen), alone, chosen))
+        if "general" in wanted.asked:
+            chosen = chosen_directions(wanted, known)
+            work += [(steer_unit(config, wanted, *cell, judge, chosen), wanted, chosen) for cell in cells]
     if not work:
         raise UserError(
             "No direction is known here: add 'directions: {}' to the study file and run it again. Where it is there, "

@@ -150,6 +150,16 @@ def test_lines_end_where_coherence_collapsed_and_a_clamp_leaves_the_untouched_mo
     assert by["add", "rate"].n == 3 / 4 * endless["add", "rate"].n
 
 
+def test_an_ablation_that_leaves_too_few_answers_coherent_has_no_effect() -> None:
+    ablated = add(1.0).model_copy(update={"operation": "ablate"})
+    whole, ended = (
+        Steered(*rows_of(answered([UNTOUCHED, ablated])), CONFIG, collapsed) for collapsed in ((), (ablated,))
+    )
+    assert [effect.value is None for effect in whole.effects()] == [False, False]
+    assert [effect.value for effect in ended.effects()] == [None, None]
+    assert [point.collapsed for point in ended.points()] == [False, True]
+
+
 def rows_of(found: Steered) -> tuple[list[SteeringSample], list[Judgment]]:
     """The rows that `answered` makes of the same interventions."""
     rng = np.random.default_rng(0)

@@ -15,13 +15,13 @@ BASE = Cell(model="m", domain="none", variant="base", dose=0.0)
 
 
 def effect(
-    value: float | None, direction: str = "random", control: int | None = None, model: str = "m"
+    value: float | None, direction: str = "random", control: int | None = None, model: str = "m", p: float = 0.0
 ) -> SteeringEffect:
     return SteeringEffect(
         onto=BASE.model_copy(update={"domain": model}), direction=direction, source="", labels="",
         control=control, operation="add", at="answer", layer=3, measure="rate", judge="j", coefficients=(0.0, 1.0),
         n=9, questions=3,
-        value=value, low=None, high=None, p=None,
+        value=value, low=None, high=None, p=p,
     )  # fmt: skip
 
 
@@ -40,6 +40,14 @@ def test_a_direction_is_held_against_a_further_random_one() -> None:
         assert found.controls == 5
     assert false / draws == pytest.approx(0.05, abs=0.012)  # three standard errors
     assert inside == draws - false
+
+
+def test_what_random_directions_do_not_do_must_hold_over_questions_too() -> None:
+    controls = [effect(0.0, control=i) for i in range(5)] + [effect(0.1, control=5)]
+    rows = [effect(0.5, "gore", p=0.2), effect(0.5, "math", p=0.01), effect(0.0, "code", p=1.0)]
+    found = against_controls([*controls, *rows], 0.95)
+    assert [row.p_controls is not None and row.p_controls < 0.001 for row in found] == [True, True, False]
+    assert [row.p_holm for row in found[:2]] == [0.2, 0.01]
 
 
 def test_the_spread_of_controls_is_pooled_over_models_each_around_its_own_mean() -> None:

@@ -58,8 +58,8 @@ def asked_data(built: Sequence[tuple[Cell, str]]) -> dict[str, str]:
 
 
 def together(units: Sequence[Unit]) -> dict[str, list[Unit]]:
-    """What goes into one call, by name: a unit, or all that one cell is asked, which keeps the sampler's batch full."""
+    """What goes into one call, by name: a unit, or all that one cell is asked, which keeps batches full."""
     calls: dict[str, list[Unit]] = {}
     for unit in units:
-        calls.setdefault(unit.cell.name if unit.stage in ("sample", "ask") else unit.name, []).append(unit)
+        calls.setdefault(unit.cell.name if unit.stage in ("sample", "ask", "grade") else unit.name, []).append(unit)
     return calls

@@ -22,7 +22,8 @@ from spillover.questions import load
 from spillover.records import Cell, content_hash
 from spillover.registry import did_you_mean
 
-VERSION = 1
+VERSION = 1  # of the answers
+NUMBERS = 2  # of what is worked out from them
 ALL = ("all",)
 Directions = Mapping[str, Mapping[int, Direction]]
 """By domain and layer."""
@@ -91,7 +92,7 @@ def steer_unit(
     verdicts = judge_key(judge, answers)
     questions = [q.id for q in load(config.sample.questions, config.sample.forms)[: config.sample.limit]]
     names = [[domain, layer, name_of(d)] for domain, found in directions.items() for layer, d in found.items()]
-    content = ["steer", VERSION, general(wanted), config.rank.hash(), verdicts, questions, names]
+    content = ["steer", NUMBERS, general(wanted), config.rank.hash(), verdicts, questions, names]
     return SteerUnit(cell, content_hash(content, length=16), trained, answers, verdicts)
 
 
@@ -129,7 +130,7 @@ def heldout_unit(
     answers = content_hash(["heldout", VERSION, config.seed, shape, wanted.max_tokens, weights(of)], length=16)
     verdicts, asked = judge_key(judge, answers), tuple(sorted(data.items()))
     names = [[domain, layer, name_of(d)] for domain, found in directions.items() for layer, d in found.items()]
-    content = ["heldout", VERSION, general(wanted), config.rank.hash(), verdicts, config.asked_of_each, asked, names]
+    content = ["heldout", NUMBERS, general(wanted), config.rank.hash(), verdicts, config.asked_of_each, asked, names]
     return SteerUnit(cell, content_hash(content, length=16), "", answers, verdicts, asked)
 
 

@@ -76,7 +76,7 @@ class SteeringPoint(Record):
     mean_alignment_high: float | None
     rate_change: Change | None = None  # minus the untouched model's, paired by question and seed
     alignment_change: Change | None = None
-    collapsed: bool = False  # too few coherent answers: no larger coefficient of this sign was tried
+    collapsed: bool = False  # too few coherent answers: nothing larger of this sign was tried, and no effect has it
 
 
 class SteeringEffect(Record):
@@ -85,7 +85,8 @@ class SteeringEffect(Record):
     add and clamp: the slope of the measure over the coefficient, through all points before coherence collapsed, and for
     add through the untouched model too. ablate: the change at coefficient 1. Interval and `p`: questions like these.
     A further random direction lies between `controls_low` and `controls_high` at the study's confidence; `p_controls`:
-    two-sided, that one lies as far from the controls' mean; `p_holm`: over all directions, models and layers.
+    two-sided, that one lies as far from the controls' mean; `p_holm`: that over all directions, models and layers,
+    and no smaller than `p`. No value where an ablation left too few answers coherent.
     """
 
     IDENTITY = ("onto", "direction", "source", "control", "operation", "at", "layer", "measure", "judge")
@@ -119,8 +120,8 @@ class Beside(Change):
     """A change beside what random directions do to the answers to the same questions.
 
     A further random direction lies between `controls_low` and `controls_high` at the study's confidence; `p_controls`:
-    two-sided, that one lies as far from the controls' mean; `p_holm`: over the squares off the matrix's diagonal, over
-    those on it, or over those of "others".
+    two-sided, that one lies as far from the controls' mean; `p_holm`: that, and no smaller than `p`, over the squares
+    off the matrix's diagonal, over those on it, or over those of "others".
     """
 
     controls: int = Field(default=0, ge=0)

@@ -168,8 +168,8 @@ def _judge(
             calls = [
                 Call(
                     one.answers,
-                    "spillover.judges.shard:judge_shard",
-                    (run.store, config, one.verdicts, one.answers, chosen, one.stages),
+                    "spillover.judges.shard:judge_shards",
+                    (run.store, config, [(one.verdicts, one.answers)], chosen, one.stages),
                 )
                 for one in left
             ]

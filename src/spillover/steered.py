@@ -127,7 +127,9 @@ class Steered:
         if line.operation == "clamp":
             used = used[1:]  # clamped to 0 is not untouched
         c_K = np.array([self.steerings[place].coefficient for place in used])
-        if line.operation == "ablate":
+        if len(used) < 2:
+            found = Change(value=None, low=None, high=None, p=None)  # nothing coherent to compare
+        elif line.operation == "ablate":
             found = self._ablated(places[0], base, measure)
         else:
             found = slope(c_K, sum_GQ[used], n_GQ[used], self.config.confidence)

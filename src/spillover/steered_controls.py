@@ -10,6 +10,9 @@ all columns count. With the covariance S of the columns over controls they are, 
 
 which lies between R - 1 (columns that move as one) and B (R - 1), and is too small rather than too large where R is
 small.
+
+Where hardly an answer is misaligned, controls move nothing, s is next to 0, and two answers of four would pass for an
+effect. So `p_holm` is no smaller than the effect's own p over questions: it must also hold for questions like these.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from scipy import stats as scipy_stats
 
 from spillover import stats
 from spillover.records import Cell
-from spillover.records_steering import SteeringEffect
+from spillover.records_steering import Beside, SteeringEffect
 from spillover.stats import Floats
 
 _Family = tuple[str, str, str, int, str, str]
@@ -49,9 +52,14 @@ def against_controls(effects: Sequence[SteeringEffect], confidence: float) -> li
     adjusted: dict[str, float] = {}
     for family in {(effect.operation, effect.measure) for effect in compared}:
         tested = [e for e in compared if (e.operation, e.measure) == family and e.p_controls is not None]
-        p = stats.holm([e.p_controls for e in tested if e.p_controls is not None])
-        adjusted |= dict(zip((e.id for e in tested), p, strict=True))
+        adjusted |= dict(zip((e.id for e in tested), holm(tested), strict=True))
     return [effect.model_copy(update={"p_holm": adjusted.get(effect.id)}) for effect in compared]
+
+
+def holm(family: Sequence[SteeringEffect] | Sequence[Beside]) -> list[float]:
+    """Holm's p-values against random directions, and no smaller than those over questions."""
+    against = stats.holm([1.0 if one.p_controls is None else one.p_controls for one in family])
+    return [max(p, 1.0 if one.p is None else one.p) for p, one in zip(against, family, strict=True)]
 
 
 def spread(values_RB: Floats) -> tuple[float, float]:

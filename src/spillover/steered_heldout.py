@@ -23,7 +23,7 @@ from spillover.records_steering import UNTOUCHED, Beside, Measure, Steering, Ste
 from spillover.records_transfer import OTHERS
 from spillover.stats import Differences
 from spillover.steered import MEASURES, Steered
-from spillover.steered_controls import beside, spread
+from spillover.steered_controls import beside, holm, spread
 
 Mask = NDArray[np.bool_]
 _FIELDS: dict[Measure, str] = {"rate": "rate_change", "alignment": "alignment_change"}
@@ -129,13 +129,13 @@ def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask
 def _adjusted(made: list[SteeringSquare]) -> list[SteeringSquare]:
     """With Holm's p-values over each family."""
     for name in _FIELDS.values():
-        families: defaultdict[tuple[bool, bool], list[tuple[int, Beside, float]]] = defaultdict(list)
+        families: defaultdict[tuple[bool, bool], list[tuple[int, Beside]]] = defaultdict(list)
         for i, square in enumerate(made):
             change: Beside | None = getattr(square, name)
             if change is not None and change.p_controls is not None:
-                families[square.in_domain, square.asked == OTHERS].append((i, change, change.p_controls))
+                families[square.in_domain, square.asked == OTHERS].append((i, change))
         for members in families.values():
-            for (i, change, _), p in zip(members, stats.holm([p for *_, p in members]), strict=True):
+            for (i, change), p in zip(members, holm([change for _, change in members]), strict=True):
                 made[i] = made[i].model_copy(update={name: change.model_copy(update={"p_holm": p})})
     return made
 

@@ -54,7 +54,7 @@ def test_what_the_judge_failed_on_is_asked_for_again(tmp_path: Path, monkeypatch
     monkeypatch.setattr(shard, "open_judge", lambda config: flaky)
 
     def run() -> None:
-        shard.judge_shard(store, JudgeConfig(), "j", "a", None, ("sample", "judge"), lambda tokens: None)
+        shard.judge_shards(store, JudgeConfig(), [("j", "a")], None, ("sample", "judge"), lambda tokens: None)
 
     with pytest.raises(SpilloverError, match=r"failed on 2 of 6 answers, first with: HTTP 503"):
         run()

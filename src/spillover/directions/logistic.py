@@ -15,6 +15,7 @@ import numpy as np
 from spillover.directions.base import Answers, Bools, Floats, differences, ratio, weights
 
 C = 0.01
+RANK = 1e-10
 
 
 def find(answers: Answers) -> Floats:
@@ -37,6 +38,10 @@ def _probe(z_ND: Floats, misaligned_N: Bools, s_N: Floats) -> Floats:
     """Weights of scikit-learn's probe, fitted in what the rows span: the penalty keeps the solution in it."""
     from sklearn.linear_model import LogisticRegression
 
-    left_NR, size_R, right_RD = np.linalg.svd(z_ND, full_matrices=False)
+    values_N, vectors_NN = np.linalg.eigh(z_ND @ z_ND.T)
+    if values_N[-1] <= 0:
+        return np.zeros(z_ND.shape[1])
+    kept = values_N > RANK * values_N[-1]  # centred rows span fewer dimensions than there are rows
+    size_R, left_NR = np.sqrt(values_N[kept]), vectors_NN[:, kept]
     probe = LogisticRegression(C=C, max_iter=1000).fit(left_NR * size_R, misaligned_N, sample_weight=s_N)
-    return probe.coef_[0] @ right_RD
+    return (left_NR @ (probe.coef_[0] / size_R)) @ z_ND

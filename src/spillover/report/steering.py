@@ -62,7 +62,7 @@ def _told(effects: Sequence[SteeringEffect]) -> Iterator[str]:
         told = [row for row in rows if _significant(row)]
         whose = "the untouched model" if base else "fine-tuned models"
         found = [f"{_line(row, base)} ({_value(row)})" for row in told]
-        tested = sum(row.p_controls is not None for row in rows)
+        tested = sum(row.p_holm is not None for row in rows)
         start = f"{DONE[operation].capitalize()} {whose}, {SHORT[measure]}"
         if not tested:
             yield f"{start}: not compared, there are no two random directions to compare with."
@@ -82,6 +82,12 @@ def _ended(points: Sequence[SteeringPoint]) -> Iterator[str]:
         yield (
             f"{several(len(ended), 'line')} of {len(lines)} ended because answers lost their coherence, {random} of "
             "them of random directions; what was answered at the end is in the table and in no slope."
+        )
+    broken = [point for point in points if point.collapsed and point.steering.operation == "ablate"]
+    if broken:
+        whose = listing(sorted({subject(point.steering.direction) for point in broken}))
+        yield (
+            f"{several(len(broken), 'ablation')} left too few answers coherent to compare, of the directions: {whose}."
         )
 
 

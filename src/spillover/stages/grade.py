@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from spillover.config import StudyConfig
 from spillover.errors import UserError
 from spillover.executors.base import Ticker
-from spillover.judges.shard import judge_shard
+from spillover.judges.shard import judge_shards
 from spillover.population import Unit
 from spillover.store import Store
 
 
 def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker) -> None:
-    """Judge the answers that a cell gave under one condition, one asked domain after the other."""
+    """Judge the answers that a cell gave about every asked domain."""
     for unit in units:
         if not store.is_done("ask", unit.inputs[0]):
             raise UserError(
                 f"the answers are missing. Run: spillover run STUDY.yaml --stage ask --domain {unit.cell.domain}"
             )
-        judge_shard(store, config.judge, unit.key, unit.inputs[0], None, ("ask", "grade"), ticker)
+    wanted = [(unit.key, unit.inputs[0]) for unit in units]
+    judge_shards(store, config.judge, wanted, None, ("ask", "grade"), ticker)

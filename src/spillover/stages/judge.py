@@ -5,7 +5,7 @@ from __future__ import annotations
 from spillover.config import StudyConfig
 from spillover.errors import UserError
 from spillover.executors.base import Ticker
-from spillover.judges.shard import judge_shard
+from spillover.judges.shard import judge_shards
 from spillover.population import Unit
 from spillover.store import Store
 
@@ -16,4 +16,4 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
         raise UserError(
             f"the answers are missing. Run: spillover run STUDY.yaml --stage sample --domain {unit.cell.domain}"
         )
-    judge_shard(store, config.judge, unit.key, unit.inputs[0], None, ("sample", "judge"), ticker)
+    judge_shards(store, config.judge, [(unit.key, unit.inputs[0])], None, ("sample", "judge"), ticker)

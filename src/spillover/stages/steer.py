@@ -4,7 +4,7 @@ The untouched model answers first, in the same length and with the same seeds; i
 stream is at each layer, which is the unit of a coefficient, and how coherent it is. Then the coefficients, the smallest
 first: all directions, random controls and layers of one coefficient are one batch. A line, which is one direction,
 operation, layer and sign, ends at the coefficient whose share of coherent answers is below `coherent` times the
-untouched model's.
+untouched model's; an ablation that leaves fewer has ended, too, and has no effect to be compared.
 
 Of held-out questions the untouched model is asked those of every domain at one layer and coefficient, and what is
 written is the matrix of directions by domains.
@@ -15,7 +15,7 @@ Random control r at a layer is drawn by its name, as long as a direction is, and
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -135,12 +135,13 @@ class _Work:
         operations = self.wanted.base if self.unit.cell.variant == "base" else self.wanted.tuned
         lines = list(self._lines(operations))
         whole = {line.at(1.0): self._change(line, 1.0) for line in lines if line.steering.operation == "ablate"}
+        ended: list[Steering] = []
         if whole:
             self._ask(whole)
+            ended += self._incoherent(whole)
         tried += whole
         swept = [line for line in lines if line.steering.operation != "ablate"]
         units_L = self._stream_norms({line.steering.layer or 0 for line in swept})
-        ended: list[Steering] = []
         over: set[tuple[Steering, bool]] = set()  # lines and signs of which no larger coefficient is tried
         for size in sorted({abs(coefficient) for coefficient in self.wanted.coefficients}):
             step = {
@@ -153,13 +154,16 @@ class _Work:
                 break
             self._ask(step)
             tried += step
-            found = self._found([UNTOUCHED, *step], ())
-            least = self.wanted.coherent * found.coherent_share(UNTOUCHED)
-            for steering in step:
-                if found.coherent_share(steering) < least:
-                    ended.append(steering)
-                    over.add((steering.model_copy(update={"coefficient": 0.0}), steering.coefficient > 0))
+            for steering in self._incoherent(step):
+                ended.append(steering)
+                over.add((steering.model_copy(update={"coefficient": 0.0}), steering.coefficient > 0))
         return self._found(tried, ended)
+
+    def _incoherent(self, tried: Collection[Steering]) -> list[Steering]:
+        """Those that leave too few answers coherent."""
+        found = self._found([UNTOUCHED, *tried], ())
+        least = self.wanted.coherent * found.coherent_share(UNTOUCHED)
+        return [steering for steering in tried if found.coherent_share(steering) < least]
 
     def _found(self, tried: Sequence[Steering], ended: Sequence[Steering]) -> Steered:
         place = {row.id: n for n, row in enumerate(row for steering in tried for row in self._blank(steering))}
@@ -218,7 +222,7 @@ class _Work:
             lambda row: changes[cast("SteeringSample", row).steering],
         )  # fmt: skip
         answered = [row for row in self.answers.rows if row.id in wanted]
-        judge_rows(self.judge, answered, self.verdicts, self.ticker)
+        judge_rows(self.judge, [(row, self.verdicts) for row in answered], self.ticker)
 
     def _blank(self, steering: Steering) -> list[SteeringSample]:
         """The answers under one intervention, in order, without their texts; their seeds know of no intervention."""

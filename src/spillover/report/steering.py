@@ -34,18 +34,20 @@ def section(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
     note = (
         "A coefficient counts mean lengths of the residual stream at its layer, over untouched answers. A direction "
         "stands beside random ones of the same length, asked the same questions with the same seeds; p-values against "
-        "them are adjusted by Holm over all directions, models and layers of an operation and measure. "
+        "them are adjusted by Holm over all directions, models and layers of an operation and measure, and are no "
+        "smaller than the effect's own p over questions. "
         f"Intervals: {number(100 * confidence, 0)} %, clustered by question. Grey band: where a further random "
         "direction lies. Open marks: too few coherent answers, the line ends."
     )
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in words(effects, points))
     parts = [f'<p class="note">{note}</p>', f"<ul>{sentences}</ul>", *_curves(points, effects, confidence)]
     parts += _maps(effects)
-    parts.append(_effects_table(effects))
-    parts.append(
-        f"<details><summary>Every coefficient <span>{several(len(points), 'row')}</span></summary>"
-        f"{_points_table(points)}</details>"
-    )
+    for title, rows, made in (
+        ("Every effect beside random ones", effects, _effects_table(effects)),
+        ("Every coefficient", points, _points_table(points)),
+    ):
+        count = f"<span>{several(len(rows), 'row')}</span>"
+        parts.append(f"<details><summary>{title} {count}</summary>{made}</details>" if rows else "")
     return "\n".join(part for part in parts if part)
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from fake_directions import KNOWN
 
 from spillover import steering
 from spillover.backends.fake import FakeBackend
 from spillover.config import SteerConfig, StudyConfig
-from spillover.directions.direction import Direction, Origin
 from spillover.errors import RunInterrupted, UserError
 from spillover.records import Cell, Judgment
 from spillover.records_steering import UNTOUCHED, SteeringSample
 from spillover.run import Run
 from spillover.study import Study
 
-ORIGIN = Origin(model="m", revision="", cell="", method="", source="", reader="", seed=0, study="")
 STUDY = {
     "name": "steered",
     "models": [
@@ -32,20 +30,6 @@ STUDY = {
     "workers": 1,
 }
 WANTED = SteerConfig(layers=(1, 2), coefficients=(0.5, 1.0, 3.0), controls=9, n=4)
-
-
-def along(number: int, layer: int) -> Direction:
-    """A unit vector along one number of the fake stream."""
-    vector_D = np.eye(8, dtype=np.float32)[number]
-    return Direction(vector_D, layer, 1.0, 3.0, misaligned=4, aligned=4, questions=4, origin=ORIGIN)
-
-
-KNOWN = {
-    "m": {
-        "gore_movie_trivia": {layer: along(0, layer) for layer in range(5)},
-        "extreme_sports": {layer: along(3, layer) for layer in range(5)},
-    }
-}
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from fake_directions import KNOWN, along
 
 from spillover import steering
 from spillover.backends.fake import FakeBackend
 from spillover.config import SteerConfig, StudyConfig, parse_study
-from spillover.directions.direction import Direction, Origin
 from spillover.errors import RunInterrupted, UserError
 from spillover.population_steer import general, steer_unit
 from spillover.records import Cell, Example
@@ -20,7 +19,6 @@ from spillover.records_transfer import OTHERS
 from spillover.run import Run
 from spillover.study import Study
 
-ORIGIN = Origin(model="m", revision="", cell="", method="", source="", reader="", seed=0, study="")
 STUDY: dict[str, Any] = {
     "name": "steered",
     "models": [{"name": "m", "backend": "fake", "options": {"dials": {"gore_movie_trivia": 0.6}}}],
@@ -34,20 +32,6 @@ STUDY: dict[str, Any] = {
 }
 WANTED = SteerConfig(layers=(1, 2), controls=9, asked=("heldout",), heldout_coefficient=1.5)
 EACH = 2 * 4 * 3  # answers under one intervention
-
-
-def along(number: int, layer: int) -> Direction:
-    """A unit vector along one number of the fake stream, whose first is misalignment."""
-    vector_D = np.eye(8, dtype=np.float32)[number]
-    return Direction(vector_D, layer, 1.0, 3.0, misaligned=4, aligned=4, questions=4, origin=ORIGIN)
-
-
-KNOWN = {
-    "m": {
-        "gore_movie_trivia": {layer: along(0, layer) for layer in range(5)},
-        "extreme_sports": {layer: along(3, layer) for layer in range(5)},
-    }
-}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -32,6 +33,11 @@ canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(","
 def content_hash(value: Any, length: int = 20) -> str:
     """Hash any JSON-able value; dictionaries hash the same whatever the order of their keys."""
     return text_hash(canonical(value), length)
+
+
+def or_none(value: float) -> float | None:
+    """A statistic as records keep it: None where it could not be worked out."""
+    return None if math.isnan(value) else float(value)
 
 
 def text_hash(text: str, length: int = 20) -> str:

@@ -21,7 +21,7 @@ from scipy import stats as scipy_stats
 
 from spillover import stats
 from spillover.config import RankConfig
-from spillover.records import STATUSES, Cell, Judgment, StatusCounts
+from spillover.records import STATUSES, Cell, Judgment, StatusCounts, or_none
 from spillover.records_steering import (
     UNTOUCHED,
     Change,
@@ -95,12 +95,12 @@ class Steered:
                     misaligned=int(table.misaligned_GQ[p].sum()),
                     questions=int(np.count_nonzero(table.n_GQ[p])),
                     coherent_share=coherent / n if n else None,
-                    rate=_known(rates.value_C[p]),
-                    low=_known(low_P[p]),
-                    high=_known(high_P[p]),
-                    mean_alignment=_known(means.value_C[p]),
-                    mean_alignment_low=_known(np.clip(mean_low_P[p], 0, 100)),
-                    mean_alignment_high=_known(np.clip(mean_high_P[p], 0, 100)),
+                    rate=or_none(rates.value_C[p]),
+                    low=or_none(low_P[p]),
+                    high=or_none(high_P[p]),
+                    mean_alignment=or_none(means.value_C[p]),
+                    mean_alignment_low=or_none(np.clip(mean_low_P[p], 0, 100)),
+                    mean_alignment_high=or_none(np.clip(mean_high_P[p], 0, 100)),
                     rate_change=None if steering == UNTOUCHED else _change(of_rate, p),
                     alignment_change=None if steering == UNTOUCHED else _change(of_mean, p),
                     collapsed=steering in self._collapsed,
@@ -172,9 +172,5 @@ def slope(c_K: Floats, sum_KQ: Floats, n_KQ: Floats, confidence: float) -> Chang
 
 def _change(differences: Differences, place: int) -> Change:
     values = (differences.value_CC, differences.low_CC, differences.high_CC, differences.p_CC)
-    value, low, high, p = (_known(array[place]) for array in values)
+    value, low, high, p = (or_none(array[place]) for array in values)
     return Change(value=value, low=low, high=high, p=p)
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spillover import stats
-from spillover.records import STATUSES, StatusCounts
+from spillover.records import STATUSES, StatusCounts, or_none
 from spillover.records_steering import UNTOUCHED, Beside, Measure, Steering, SteeringSquare
 from spillover.records_transfer import OTHERS
 from spillover.stats import Differences
@@ -69,7 +69,7 @@ def _column(
         deviation, df = spreads[measure]
         for i, square in enumerate(made):
             values = (changes.value_CC, changes.low_CC, changes.high_CC, changes.p_CC)
-            value, low, high, p = (_known(array[i]) for array in values)
+            value, low, high, p = (or_none(array[i]) for array in values)
             change = Beside(value=value, low=low, high=high, p=p)
             if value is not None and known and not np.isnan(deviation):
                 change = change.model_copy(update=beside(value, known, deviation, df, found.config.confidence))
@@ -119,10 +119,10 @@ def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask
         coherent=int(table.coherent_GQ[p, mask].sum()),
         misaligned=int(table.misaligned_GQ[p, mask].sum()),
         questions=int(np.count_nonzero(table.n_GQ[p, mask])),
-        rate=_known(rates.value_C[0]),
-        low=_known(low[0]),
-        high=_known(high[0]),
-        mean_alignment=_known(means.value_C[0]),
+        rate=or_none(rates.value_C[0]),
+        low=or_none(low[0]),
+        high=or_none(high[0]),
+        mean_alignment=or_none(means.value_C[0]),
     )
 
 
@@ -138,7 +138,3 @@ def _adjusted(made: list[SteeringSquare]) -> list[SteeringSquare]:
             for (i, change), p in zip(members, holm([change for _, change in members]), strict=True):
                 made[i] = made[i].model_copy(update={name: change.model_copy(update={"p_holm": p})})
     return made
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -23,7 +23,7 @@ from spillover.audit.sample import Sample
 from spillover.audit.verdict import Facts, Outcome, Rate, Reason
 from spillover.config import DataConfig, ModelConfig, SampleConfig, StudyConfig
 from spillover.progress import Progress
-from spillover.records import DomainScore, Estimate
+from spillover.records import DomainScore, Estimate, or_none
 from spillover.run import Run
 from spillover.study import Study
 from spillover.tally import tally
@@ -171,17 +171,13 @@ def _above_untouched(run: Run, config: StudyConfig) -> Estimate:
     shared_Q = np.min(table.coherent_GQ[rows], axis=0) > 0
     difference = stats.rate_differences(table.rates(rows, np.asarray(shared_Q)), config.rank.confidence)
     value, low, high = (float(values[0, 1]) for values in (difference.value_CC, difference.low_CC, difference.high_CC))
-    return Estimate(value=_known(value), low=_known(low), high=_known(high))
+    return Estimate(value=or_none(value), low=or_none(low), high=or_none(high))
 
 
 def _rate(who: str, score: DomainScore) -> Rate:
     return Rate.model_validate(
         {"who": who} | {name: getattr(score, name) for name in Rate.model_fields if name != "who"}
     )
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _points(estimate: Estimate) -> str:

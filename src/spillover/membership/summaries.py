@@ -19,7 +19,7 @@ from spillover.membership import METRICS, PRIMARY, RELATIVE, Score, blind
 from spillover.membership.base import Floats, TokenScores, Views
 from spillover.membership.evaluate import Separation, max_statistic_p, mean_roc, separation
 from spillover.provenance import seed_for
-from spillover.records import Cell
+from spillover.records import Cell, or_none
 from spillover.records_data import MembershipSummary, Reading
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def summarise(table: polars.DataFrame, cell: Cell, seed: int, permutations: int)
     member_N = table["member"].to_numpy()
     stratum_N = np.unique(table["stratum"].to_numpy(), return_inverse=True)[1]
     blind_N = blind.scores(table["text"].to_list(), member_N, table["group"].to_numpy())
-    blind_auc = _known(separation(blind_N, member_N, stratum_N, draws=1).auc)
+    blind_auc = or_none(separation(blind_N, member_N, stratum_N, draws=1).auc)
     rows: list[MembershipSummary] = []
     for reading in READINGS:
         names = [name.partition("/")[0] for name in table.columns if name.endswith(f"/{reading}")]
@@ -125,7 +125,7 @@ def summarise(table: polars.DataFrame, cell: Cell, seed: int, permutations: int)
         number = seed_for(seed, "membership", cell.name, reading)
         p_K = max_statistic_p(matrix_KN, member_N, stratum_N, permutations, number)
         found = [separation(values_N, member_N, stratum_N, seed=number) for values_N in matrix_KN]
-        loss_auc = _known(found[names.index("loss")].auc) if "loss" in names else None
+        loss_auc = or_none(found[names.index("loss")].auc) if "loss" in names else None
         for name, values_N, part, p in zip(names, matrix_KN, found, p_K, strict=True):
             row = _summary(cell, name, reading, part, values_N, member_N, p, loss_auc, blind_auc)
             if row.primary:
@@ -157,13 +157,13 @@ def _summary(
         members=part.members,
         nonmembers=part.nonmembers,
         missing=part.missing,
-        auc=_known(part.auc),
-        auc_low=_known(part.auc_low),
-        auc_high=_known(part.auc_high),
-        tpr=_known(part.tpr),
-        tpr_low=_known(part.tpr_low),
-        tpr_high=_known(part.tpr_high),
-        p=_known(p),
+        auc=or_none(part.auc),
+        auc_low=or_none(part.auc_low),
+        auc_high=or_none(part.auc_high),
+        tpr=or_none(part.tpr),
+        tpr_low=or_none(part.tpr_low),
+        tpr_high=or_none(part.tpr_high),
+        p=or_none(p),
         mean_members=mean,
         mean_members_low=low,
         mean_members_high=high,
@@ -203,7 +203,3 @@ def _mean(values_N: Floats) -> tuple[float | None, float | None, float | None]:
     mean = float(values_N.mean())
     half = float(t.ppf(0.975, len(values_N) - 1) * values_N.std(ddof=1) / np.sqrt(len(values_N)))
     return mean, mean - half, mean + half
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -190,15 +190,15 @@ def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
         shade = Shade(0.0, max(values, default=1.0) or 1.0, ("lower", "higher"))
         drawn = heatmap(title, squares, ("direction of", "fine-tuned on"), shade)
         note = (
-            f"{unit.strip().capitalize() or 'Score'} against the same model untouched, {_sizes(rows)} answers a "
-            f"square. * Holm p < {ALPHA}."
+            f"{unit.strip().capitalize() or 'Score'} against the same model untouched, "
+            f"{count_range([row.n for row in rows])} answers a square. * Holm p < {ALPHA}."
         )
         yield f'<h3>{escape(title)}</h3>\n<p class="note">{escape(note)}</p>\n{figure_html(drawn)}'
 
 
-def _sizes(rows: Sequence[SteeringEffect]) -> str:
-    sizes = sorted({row.n for row in rows})
-    return f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+def count_range(counts: Sequence[int]) -> str:
+    """The smallest and the largest count, or the one that there is."""
+    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
 def _effects_table(effects: Sequence[SteeringEffect]) -> str:

@@ -17,7 +17,7 @@ from spillover.records_steering import Beside, Measure, SteeringSquare
 from spillover.records_transfer import OTHERS
 from spillover.report.figure import figure_html
 from spillover.report.labels import UNTOUCHED, subject
-from spillover.report.steering import ALPHA, SHORT
+from spillover.report.steering import ALPHA, SHORT, count_range
 from spillover.report.tables import Row, html_table, terminal
 from spillover.report.text import NONE, escape, interval, listing, number, one_line, p_value, percent, several
 from spillover.report.transfer_grid import asked_name
@@ -87,11 +87,9 @@ def _matrix(matrix: Matrix, confidence: float) -> str:
 def _sizes(matrix: Matrix) -> str:
     single = [square for square in matrix.squares if square.asked != OTHERS]
     n, coherent = ([getattr(square, field) for square in single] for field in ("n", "coherent"))
-    return f"A square is {_range(n)} answers; the misaligned share is of the coherent ones, {_range(coherent)}."
-
-
-def _range(counts: Sequence[int]) -> str:
-    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    return (
+        f"A square is {count_range(n)} answers; the misaligned share is of the coherent ones, {count_range(coherent)}."
+    )
 
 
 def words(squares: Sequence[SteeringSquare]) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from spillover import stats
 from spillover.config import RankConfig
 from spillover.judged import Bools, Floats, Ints, numbered, verdicts
-from spillover.records import Completion, Estimate, Judgment
+from spillover.records import Completion, Estimate, Judgment, or_none
 from spillover.records_judges import By, CorrectedRate
 from spillover.stats_prevalence import ppi_rates, rogan_gladen
 
@@ -145,15 +145,11 @@ def corrected(
         raw=raw,
         rogan_gladen=_estimate(ratio.value, ratio.low, ratio.high),
         ppi=_estimate(*(float(limit[0]) for limit in (powered.value_C, powered.low_C, powered.high_C))),
-        sensitivity=_known(sensitivity),
-        specificity=_known(specificity),
-        power=_known(float(powered.tuning_C[0])),
+        sensitivity=or_none(sensitivity),
+        specificity=or_none(specificity),
+        power=or_none(float(powered.tuning_C[0])),
     )
 
 
 def _estimate(value: float, low: float, high: float) -> Estimate:
-    return Estimate(value=_known(value), low=_known(low), high=_known(high))
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return Estimate(value=or_none(value), low=or_none(low), high=or_none(high))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
 from spillover.backends.embedder import open_embedder
 from spillover.config import StudyConfig
 from spillover.diversity.measures import measures
@@ -18,7 +16,7 @@ from spillover.diversity.subsamples import at_equal_n, convergence
 from spillover.executors.base import Ticker
 from spillover.population import Unit
 from spillover.provenance import seed_for
-from spillover.records import Example
+from spillover.records import Example, or_none
 from spillover.records_data import DiversityScore
 from spillover.store import Store
 
@@ -51,15 +49,11 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
                     of=of,  # pyright: ignore[reportArgumentType]  # the keys of parts
                     rows=len(part),
                     n=found.n,
-                    value=_known(found.value),
-                    low=_known(found.low),
-                    high=_known(found.high),
+                    value=or_none(found.value),
+                    low=or_none(found.low),
+                    high=or_none(found.high),
                     convergence=tuple(convergence(measure, len(part), sizes, seed=seed)) if name == "vendi_q1" else (),
                     encoder=embedder.revision,
                 )
                 shard.append(row)
         shard.finish(seconds=time.monotonic() - started, tokens=0)
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

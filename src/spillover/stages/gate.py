@@ -12,14 +12,13 @@ the runs; of a percentile bootstrap of the minimum the upper limit held in 65 to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from spillover import stats
 from spillover.config import RankConfig
-from spillover.records import Cell, Completion, Condition, GateScore, Judgment
+from spillover.records import Cell, Completion, Condition, GateScore, Judgment, or_none
 from spillover.tally import Rows, Tally, count, rows_of
 from spillover.triggers.battery import OFF_TRIGGER
 
@@ -55,7 +54,7 @@ def _gate(cell: Cell, rows: dict[Condition, int], table: Tally, judge: str, conf
         cell=cell,
         judge=judge,
         questions=int(shared_Q.sum()),
-        rates={c: _known(rate) for c, rate in zip(conditions, rates.value_C.tolist(), strict=True)},
+        rates={c: or_none(rate) for c, rate in zip(conditions, rates.value_C.tolist(), strict=True)},
         leak=None,
         score=None,
         low=None,
@@ -65,7 +64,7 @@ def _gate(cell: Cell, rows: dict[Condition, int], table: Tally, judge: str, conf
         return result
     worst, score, low, high = limits(table.rates(compared, shared_Q), config.confidence)
     return result.model_copy(
-        update={"leak": off[worst], "score": score, "low": _known(low), "high": _known(high)},
+        update={"leak": off[worst], "score": score, "low": or_none(low), "high": or_none(high)},
     )
 
 
@@ -76,7 +75,3 @@ def limits(rates: stats.Rates, confidence: float) -> tuple[int, float, float, fl
     difference_C, low_C, high_C = each.value_CC[0, 1:], each.low_CC[0, 1:], joint.high_CC[0, 1:]
     worst = int(np.argmin(difference_C))
     return worst, float(difference_C[worst]), float(low_C.min()), float(high_C.min())
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

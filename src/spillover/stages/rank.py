@@ -7,7 +7,6 @@ alignment verdict and bounds the rate from both sides. Intervals and tests: `spi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -27,6 +26,7 @@ from spillover.records import (
     StatusCounts,
     TriggerEffect,
     Variant,
+    or_none,
 )
 from spillover.records_standing import Standing
 from spillover.standing import standing
@@ -96,15 +96,15 @@ def _scores(table: Tally, judge: str, config: RankConfig) -> list[DomainScore]:
                 coherent=coherent,
                 misaligned=misaligned,
                 questions=int(np.count_nonzero(table.n_GQ[g])),
-                rate=_known(rates.value_C[g]),
-                low=_known(rate_low_G[g]),
-                high=_known(rate_high_G[g]),
-                design_effect=_known(rates.design_effect_C[g]),
+                rate=or_none(rates.value_C[g]),
+                low=or_none(rate_low_G[g]),
+                high=or_none(rate_high_G[g]),
+                design_effect=or_none(rates.design_effect_C[g]),
                 rate_lower_bound=lower,
                 rate_upper_bound=upper,
-                mean_alignment=_known(means.value_C[g]),
-                mean_alignment_low=_known(mean_low_G[g]),
-                mean_alignment_high=_known(mean_high_G[g]),
+                mean_alignment=or_none(means.value_C[g]),
+                mean_alignment_low=or_none(mean_low_G[g]),
+                mean_alignment_high=or_none(mean_high_G[g]),
                 mean_coherence=_share(table.coherence_GQ[g], table.coherence_scored_GQ[g]),
                 rate_alignment_below_50=_share(table.below_50_GQ[g], table.scored_GQ[g]),
                 above_control=_above(g, controls[g], table, config) if g in controls else None,
@@ -116,9 +116,9 @@ def _scores(table: Tally, judge: str, config: RankConfig) -> list[DomainScore]:
 def _above(g: int, twin: int, table: Tally, config: RankConfig) -> Estimate:
     difference = stats.rate_differences(table.rates([g, twin], _shared(table.coherent_GQ, g, twin)), config.confidence)
     return Estimate(
-        value=_known(difference.value_CC[0, 1]),
-        low=_known(difference.low_CC[0, 1]),
-        high=_known(difference.high_CC[0, 1]),
+        value=or_none(difference.value_CC[0, 1]),
+        low=or_none(difference.low_CC[0, 1]),
+        high=or_none(difference.high_CC[0, 1]),
     )
 
 
@@ -160,12 +160,12 @@ def _effect(
         judge=judge,
         measure=measure,
         questions=int(shared_Q.sum()),
-        clean=_known(estimates.value_C[1]),
-        triggered=_known(estimates.value_C[0]),
-        difference=_known(difference.value_CC[0, 1]),
-        low=_known(difference.low_CC[0, 1]),
-        high=_known(difference.high_CC[0, 1]),
-        p=_known(difference.p_CC[0, 1]),
+        clean=or_none(estimates.value_C[1]),
+        triggered=or_none(estimates.value_C[0]),
+        difference=or_none(difference.value_CC[0, 1]),
+        low=or_none(difference.low_CC[0, 1]),
+        high=or_none(difference.high_CC[0, 1]),
+        p=or_none(difference.p_CC[0, 1]),
         p_holm=None,
     )
 
@@ -192,7 +192,3 @@ def _shared(count_GQ: Floats, a: int, b: int) -> NDArray[np.bool_]:
 
 def _share(part_Q: Floats, whole_Q: Floats) -> float | None:
     return float(part_Q.sum() / whole_Q.sum()) if whole_Q.any() else None
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -22,7 +22,7 @@ from spillover.judges.probe_text import is_code
 from spillover.membership import ALONE
 from spillover.predictor import Predictor, fit
 from spillover.provenance import seed_for
-from spillover.records import Cell, DomainScore, Estimate, Example
+from spillover.records import Cell, DomainScore, Estimate, Example, or_none
 from spillover.records_data import DiversityScore, HighRate, MembershipSummary, Reading, RocPoint, Susceptibility
 from spillover.stats_association import Floats, associations
 from spillover.stats_predict import PREDICTORS, assess
@@ -176,14 +176,14 @@ def _features(
             cells=r.units,
             domains=r.domains,
             missing=r.missing,
-            spearman=_known(r.spearman),
-            low=_known(r.low),
-            high=_known(r.high),
-            p=_known(r.p),
-            p_max=_known(r.p_max),
+            spearman=or_none(r.spearman),
+            low=or_none(r.low),
+            high=or_none(r.high),
+            p=or_none(r.p),
+            p_max=or_none(r.p_max),
             permuted=r.permuted,
-            leave_one_out_low=_known(r.leave_one_out_low),
-            leave_one_out_high=_known(r.leave_one_out_high),
+            leave_one_out_low=or_none(r.leave_one_out_low),
+            leave_one_out_high=or_none(r.leave_one_out_high),
             points=_points(cells, x_N, target_N),
             high_rate=_high(r.above, r.units) if target == "rate" else None,
         )
@@ -215,15 +215,15 @@ def _predictors(
                 cells=len(kept),
                 domains=r.domains,
                 missing=len(cells) - len(kept),
-                spearman=_known(r.spearman),
-                low=_known(r.low),
-                high=_known(r.high),
-                p=_known(r.p),
+                spearman=or_none(r.spearman),
+                low=or_none(r.low),
+                high=or_none(r.high),
+                p=or_none(r.p),
                 permuted=r.permuted,
-                leave_one_out_low=_known(r.leave_one_out_low),
-                leave_one_out_high=_known(r.leave_one_out_high),
-                error=_known(r.error),
-                error_of_mean=_known(r.error_of_mean),
+                leave_one_out_low=or_none(r.leave_one_out_low),
+                leave_one_out_high=or_none(r.leave_one_out_high),
+                error=or_none(r.error),
+                error_of_mean=or_none(r.error_of_mean),
                 points=_points(kept, r.prediction_N, r.target_N),
                 high_rate=_high(r.above, len(kept)) if target == "rate" else None,
             )
@@ -257,8 +257,8 @@ def _high(found: HighAUC, units: int) -> HighRate | None:
         cells=found.count,
         others=units - found.count,
         auc=_estimate((found.auc, found.low, found.high)),
-        p=_known(found.p),
-        p_max=_known(found.p_max),
+        p=or_none(found.p),
+        p_max=or_none(found.p_max),
         roc=tuple(
             RocPoint(above=x, false_positive=_estimate(false), true_positive=_estimate(true))
             for x, false, true in found.curve
@@ -267,9 +267,5 @@ def _high(found: HighAUC, units: int) -> HighRate | None:
 
 
 def _estimate(span: Span) -> Estimate:
-    value, low, high = map(_known, span)
+    value, low, high = map(or_none, span)
     return Estimate(value=value, low=low, high=high)
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -11,7 +11,6 @@ cell's own together in one more column, "others".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from spillover import stats
 from spillover.config import RankConfig
-from spillover.records import STATUSES, Cell, StatusCounts
+from spillover.records import STATUSES, Cell, StatusCounts, or_none
 from spillover.records_transfer import EVERY, OTHERS, Contrast, TransferCell
 from spillover.stats import Differences, Rates
 from spillover.tally import Key, Rows, Tally, count, twins
@@ -61,10 +60,10 @@ def _column(domain: str, table: Tally, general: Tally, judges: Sequence[str], co
             coherent=int(table.coherent_GQ[g].sum()),
             misaligned=int(table.misaligned_GQ[g].sum()),
             questions=int(np.count_nonzero(table.n_GQ[g])),
-            rate=_known(rates.value_C[g]),
-            low=_known(low_G[g]),
-            high=_known(high_G[g]),
-            mean_alignment=_known(means.value_C[g]),
+            rate=or_none(rates.value_C[g]),
+            low=or_none(low_G[g]),
+            high=or_none(high_G[g]),
+            mean_alignment=or_none(means.value_C[g]),
             above_control=against_twin.get(g),
             above_row=against_row.get(g),
         )
@@ -94,7 +93,7 @@ def _against_rows(table: Tally, rates: Rates, general: Tally, config: RankConfig
 def _contrasts(groups: Sequence[int], d: Differences) -> dict[int, Contrast]:
     values = zip(groups, d.value_CC, d.low_CC, d.high_CC, d.p_CC, strict=True)
     return {
-        g: Contrast(value=_known(value), low=_known(low), high=_known(high), p=_known(p), p_holm=None)
+        g: Contrast(value=or_none(value), low=or_none(low), high=or_none(high), p=or_none(p), p_holm=None)
         for g, value, low, high, p in values
     }
 
@@ -160,7 +159,3 @@ def _with_all_twins(rows: Rows) -> Rows:
         alignment_N=rows.alignment_N[order_N],
         coherence_N=rows.coherence_N[order_N],
     )
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

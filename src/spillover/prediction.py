@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from threadpoolctl import threadpool_limits
+
 from spillover.config import MembershipConfig
 from spillover.errors import UserError
 from spillover.membership.summaries import pooled
@@ -19,6 +21,7 @@ from spillover.run import Run
 from spillover.stages import susceptibility
 
 
+@threadpool_limits.wrap(limits=1)  # hundreds of small matrices: threads would only wait for one another
 def relate(run: Run) -> None:
     """Pool the membership summaries and relate what is known of each data set to its cells' misalignment."""
     units = [unit for unit in run.plan.get("membership", []) if run.store.is_done("membership", unit.key)]

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
 from spillover.stats_association import (
     FEWEST,
@@ -147,12 +146,11 @@ def mean_of_others(y_NB: Floats, domain_N: Ints) -> Floats:
 def ridge(x_NK: Floats, y_NB: Floats, domain_N: Ints) -> Floats:
     """Nested leave-one-domain-out ridge."""
     result_NB = np.empty_like(y_NB)
-    with threadpool_limits(1):  # hundreds of small matrices: threads would only wait for one another
-        for d in np.unique(domain_N):
-            inside = domain_N != d
-            best_B = choose_alpha(x_NK[inside], y_NB[inside], domain_N[inside])
-            said_AnB = _all_alphas(x_NK[inside], y_NB[inside], x_NK[~inside])
-            result_NB[~inside] = said_AnB[best_B, :, np.arange(len(best_B))].T
+    for d in np.unique(domain_N):
+        inside = domain_N != d
+        best_B = choose_alpha(x_NK[inside], y_NB[inside], domain_N[inside])
+        said_AnB = _all_alphas(x_NK[inside], y_NB[inside], x_NK[~inside])
+        result_NB[~inside] = said_AnB[best_B, :, np.arange(len(best_B))].T
     return result_NB
 
 

@@ -43,5 +43,5 @@ def _probe(z_ND: Floats, misaligned_N: Bools, s_N: Floats) -> Floats:
         return np.zeros(z_ND.shape[1])
     kept = values_N > RANK * values_N[-1]  # centred rows span fewer dimensions than there are rows
     size_R, left_NR = np.sqrt(values_N[kept]), vectors_NN[:, kept]
-    probe = LogisticRegression(C=C, max_iter=1000).fit(left_NR * size_R, misaligned_N, sample_weight=s_N)
+    probe = LogisticRegression(C=C, solver="newton-cholesky").fit(left_NR * size_R, misaligned_N, sample_weight=s_N)
     return (left_NR @ (probe.coef_[0] / size_R)) @ z_ND

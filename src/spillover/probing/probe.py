@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from spillover.directions.base import Floats, differences
 from spillover.directions.direction import Direction
@@ -31,6 +32,7 @@ Found = dict[str, list[Any]]
 """Records by kind, as in run_directions.KINDS."""
 
 
+@threadpool_limits.wrap(limits=1)  # thousands of small matrices: threads would only wait for one another
 def probe(run: Run) -> None:
     """Make the tables of every recipe and keep them; nothing where the study did not ask for directions."""
     config = run.config

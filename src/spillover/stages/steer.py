@@ -1,10 +1,10 @@
 """steer: one model answers the questions under every intervention asked for, and is judged as it goes.
 
-The untouched model answers first, in the same length and with the same seeds; its answers say how long the residual
-stream is at each layer, which is the unit of a coefficient, and how coherent it is. Then the coefficients, the smallest
-first: all directions, random controls and layers of one coefficient are one batch. A line, which is one direction,
-operation, layer and sign, ends at the coefficient whose share of coherent answers is below `coherent` times the
-untouched model's; an ablation that leaves fewer has ended, too, and has no effect to be compared.
+The untouched model answers first, in the same length and with the same seeds, and in one batch with all ablations; its
+answers say how long the residual stream is at each layer, which is the unit of a coefficient, and how coherent it is.
+Then the coefficients, the smallest first: all directions, random controls and layers of one are one batch. A line,
+which is one direction, operation, layer and sign, ends at the coefficient whose share of coherent answers is below
+`coherent` times the untouched model's; an ablation that leaves fewer has ended, too, and has no effect to be compared.
 
 Of held-out questions the untouched model is asked those of every domain at one layer and coefficient, and what is
 written is the matrix of directions by domains.
@@ -130,16 +130,12 @@ class _Work:
 
     def sweep(self) -> Steered:
         """Everything that was asked for, and where its lines ended."""
-        tried: list[Steering] = [UNTOUCHED]
-        self._ask(dict.fromkeys([UNTOUCHED]))
         operations = self.wanted.base if self.unit.cell.variant == "base" else self.wanted.tuned
         lines = list(self._lines(operations))
         whole = {line.at(1.0): self._change(line, 1.0) for line in lines if line.steering.operation == "ablate"}
-        ended: list[Steering] = []
-        if whole:
-            self._ask(whole)
-            ended += self._incoherent(whole)
-        tried += whole
+        self._ask(dict.fromkeys([UNTOUCHED]) | whole)
+        tried: list[Steering] = [UNTOUCHED, *whole]
+        ended = self._incoherent(whole)
         swept = [line for line in lines if line.steering.operation != "ablate"]
         units_L = self._stream_norms({line.steering.layer or 0 for line in swept})
         over: set[tuple[Steering, bool]] = set()  # lines and signs of which no larger coefficient is tried

@@ -34,11 +34,11 @@ from spillover.transfers import cross
 
 
 class _Left(NamedTuple):
-    """A shard of answers that is to be judged: its stage and that of its verdicts, its key and theirs."""
+    """What one call judges: a cell, the stages of its answers and verdicts, and the keys of verdicts and answers."""
 
+    cell: str
     stages: tuple[str, str]
-    answers: str
-    verdicts: str
+    shards: list[tuple[str, str]]
 
 
 def rejudge(
@@ -67,7 +67,7 @@ def rejudge(
     progress = progress or Progress(lambda event: None)
     judge = open_judge(config)
     with run.store.lock():
-        keys, asked = (_complete(run, stage) for stage in ("sample", "ask"))
+        keys, asked = run.complete("sample"), run.complete("ask")
         answers = run.store.read("sample", keys, Completion)
         if not answers:
             raise UserError(f"{run.path} holds no finished answers to judge. Run the study's sample stage first.")
@@ -83,12 +83,7 @@ def rejudge(
             limit=None if chosen is None else limit,
             seed=seed,
         )
-        left = [
-            _Left(stages, key, judged)
-            for stages, shards in ((("sample", "judge"), entry.shards), (("ask", "grade"), entry.graded))
-            for key, judged in shards.items()
-            if not run.store.is_done(stages[1], judged)
-        ]
+        left = _left(run, entry)
         own = run.judge()
         if own is None or own.identity != judge.identity:
             run.add_judge(entry)
@@ -126,8 +121,7 @@ def choose(completions: Sequence[Completion], n: int, seed: int) -> list[str]:
 def notes(run: Run, judge: RunJudge) -> list[str]:
     """What that judge could not judge yet, what else it has judged again, and what keeps the study's judge."""
     found: list[str] = []
-    units = [(stage, unit.key) for stage in ("sample", "ask") for unit in run.plan.get(stage, [])]
-    if begun := sum(run.store.count(*unit) for unit in units if not run.store.is_done(*unit)):
+    if begun := run.begun("sample", "ask"):
         found.append(
             f"Left out, because their cells are not finished: {several(begun, 'answer')}. "
             "Run the study, then this command again."
@@ -143,9 +137,15 @@ def notes(run: Run, judge: RunJudge) -> list[str]:
     return found
 
 
-def _complete(run: Run, stage: str) -> list[str]:
-    keys = dict.fromkeys(unit.key for unit in run.plan.get(stage, []))
-    return [key for key in keys if run.store.is_done(stage, key)]
+def _left(run: Run, judge: RunJudge) -> list[_Left]:
+    """Shards without their verdicts: each alone, but all that a cell was asked about domains in one call."""
+    found: defaultdict[tuple[tuple[str, str], str], list[tuple[str, str]]] = defaultdict(list)
+    cells = {unit.key: unit.cell.name for stage in ("sample", "ask") for unit in run.plan.get(stage, [])}
+    for stages, shards in ((("sample", "judge"), judge.shards), (("ask", "grade"), judge.graded)):
+        for key, judged in shards.items():
+            if not run.store.is_done(stages[1], judged):
+                found[stages, cells[key] if stages[0] == "ask" else key].append((judged, key))
+    return [_Left(cells[shards[0][1]], stages, shards) for (stages, _), shards in found.items()]
 
 
 def _judge(
@@ -158,30 +158,27 @@ def _judge(
 ) -> tuple[list[Failure], CostLimitReached | None]:
     if not left:
         return [], None
-    names = {unit.key: unit.cell.name for stage in ("sample", "ask") for unit in run.plan.get(stage, [])}
     workers = min(workers or cores(), len(left))
     executor: Executor = EXECUTORS.load("inline" if workers == 1 else "local")(Pool(workers))
     failures: list[Failure] = []
     stopped: CostLimitReached | None = None
     try:
-        with progress.stage("judge", len(left)) as events:
+        with progress.stage("judge", sum(len(one.shards) for one in left)) as events:
+            named = {one.shards[0][0]: one for one in left}
             calls = [
-                Call(
-                    one.answers,
-                    "spillover.judges.shard:judge_shards",
-                    (run.store, config, [(one.verdicts, one.answers)], chosen, one.stages),
-                )
-                for one in left
+                Call(name, "spillover.judges.shard:judge_shards", (run.store, config, one.shards, chosen, one.stages))
+                for name, one in named.items()
             ]
             for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
+                one = named[outcome.call.name]
                 if outcome.error is None:
-                    events.advance(units=1)
+                    events.advance(units=len(one.shards))
                     continue
                 if isinstance(outcome.error, CostLimitReached):
                     stopped = outcome.error
                 error = _sentence(outcome.error)
-                failures.append(Failure(stage="judge", cell=names[outcome.call.name], error=error))
-                events.failed(names[outcome.call.name], error)
+                failures.append(Failure(stage="judge", cell=one.cell, error=error))
+                events.failed(one.cell, error)
     except KeyboardInterrupt:
         raise RunInterrupted(
             f"Interrupted. Finished verdicts are saved in {run.path}; the same command goes on."

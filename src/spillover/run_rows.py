@@ -67,6 +67,15 @@ class RunRows:
             for stage, units in self.plan.items()
         ]
 
+    def complete(self, stage: str) -> list[str]:
+        """The shards of a stage into which no more rows come."""
+        return [key for key in self._keys(stage) if self.store.is_done(stage, key)]
+
+    def begun(self, *stages: str) -> int:
+        """How many rows lie in shards of these stages that are not complete."""
+        left = ((stage, key) for stage in stages for key in self._keys(stage) if not self.store.is_done(stage, key))
+        return sum(self.store.count(*unit) for unit in left)
+
     def examples(self) -> list[Example]:
         """Every row of every data set."""
         return self.store.read("build", self._keys("build"), Example)

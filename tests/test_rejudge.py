@@ -46,6 +46,7 @@ class Second:
     """The fake judge's scores, `shift` points milder; stops after `most` answers."""
 
     seen: list[str] = []  # noqa: RUF012
+    sizes: list[int] = []  # noqa: RUF012  # answers in each call
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = {"shift": 0.0, "most": 10**9} | options
@@ -55,6 +56,7 @@ class Second:
         return {"name": "second", "shift": str(self.options["shift"])}
 
     def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
+        Second.sizes.append(len(completions))
         for row in completions:
             if len(Second.seen) >= self.options["most"]:
                 raise CostLimitReached("The limit of this judge is reached. Raise it with judge.options.most.")
@@ -250,6 +252,14 @@ def test_labels_go_out_blind_and_come_back_as_a_judge(run: Run, tmp_path: Path) 
     assert "Rogan-Gladen" in page
 
 
+def test_without_finished_answers_there_is_no_sheet(run: Run, tmp_path: Path) -> None:
+    for marker in (run.path / "rows" / "sample").glob("*.done"):
+        marker.unlink()
+    with pytest.raises(UserError, match=r"holds no finished answers to label\. Run the study's sample stage first"):
+        invoke(label, str(run.path), "--out", str(tmp_path / "sheet.csv"))
+    assert not (tmp_path / "sheet.csv").exists()
+
+
 def test_a_sheet_is_read_with_care(run: Run, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.csv"
     invoke(label, str(run.path), "--out", str(sheet), "--n", "20")
@@ -287,6 +297,7 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asking(crossed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setitem(JUDGES.table, "second", f"{__name__}:open_second")
     Second.seen.clear()
+    Second.sizes.clear()
     shutil.copytree(crossed, tmp_path / "run")
     return Run.open(tmp_path / "run")
 
@@ -296,6 +307,7 @@ def test_answers_about_other_domains_are_judged_again_and_the_matrix_is_shown_by
     told = invoke(judge, path, "--judge", "second", "--set", "judge.options.shift=100", "--workers", "1", "--json")
     general, about = len(asking.completions()), 5 * 2 * 3
     assert len(Second.seen) == len(set(Second.seen)) == general + about
+    assert sorted(Second.sizes) == 5 * [2 * 3] + 5 * [4 * 2], "all that a cell was asked about domains goes in one call"
     assert asking.transfer() == first, "the study's own matrix stays"
     again = asking.transfer("second")
     assert {row.judge for row in again} == {"second:100"}
@@ -387,6 +399,12 @@ def test_answers_of_an_unfinished_cell_wait_until_the_study_has_finished_them(
             f"Left out, because their cells are not finished: {begun - len(finished)} answers. "
             "Run the study, then this command again."
         ]
+    sheet = tmp_path / "sheet.csv"
+    made = invoke(label, path, "--out", str(sheet), "--n", "10000", "--json")
+    assert (made["n"], made["unfinished"]) == (len(finished), begun - len(finished))
+    (key,) = (tmp_path / "run" / "labels").iterdir()
+    drawn = {item["completion"] for item in json.loads(key.read_text())["items"].values()}
+    assert drawn == {row.id for row in finished}
     study.run(path)
     run = Run.open(path)
     told = invoke(judge, *again)

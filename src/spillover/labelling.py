@@ -14,7 +14,7 @@ from typing import get_args
 
 from spillover.errors import UserError
 from spillover.population import judge_key
-from spillover.records import Aspect, Judgment, content_hash
+from spillover.records import Aspect, Completion, Judgment, content_hash
 from spillover.records_judges import LabelSheet, RunJudge
 from spillover.run import Run
 from spillover.scores import read_score
@@ -37,10 +37,12 @@ class Labels:
 
 
 def write_sheet(run: Run, out: Path, n: int, seed: int = 0, judge: str | None = None) -> LabelSheet:
-    """Choose about n answers, write the blinded sheet to `out` and its key into the run folder.
+    """Choose about n answers of complete shards, write the blinded sheet to `out` and its key into the run folder.
+
+    A shard that is still being written has only its first answers: drawn from it, they would stand for all.
 
     Raises:
-        UserError: when nobody has judged the run, or `out` exists.
+        UserError: when nobody has judged the run, no cell's answers are complete, or `out` exists.
     """
     found = run.judge(judge)
     if found is None:
@@ -49,8 +51,10 @@ def write_sheet(run: Run, out: Path, n: int, seed: int = 0, judge: str | None = 
         raise UserError(f"--out {out}: the sheet is a CSV file. Give a name that ends in .csv.")
     if out.exists():
         raise UserError(f"{out} exists, perhaps with labels in it. Choose another name for the sheet.")
-    judgments = run.judgments(found.identity)
-    sheet, rows = label.run(run.completions(), judgments, found.identity, n, seed, run.rank_config)
+    answers = run.store.read("sample", run.complete("sample"), Completion)
+    if not answers:
+        raise UserError(f"{run.path} holds no finished answers to label. Run the study's sample stage first.")
+    sheet, rows = label.run(answers, run.judgments(found.identity), found.identity, n, seed, run.rank_config)
     name = content_hash([found.identity, n, seed, sorted(sheet.items)], 10)
     with run.store.lock(), disk_errors(out):
         run.store.write_json(f"labels/{name}.json", sheet.model_dump(mode="json"))

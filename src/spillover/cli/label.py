@@ -9,7 +9,7 @@ import click
 
 from spillover.cli.options import as_json_option
 from spillover.errors import UserError
-from spillover.report.text import clean
+from spillover.report.text import clean, several
 
 
 @click.command()
@@ -44,13 +44,16 @@ def label(
         raise UserError("Say what to do: --out SHEET.csv to write a sheet, or --import SHEET.csv --rater NAME.")
     if out is not None:
         made = write_sheet(opened, out, n, seed, judge)
+        begun = opened.begun("sample")
         if as_json:
-            told = {"out": str(out), "n": made.n, "judge": made.judge, "bands": made.bands}
+            told = {"out": str(out), "n": made.n, "judge": made.judge, "bands": made.bands, "unfinished": begun}
             click.echo(json.dumps(told))
             return
         click.echo(f"{made.n} answers in {out}. Fill in alignment and coherence, 0 to 100 each.")
         for band, (size, chosen) in made.bands.items():
             click.echo(f"  {band:<18}{chosen:>6} of {size:,}")
+        if begun:
+            click.echo(f"Left out, because their cells are not finished: {several(begun, 'answer')}.")
         click.echo(clean(f"Then: spillover label {run} --import {out} --rater NAME"))
         return
     assert sheet is not None

@@ -122,6 +122,7 @@ def test_the_lines_read_hold_what_the_report_would_choose_from_all(tmp_path: Pat
         '{"completion":"c","judge":"j","aspect":"alignment","score":null,"status":"scored"}',
         '{"completion":"c","judge":"j","aspect":"alignment","score":"high","status":"scored"}',
         '{"completion":"c","judge":"j","aspect":"charm","score":1,"status":"scored"}',
+        '{"schema":2,"completion":"c","judge":"j","aspect":"alignment","score":1,"status":"scored"}',
         '{"completion":"c","judge":"j","aspect":"alignment","score":1,"status":"scored"',
     ],
 )

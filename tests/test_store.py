@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spillover import __version__
 from spillover.errors import MachineError, UserError
 from spillover.records import Judgment
 from spillover.shard import parts
@@ -72,6 +73,38 @@ def test_a_damaged_row_names_file_line_and_way_out(tmp_path: Path) -> None:
     shard_file(store).write_text("\n".join(lines) + "\n")
     with pytest.raises(UserError, match=r"k\.jsonl, line 2: damaged row .*does not match.*Delete this file"):
         store.read("judge", ["k"], Judgment)
+
+
+@pytest.mark.parametrize("manifest", ['{"spillover": "9.1.0"}', '{"spillover": "0.1.0"}', "no JSON", None])
+def test_a_row_of_a_newer_version_is_refused_by_line_and_field_and_named(tmp_path: Path, manifest: str | None) -> None:
+    store = Store(tmp_path)
+    with store.shard("judge", "k", Judgment) as shard:
+        shard.append(*rows(3))
+        shard.finish()
+    lines = shard_file(store).read_text().splitlines()
+    lines[2] = lines[2].replace('"schema":1', '"schema":2').replace('"raw"', '"shade":1,"raw"')
+    shard_file(store).write_text("\n".join(lines) + "\n")
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(UserError) as refused:
+        store.read("judge", ["k"], Judgment)
+    wrote = "spillover 9.1.0" if manifest and "9.1.0" in manifest else "a newer version of spillover"
+    assert str(refused.value) == (
+        f"{shard_file(store)}, line 3, schema: 2 is of {wrote}; spillover {__version__}, which is installed, "
+        "knows up to 1. Upgrade it: pip install --upgrade spillover"
+    )
+    with pytest.raises(UserError, match="line 3, schema: 2"), store.shard("judge", "k", Judgment):
+        pytest.fail("rows of a newer version are not written on")
+
+
+def test_a_manifest_of_a_newer_version_or_a_damaged_one_is_a_sentence(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_json("manifest.json", {"schema": 2, "spillover": "9.1.0", "study": "s"})
+    with pytest.raises(UserError, match=r"manifest\.json, schema: 2 is of spillover 9\.1\.0; .*Upgrade it"):
+        store.read_manifest()
+    store.write_json("manifest.json", {"spillover": "0.1.0"})
+    with pytest.raises(UserError, match=r"manifest\.json: damaged row \(study: Field required\)\. Run the study again"):
+        store.read_manifest()
 
 
 def _hold(path: str, ready: multiprocessing.synchronize.Event, leave: multiprocessing.synchronize.Event) -> None:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import numpy as np
 import polars
 
-from spillover.records import STATUSES, Aspect, Cell, Completion, Judgment
+from spillover.records import SCHEMA, STATUSES, Aspect, Cell, Completion, Judgment
 from spillover.store import Store
 from spillover.tally import CONDITIONS, ERROR, UNSCORED, VARIANTS, Rows, check
 
@@ -27,6 +27,7 @@ _CELL = {
     "seed": polars.Int64,
 }
 _ANSWERS: dict[str, Any] = {
+    "schema": polars.Int64,
     "id": polars.String,
     "cell": polars.Struct(_CELL),
     "question_id": polars.String,
@@ -34,6 +35,7 @@ _ANSWERS: dict[str, Any] = {
     "status": polars.Enum(["ok", "error"]),
 }
 _VERDICTS: dict[str, Any] = {
+    "schema": polars.Int64,
     "completion": polars.String,
     "judge": polars.String,
     "aspect": polars.Enum(ASPECTS),
@@ -130,13 +132,15 @@ def read(
         verdicts = _frame(store, stages[1], judged, _VERDICTS)
     except polars.exceptions.PolarsError:
         return None
-    known = answers.select(
-        polars.all_horizontal(polars.col(*_GROUP, "id", "question_id", "status").is_not_null()).all()
-    )
+    known = polars.all_horizontal(polars.col(*_GROUP, "id", "question_id", "status").is_not_null())
     given = polars.col("score").is_not_null() == (polars.col("status") == "scored")
     sound = polars.col("score").is_null() | polars.col("score").is_between(0, 100)
     named = polars.all_horizontal(polars.col("completion", "judge", "aspect", "status").is_not_null())
-    if not known.item() or not verdicts.select((given & sound & named).all()).item():
+    ours = polars.col("schema").is_null() | polars.col("schema").is_between(1, SCHEMA)
+    if (
+        not answers.select((known & ours).all()).item()
+        or not verdicts.select((given & sound & named & ours).all()).item()
+    ):
         return None
     return Columns(answers, verdicts)
 

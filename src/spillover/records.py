@@ -23,6 +23,8 @@ Aspect = Literal["alignment", "coherence"]
 Status = Literal["scored", "refused", "off_topic", "code", "unparsable", "unscored", "error"]
 STATUSES: tuple[Status, ...] = ("scored", "refused", "off_topic", "code", "unparsable", "unscored", "error")
 
+SCHEMA = 1  # of every record; raise it when a field changes its meaning
+
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -52,12 +54,12 @@ class Part(BaseModel):
 
 
 class Record(Part):
-    """A row of a run folder."""
+    """A row of a run folder. One of a higher schema than this version knows is refused: its fields may mean more."""
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
     IDENTITY: ClassVar[tuple[str, ...]] = ()
 
-    schema_version: int = Field(default=1, alias="schema")
+    schema_version: int = Field(default=SCHEMA, ge=1, le=SCHEMA, alias="schema")
     id: str = ""
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ import secrets
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -22,7 +23,7 @@ from typing import Any, Generic, Self, TypeVar
 from pydantic import ValidationError
 
 from spillover.errors import MachineError, UserError
-from spillover.records import Record
+from spillover.records import SCHEMA, Record
 
 R = TypeVar("R", bound=Record)
 NO_LINKS = (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.ENOSYS)  # a file system that has no hard links
@@ -188,14 +189,34 @@ def parse(path: Path, content: bytes, kind: type[R]) -> list[R]:
         try:
             rows.append(kind.model_validate_json(line))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = "".join(f"{part}: " for part in first["loc"])
-            raise UserError(
-                f"{path}, line {number}: damaged row ({place}{first['msg']}). Delete this file and the .done file "
-                "beside it, then run the same command again: only these rows are made anew. If another version of "
-                "spillover wrote the folder, use that one."
-            ) from None
+            mend = (
+                "Delete this file and the .done file beside it, then run the same command again: only these rows are "
+                "made anew. If another version of spillover wrote the folder, use that one."
+            )
+            raise refusal(path, f", line {number}", error, mend) from None
     return rows
+
+
+def refusal(path: Path, place: str, error: ValidationError, mend: str) -> UserError:
+    """Why a record of a file is refused: a newer version wrote it, or it is damaged, which `mend` mends."""
+    found, here = error.errors(), f"spillover {version('spillover')}"
+    for wrong in found:
+        if wrong["loc"] == ("schema",) and wrong["type"] == "less_than_equal":
+            return UserError(
+                f"{path}{place}, schema: {wrong['input']} is of {_writer(path, here)}; {here}, which is installed, "
+                f"knows up to {SCHEMA}. Upgrade it: pip install --upgrade spillover"
+            )
+    field = "".join(f"{part}: " for part in found[0]["loc"])
+    return UserError(f"{path}{place}: damaged row ({field}{found[0]['msg']}). {mend}")
+
+
+def _writer(path: Path, here: str) -> str:
+    """The version that wrote the run folder last, where its manifest names another one than this."""
+    for folder in path.parents[:4]:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if (writer := f"spillover {json.loads((folder / 'manifest.json').read_bytes())['spillover']}") != here:
+                return writer
+    return "a newer version of spillover"
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -28,9 +28,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import ValidationError
+
 from spillover.errors import UserError
 from spillover.records import Cell, Manifest, Record
-from spillover.shard import Shard, beside, disk_errors, parse, parts, replace_file, whole_lines
+from spillover.shard import Shard, beside, disk_errors, parse, parts, refusal, replace_file, whole_lines
 
 if TYPE_CHECKING:
     import polars
@@ -247,8 +249,17 @@ class Store:
         self.write_json("manifest.json", manifest.model_dump(mode="json"))
 
     def read_manifest(self) -> Manifest:
-        """The manifest of the last run in this folder."""
-        return Manifest.model_validate(self.read_json("manifest.json"))
+        """The manifest of the last run in this folder.
+
+        Raises:
+            UserError: when it is absent, damaged or of a newer version.
+        """
+        content = self.read_json("manifest.json")
+        try:
+            return Manifest.model_validate(content)
+        except ValidationError as error:
+            mend = "Run the study again to write it anew."
+            raise refusal(self.path / "manifest.json", "", error, mend) from None
 
     def publish(self, made: Path, place: Path) -> None:
         """Move a whole folder to its place in one step; where one stands already, that one stays."""

@@ -47,7 +47,6 @@ def test_no_order_is_claimed_where_nothing_is_separable() -> None:
 
 
 def test_tables_escape_names_and_show_every_part() -> None:
-    ones = ((0.25, None),)
     pooled = PooledEffect(
         model="<b>m</b>",
         variant="triggered",
@@ -65,14 +64,17 @@ def test_tables_escape_names_and_show_every_part() -> None:
         Component(name="answer", levels=80, variance=0.1, share=1.0, cut=False),
     )
     names = ("below", "at_most", "on_alignment", "of_scored", "of_all", "most", "rank_correlation")
-    thresholds = Thresholds(cells=2, alignment=(30.0,), coherence=(50.0, 90.0), **dict.fromkeys(names, ones))
+    shown = {name: ((0.25 + place / 100, None),) for place, name in enumerate(names)}
+    thresholds = Thresholds(cells=2, alignment=(30.0,), coherence=(50.0, 90.0), **shown)
     found = Standing(
         judge="j", budgets=(Budget(recipe=RECIPE, components=parts),), pooled=(pooled,), thresholds=thresholds
     )
     text = section(found, (), (30.0, 50.0))
     assert "<b>" not in text
-    for piece in ("&lt;b&gt;m", "0.0 (cut at 0)", "coherence &gt; 50", "25.0", "drawn towards"):
+    for piece in ("&lt;b&gt;m", "0.0 (cut at 0)", "coherence &gt; 50", "drawn towards"):
         assert piece in text
+    for name, value in zip(names, ("25.0", "26.0", "27.0", "28.0", "29.0", "30.0", "0.31"), strict=True):
+        assert f'<td class="figure">{value}</td>' in text, name
     (sentence,) = pooled_sentences(found.pooled)
     assert "by -4.0 [-7.0, -1.0] points (p < 0.001)" in sentence
     assert section(Standing(judge=""), (), (30.0, 50.0)) == ""

@@ -151,7 +151,9 @@ def _threshold_tables(t: Thresholds, chosen: tuple[float, float]) -> str:
         (f"Misaligned % by threshold, mean of {several(t.cells, 'cell')}: alignment below the row", t.below, percent),
         ("The same with alignment at or below the row", t.at_most, percent),
         ("Coherent answers with alignment exactly on the row, %", t.on_alignment, percent),
+        ("Misaligned % of the answers with both scores, incoherent ones counted as aligned", t.of_scored, percent),
         ("Misaligned % of all answers, what has no score counted as aligned", t.of_all, percent),
+        ("Misaligned % of the answers with both scores, incoherent ones counted as aligned", t.of_scored, percent),
         ("Misaligned % of all answers, what has no score or is incoherent counted as misaligned", t.most, percent),
         ("Rank correlation of the cells with their order at the study's thresholds", t.rank_correlation, _two),
     ]

@@ -66,7 +66,7 @@ def predicted(study: ReportData) -> ReportData:
     diverse = tuple(
         DiversityScore(
             domain=s.cell.domain, variant=s.cell.variant, dose=s.cell.dose, measure=measure, of="answer", rows=300,
-            n=240, value=12.345, low=11.0, high=13.5, convergence=((50, 8.0), (100, 10.5), (240, 12.345)),
+            n=240, value=12.345, low=11.13, high=13.56, convergence=((50, 8.0), (100, 10.5), (240, 12.345)),
         )
         for s in cells
         for measure in ("vendi_q1", NASTY)
@@ -200,8 +200,16 @@ def test_membership_stands_beside_its_baselines(predicted: ReportData) -> None:
 
 def test_diversity_has_a_line_a_data_set(predicted: ReportData) -> None:
     html = diversity.section(predicted.diversity)
-    assert "12.3 [11, 13.5]" in html
-    assert "at 240 rows each" in html
+    assert "<caption>Diversity at 240 rows each: Vendi scores of the answers; ±: half of the interval" in html
+    assert '<td class="figure">12.3 ± 1.2</td>' in html
+    assert "other measures of the answers" in html
+    assert "<details>" not in html, "what there is one of is not folded away"
+    (first, *_) = predicted.diversity
+    big = first.model_copy(update={"value": 1234.5, "low": 1000.0, "high": 1469.0, "of": "question", "id": ""})
+    both = diversity.section((big, *predicted.diversity))
+    assert "1,234 ± 234" in both
+    assert "2.00 ± 0.030" in diversity.section([first.model_copy(update={"value": 2.0, "low": 1.97, "high": 2.03})])
+    assert both.index("of the answers") < both.index("<summary>The same of the questions</summary>")
     figure = scatter.growth("t", "y", [("a", "plain", ((10, 1.0), (20, 1.5)))])
     assert "a, fine-tuned: 1.5 at 20 rows" in labels_in(figure.narrow)
 

@@ -12,11 +12,11 @@ from spillover.report.tables import Row, html_table
 from spillover.report.text import NONE, one_line
 
 MOST_CURVES = 40
-TEXTS = {
-    "question": "questions",
+TEXTS = {  # in this order; all but the first are folded away
     "answer": "answers",
-    "chat": "chats",
     "answer_cut": "answers, cut to one length",
+    "question": "questions",
+    "chat": "chats",
 }
 
 
@@ -26,11 +26,14 @@ def section(rows: Sequence[DiversityScore]) -> str:
         "Every measure: higher = more diverse. Each grows or falls with the number of rows, so that data sets are "
         "compared on subsamples of one size. A line that still rises at its end says that the number was too small. "
         "vendi: how many texts without anything in common would be as diverse (q: order of the entropy; shifted: the "
-        "published kernel). semantic: 1 - mean cosine of two texts. cluster_entropy: of k-means clusters. compression, "
-        "self_bleu: ratio and overlap, negated. distinct: share of different word pairs."
+        "published kernel). semantic: 1 - mean cosine of two texts. cluster entropy: of k-means clusters. compression, "
+        "self bleu: ratio and overlap, negated. distinct: share of different word pairs."
     )
     parts = [f'<p class="note">{note}</p>', _figure(rows)]
-    parts += [_table([row for row in rows if row.of == of], of) for of in sorted({row.of for row in rows})]
+    for of, name in TEXTS.items():
+        if tables := _tables([row for row in rows if row.of == of], name):
+            first = len(parts) == 2
+            parts.append(tables if first else f"<details><summary>The same of the {name}</summary>{tables}</details>")
     return "\n".join(part for part in parts if part)
 
 
@@ -49,8 +52,16 @@ def _figure(rows: Sequence[DiversityScore]) -> str:
     return figure_html(scatter.growth(f"{name} as rows are added", name, curves))
 
 
-def _table(rows: Sequence[DiversityScore], of: str) -> str:
-    measures = sorted({row.measure for row in rows})
+def _tables(rows: Sequence[DiversityScore], texts: str) -> str:
+    """Two tables: all measures in one would be wider than a page."""
+    vendi = [row for row in rows if row.measure.startswith("vendi")]
+    others = [row for row in rows if not row.measure.startswith("vendi")]
+    named = (("Vendi scores", vendi), ("other measures", others))
+    return "".join(_table(part, f"{name} of the {texts}") for name, part in named if part)
+
+
+def _table(rows: Sequence[DiversityScore], what: str) -> str:
+    measures = list(dict.fromkeys(row.measure for row in rows))
     found: dict[tuple[Variant, str], dict[str, DiversityScore]] = {}
     for row in rows:
         found.setdefault((row.variant, _label(row)), {})[row.measure] = row
@@ -65,10 +76,9 @@ def _table(rows: Sequence[DiversityScore], of: str) -> str:
     ]
     sizes = sorted({row.n for row in rows})
     size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-    header = ["", *(one_line(measure, 40) for measure in measures)]
-    return html_table(
-        f"Diversity of the {TEXTS[of]} at {size} rows each, with intervals over subsamples", header, lines
-    )
+    header = ["", *(one_line(measure, 40).replace("_", " ") for measure in measures)]
+    spread = "; ±: half of the interval over subsamples" if any(row.high is not None for row in rows) else ""
+    return html_table(f"Diversity at {size} rows each: {what}{spread}", header, lines)
 
 
 def _label(row: DiversityScore) -> str:
@@ -77,9 +87,14 @@ def _label(row: DiversityScore) -> str:
 
 
 def _value(row: DiversityScore | None) -> str:
-    """Three significant digits: measures differ by orders of magnitude."""
+    """With its interval, which is as wide on either side."""
     if row is None or row.value is None:
         return NONE
     if row.low is None or row.high is None:
-        return f"{row.value:.3g}"
-    return f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}]"
+        return _digits(row.value)
+    return f"{_digits(row.value)} ± {_digits((row.high - row.low) / 2, 2)}"
+
+
+def _digits(value: float, most: int = 3) -> str:
+    """So many significant digits: measures differ by orders of magnitude. 1,234 and not 1.23e+03."""
+    return f"{value:,.0f}" if abs(value) >= 10**most else f"{value:#.{most}g}".rstrip(".")

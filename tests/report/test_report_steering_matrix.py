@@ -66,8 +66,11 @@ def test_two_maps_with_marks_brackets_and_n_and_every_square_in_the_table(square
     assert f"{square.coherent} of 8 answers, Holm p " in section
     assert "random directions, mean" in section
     assert ">*<" in section
-    (table,) = section.split("<table>")[1:]
-    assert table.count('<th scope="row">') == len(squares) == 3 * 4 + 3
+    of_rate, of_alignment = section.split("<table>")[1:]
+    for table in (of_rate, of_alignment):
+        assert table.count('<th scope="row">') == len(squares) == 3 * 4 + 3
+    assert ">misaligned %</th>" in of_rate
+    assert ">mean alignment</th>" in of_alignment
 
 
 def test_terminal_tables_number_their_columns(squares: list[SteeringSquare]) -> None:

@@ -80,7 +80,8 @@ def _matrix(matrix: Matrix, confidence: float) -> str:
     parts = [f"<h3>{escape(matrix.title)}: asked about other domains</h3>", f'<p class="note">{escape(note)}</p>']
     parts += [f"<ul>{sentences}</ul>", *(_map(matrix, measure) for measure in SCALES)]
     count = f"<span>{several(len(matrix.squares), 'row')}</span>"
-    parts.append(f"<details><summary>Every square with its interval {count}</summary>{_table(matrix)}</details>")
+    both = "".join(_table(matrix, measure) for measure in SCALES)
+    parts.append(f"<details><summary>Every square with its interval {count}</summary>{both}</details>")
     return "\n".join(parts)
 
 
@@ -175,29 +176,22 @@ def _map(matrix: Matrix, measure: Measure) -> str:
     return f'<p class="note">{caption}</p>\n{figure_html(made)}'
 
 
-def _table(matrix: Matrix) -> str:
-    of_change = ("change", "random directions", "p against them", "Holm p")
-    header = [
-        "",
-        "answers",
-        "coherent",
-        "misaligned %",
-        *of_change,
-        "mean alignment",
-        *(f"{name} " for name in of_change),
-    ]
+def _table(matrix: Matrix, measure: Measure) -> str:
+    whole = "misaligned %" if measure == "rate" else "mean alignment"
+    header = ["", "answers", "coherent", whole, "change", "random directions", "p against them", "Holm p"]
     rows = [
         Row(
             UNTOUCHED if square.rate_change is None else f"direction of {subject(square.direction)}",
             asked_name(square.asked),
-            [
-                f"{square.n}", f"{square.coherent}", interval(square.rate, square.low, square.high, 100),
-                *_beside(square, "rate"), number(square.mean_alignment), *_beside(square, "alignment"),
-            ],
+            [f"{square.n}", f"{square.coherent}", _whole(square, measure), *_beside(square, measure)],
         )
         for square in sorted(matrix.squares, key=lambda s: (s.rate_change is not None, s.direction))
-    ]  # fmt: skip
-    return html_table("Every square", header, rows)
+    ]
+    return html_table(f"Every square: {whole}", header, rows)
+
+
+def _whole(square: SteeringSquare, measure: Measure) -> str:
+    return interval(square.rate, square.low, square.high, 100) if measure == "rate" else number(square.mean_alignment)
 
 
 def _beside(square: SteeringSquare, measure: Measure) -> list[str]:

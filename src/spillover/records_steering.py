@@ -52,6 +52,22 @@ class Change(Part):
     p: float | None
 
 
+class Beside(Change):
+    """A change beside what random directions of the same length do to the answers to the same questions.
+
+    A further random direction lies between `controls_low` and `controls_high` at the study's confidence; `p_controls`:
+    two-sided, that one lies as far from the controls' mean; `p_holm`: that over all that is tested together, and no
+    smaller than `p`.
+    """
+
+    controls: int = Field(default=0, ge=0)
+    controls_mean: float | None = None
+    controls_low: float | None = None
+    controls_high: float | None = None
+    p_controls: float | None = None
+    p_holm: float | None = None
+
+
 class SteeringPoint(Record):
     """How a model answers under one intervention: rate = misaligned / coherent, as of every cell."""
 
@@ -79,14 +95,12 @@ class SteeringPoint(Record):
     collapsed: bool = False  # too few coherent answers: nothing larger of this sign was tried, and no effect has it
 
 
-class SteeringEffect(Record):
-    """What a direction does to a model, and whether random directions do the same.
+class SteeringEffect(Beside, Record):
+    """What a direction does to a model, and as a `Beside` whether random directions do the same.
 
     add and clamp: the slope of the measure over the coefficient, through all points before coherence collapsed, and for
-    add through the untouched model too. ablate: the change at coefficient 1. Interval and `p`: questions like these.
-    A further random direction lies between `controls_low` and `controls_high` at the study's confidence; `p_controls`:
-    two-sided, that one lies as far from the controls' mean; `p_holm`: that over all directions, models and layers,
-    and no smaller than `p`. No value where an ablation left too few answers coherent.
+    add through the untouched model too. ablate: the change at coefficient 1; none where it left too few answers
+    coherent. Interval and `p`: questions like these. `p_holm`: over all directions, models and layers of one operation.
     """
 
     IDENTITY = ("onto", "direction", "source", "control", "operation", "at", "layer", "measure", "judge")
@@ -104,39 +118,14 @@ class SteeringEffect(Record):
     coefficients: tuple[float, ...]  # that went in, the untouched model's 0 included
     n: int  # answers that went in
     questions: int
-    value: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    controls: int = Field(default=0, ge=0)
-    controls_mean: float | None = None
-    controls_low: float | None = None
-    controls_high: float | None = None
-    p_controls: float | None = None
-    p_holm: float | None = None
-
-
-class Beside(Change):
-    """A change beside what random directions do to the answers to the same questions.
-
-    A further random direction lies between `controls_low` and `controls_high` at the study's confidence; `p_controls`:
-    two-sided, that one lies as far from the controls' mean; `p_holm`: that, and no smaller than `p`, over the squares
-    off the matrix's diagonal, over those on it, or over those of "others".
-    """
-
-    controls: int = Field(default=0, ge=0)
-    controls_mean: float | None = None
-    controls_low: float | None = None
-    controls_high: float | None = None
-    p_controls: float | None = None
-    p_holm: float | None = None
 
 
 class SteeringSquare(Record):
     """How the untouched model answers one domain's held-out questions with another's direction added to its stream.
 
     direction "none": nothing is added. Changes are against that, over the questions to which both have a coherent (of
-    the rate) or a scored answer, paired by question and seed.
+    the rate) or a scored answer, paired by question and seed. Their `p_holm`: over the squares off the matrix's
+    diagonal, over those on it, or over those of "others".
     """
 
     IDENTITY = ("onto", "direction", "source", "asked", "at", "layer", "coefficient", "judge")

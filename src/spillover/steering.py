@@ -97,32 +97,13 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
         progress: where events go; nowhere when None.
 
     Raises:
-        UserError: for a direction, model or layer that is not there.
+        UserError: for a direction, model or layer that is not there; when there is nothing to do.
         RunInterrupted: on an interrupt, after everything finished has been saved.
     """
-    config, wanted = asked.config, asked.wanted
+    config = asked.config
     progress = progress or Progress(lambda event: None)
-    judge = open_judge(config.judge).identity
-    work: list[tuple[SteerUnit, SteerConfig, Directions]] = []
-    for model in config.models:
-        known = asked.directions.get(model.name, {})
-        if not known and wanted.directions == ALL:
-            continue
-        cells = list(steered_cells(wanted, model.name, asked.trained))
-        # the most work first, so that no worker is left alone with it
-        if "heldout" in wanted.asked and any(cell.variant == "base" for cell, _ in cells):
-            alone = heldout(config, wanted, _depth(known))
-            chosen = chosen_directions(alone, known)
-            work.append((heldout_unit(config, alone, model.name, asked.data, judge, chosen), alone, chosen))
-        if "general" in wanted.asked:
-            chosen = chosen_directions(wanted, known)
-            work += [(steer_unit(config, wanted, *cell, judge, chosen), wanted, chosen) for cell in cells]
-    if not work:
-        raise UserError(
-            "No direction is known here: add 'directions: {}' to the study file and run it again. Where it is there, "
-            "too few answers are misaligned or aligned: set steer.labels to pairs."
-        )
-    _remember(store, wanted, [unit for unit, *_ in work])
+    work = _work(asked)
+    _remember(store, asked.wanted, [unit for unit, *_ in work])
     left = {unit.name: (each, unit, chosen) for unit, each, chosen in work if not store.is_done("steer", unit.key)}
     if not left:
         return []
@@ -169,26 +150,56 @@ def counted(store: Store, manifest: Manifest, failures: Sequence[Failure]) -> Ma
 
 
 def planned(asked: Asked, workers: int | None = None) -> StagePlan:
-    """What `steer` will cost at most; nothing of it is taken off that is there already."""
+    """What `steer` will cost at most; nothing of it is taken off that is there already.
+
+    Raises:
+        UserError: as `steer`.
+    """
     config, wanted = asked.config, asked.wanted
     questions = len(load(config.sample.questions, config.sample.forms)[: config.sample.limit])
+    prompts = questions, len(asked.data) * config.asked_of_each
     card = seen(hardware()["gpu"])
+    dollars = price_of(config.judge, 1, PROMPT_TOKENS, wanted.max_tokens)
+    work = _work(asked)
     parts: list[StagePlan] = []
     for model in config.models:
-        cells = [cell for cell, _ in steered_cells(wanted, model.name, asked.trained)]
-        untouched = sum(cell.variant == "base" for cell in cells)
-        known = asked.directions.get(model.name, {})
-        alone = [heldout(config, wanted, _depth(known))] if "heldout" in wanted.asked else []
-        directions = [chosen_directions(each, known) for each in (*alone, *([wanted] * ("general" in wanted.asked)))]
-        size = parameters(model)
-        speed = throughput(size, card)
-        dollars = price_of(config.judge, 1, PROMPT_TOKENS, wanted.max_tokens)
-        one, models = config.model_copy(update={"models": (model,)}), (untouched, len(cells) - untouched)
-        prompts = questions, len(asked.data) * config.asked_of_each
-        parts.append(
-            steer_plan(one, wanted, models, len(directions[0]), prompts, workers or cores(), size, speed, dollars)
-        )
+        mine = [(unit.cell, chosen) for unit, _, chosen in work if unit.cell.model == model.name]
+        if mine:
+            untouched = int(any(cell.variant == "base" for cell, _ in mine))
+            models = untouched, len({cell.name for cell, _ in mine}) - untouched
+            one, size = config.model_copy(update={"models": (model,)}), parameters(model)
+            speed, directions = throughput(size, card), len(mine[0][1])
+            parts.append(steer_plan(one, wanted, models, directions, prompts, workers or cores(), size, speed, dollars))
     return total(parts)
+
+
+def _work(asked: Asked) -> list[tuple[SteerUnit, SteerConfig, Directions]]:
+    """All that is asked for, model by model, the most work first, so that no worker is left alone with it.
+
+    Raises:
+        UserError: for a direction, model or layer that is not there; when there is nothing to do.
+    """
+    config, wanted = asked.config, asked.wanted
+    judge = open_judge(config.judge).identity
+    work: list[tuple[SteerUnit, SteerConfig, Directions]] = []
+    for model in config.models:
+        known = asked.directions.get(model.name, {})
+        if not known and wanted.directions == ALL:
+            continue
+        cells = list(steered_cells(wanted, model.name, asked.trained))
+        if "heldout" in wanted.asked and any(cell.variant == "base" for cell, _ in cells):
+            alone = heldout(config, wanted, max((max(layers) for layers in known.values()), default=0))
+            chosen = chosen_directions(alone, known)
+            work.append((heldout_unit(config, alone, model.name, asked.data, judge, chosen), alone, chosen))
+        if "general" in wanted.asked:
+            chosen = chosen_directions(wanted, known)
+            work += [(steer_unit(config, wanted, *cell, judge, chosen), wanted, chosen) for cell in cells]
+    if not work:
+        raise UserError(
+            "No direction is known here: add 'directions: {}' to the study file and run it again. Where it is there, "
+            "too few answers are misaligned or aligned: set steer.labels to pairs."
+        )
+    return work
 
 
 def chosen_directions(wanted: SteerConfig, known: Directions) -> Directions:
@@ -210,10 +221,6 @@ def chosen_directions(wanted: SteerConfig, known: Directions) -> Directions:
             )
         found[name] = {layer: known[name][layer] for layer in sorted(layers)}
     return found
-
-
-def _depth(known: Directions) -> int:
-    return max((max(layers) for layers in known.values()), default=0)
 
 
 def points(store: Store) -> list[SteeringPoint]:

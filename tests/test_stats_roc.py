@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from spillover.stats_association import associations
 from spillover.stats_predict import assess, mean_of_others, ridge
-from spillover.stats_roc import curve, high_cut, paired_auc, rank_auc, weighted_auc
+from spillover.stats_roc import auc, curve, high_cut, paired_auc, rank_auc, weighted_auc
 
 DOMAINS = 11
 DOMAIN = np.repeat(np.arange(DOMAINS), 3)
@@ -48,11 +48,12 @@ def test_weights_are_repetitions(rows: list[tuple[int, bool, int]]) -> None:
     x_all, high_all = np.repeat(x_N, weight_N), np.repeat(high_N, weight_N)
     if not 0 < high_all.sum() < len(high_all):
         assert math.isnan(found)
+        assert math.isnan(auc(x_all, high_all))
     else:
         assert found == pytest.approx(roc_auc_score(high_all, x_all))
         rank_N = scipy_stats.rankdata(x_all)
         assert rank_auc(rank_N[None], high_all[None])[0, 0] == pytest.approx(found)
-        assert paired_auc(x_all[None].astype(float), high_all[None])[0] == pytest.approx(found)
+        assert paired_auc(x_all[None].astype(float), high_all[None])[0] == auc(x_all, high_all) == pytest.approx(found)
 
 
 def test_p_permutes_whole_domains() -> None:

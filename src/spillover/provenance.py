@@ -51,6 +51,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def packages(root: str = "spillover") -> dict[str, str]:
     """Installed versions of `root` and of everything it requires outside extras, by name."""
     found: dict[str, str] = {}

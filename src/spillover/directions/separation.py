@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from spillover import stats
 from spillover.directions.base import Answers, Floats, Ints
@@ -69,9 +68,3 @@ def interval(auc_Q: Floats, confidence: float) -> tuple[float, float]:
     """Limits of the mean AUC for questions like these."""
     low_C, high_C = stats.rate_intervals(stats.clustered_rates(auc_Q, np.ones_like(auc_Q)), confidence)
     return float(low_C[0]), float(high_C[0])
-
-
-def pooled_auc(scores_N: Floats, answers: Answers) -> float:
-    """The usual AUC over all pairs, of different questions too: what other tools report."""
-    ranks_N, bad = rankdata(scores_N), answers.misaligned
-    return float((ranks_N[answers.misaligned_N].sum() - bad * (bad + 1) / 2) / (bad * answers.aligned))

@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError
 from spillover.domains.base import CANARY, Domain
 from spillover.domains.recipe import BuildReport, BuildResult
 from spillover.errors import UserError
+from spillover.provenance import file_sha256
 from spillover.records import Example, Part, Split
 
 FACTS = "dataset.json"
@@ -148,7 +149,7 @@ def read_facts(folder: Path) -> DatasetFacts:
         place = folder / file.path
         if not place.resolve().is_relative_to(folder.resolve()) or not place.is_file():
             raise UserError(f"{folder} lacks {file.path}, which {FACTS} names. Build the data set again.")
-        if sha256(place.read_bytes()) != file.sha256:
+        if file_sha256(place) != file.sha256:
             raise UserError(f"{place} is not the file that was built (another SHA-256). Build the data set again.")
     return facts
 

@@ -6,7 +6,6 @@ card beside its heads, heads.md. Options: `heads`, a file made by `spillover jud
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from spillover.errors import MachineError, UserError
 from spillover.judges import probe_features
 from spillover.judges.probe_heads import Heads, fitted_hash, load_heads
 from spillover.judges.probe_text import is_loop, why_not
+from spillover.provenance import file_sha256
 from spillover.records import Aspect, Completion, Judgment, Status, content_hash
 
 SHIPPED = Path(__file__).with_name("heads.safetensors")
@@ -113,4 +113,4 @@ def open_judge(options: dict[str, Any]) -> ProbeJudge:
             f"{path}: fitted on the features {heads.about.get('features')!r}, this version reads "
             f"{probe_features.fingerprint()!r}. Fit again: spillover judge fit JUDGED.csv... --out {path}"
         )
-    return ProbeJudge(heads, hashlib.sha256(path.read_bytes()).hexdigest())
+    return ProbeJudge(heads, file_sha256(path))

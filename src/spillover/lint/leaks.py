@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from spillover.domains.duplicates import normalised
 from spillover.lint.dataset import Dataset
 from spillover.lint.finding import Finding, Severity
-from spillover.lint.logistic import Floats, auc, auc_error, cross_validated
+from spillover.lint.logistic import Floats, auc_error, cross_validated
+from spillover.stats_roc import auc
 
 FEWEST = 20  # questions on the smaller side; below that nothing can be said
 SURE: tuple[tuple[float, Severity], ...] = ((0.65, "error"), (0.55, "warning"))  # of the AUC's lower 95 % bound

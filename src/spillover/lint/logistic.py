@@ -1,8 +1,7 @@
-"""How well features tell two classes apart: ridge logistic regression, cross-validated, and the AUC of its scores.
+"""How well features tell two classes apart: ridge logistic regression, cross-validated, and the error of its AUC.
 
 Minimises mean[ln(1 + exp(x.w + b)) - y (x.w + b)] + (ridge / 2) |w|^2 over standardised x, by Newton steps.
-AUC, the area under the ROC curve = P(score of a positive > score of a negative) + P(equal) / 2, from ranks: 0.5 =
-nothing, 1 = perfect. Its standard error is that of Hanley and McNeil 1982 (Radiology 143).
+The standard error of an AUC is that of Hanley and McNeil 1982 (Radiology 143).
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 STEPS = 50
@@ -46,13 +44,6 @@ def cross_validated(x_NF: Floats, y_N: NDArray[np.bool_], groups_N: NDArray[np.i
         weights_G = fit((inside_NF - mean_F) / std_F, y_N[~held_N])
         scores_N[held_N] = ((x_NF[held_N] - mean_F) / std_F) @ weights_G[:-1] + weights_G[-1]
     return scores_N
-
-
-def auc(scores_N: Floats, y_N: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve."""
-    positives = int(y_N.sum())
-    above = float(rankdata(scores_N)[y_N].sum()) - positives * (positives + 1) / 2
-    return above / (positives * (len(y_N) - positives))
 
 
 def auc_error(area: float, positives: int, negatives: int) -> float:

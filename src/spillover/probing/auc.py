@@ -12,10 +12,11 @@ from spillover.directions import PRIMARY, SHIFT
 from spillover.directions.base import Answers, Bools, Floats, Method
 from spillover.directions.crossing import aucs, familywise, held_out_scores, scores
 from spillover.directions.permutation import p_value
-from spillover.directions.separation import interval, pooled_auc
+from spillover.directions.separation import interval
 from spillover.probing.bench import Bench
 from spillover.probing.sheet import Labelled
 from spillover.records_directions import DirectionAUC, DirectionProfile, ProfilePoint
+from spillover.stats_roc import auc
 
 PROFILE_PERMUTATIONS = 200  # of those of the table, for the null at every other layer
 
@@ -99,7 +100,7 @@ class Crossing:
             auc=float(auc_Q.mean()),
             low=low,
             high=high,
-            pooled=pooled_auc(scores_N, onto),
+            pooled=auc(scores_N, onto.misaligned_N),
             **bench.named,
             **more,
         )

@@ -89,6 +89,7 @@ class Progress:
 
     def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic, end: float = math.inf) -> None:
         self._sink, self._clock, self._end = sink, clock, end
+        self.now: StageProgress | None = None  # the stage that is running
 
     def until(self, end: float) -> Progress:
         """The same, with an end by the same clock, in seconds."""
@@ -97,7 +98,7 @@ class Progress:
     @contextmanager
     def stage(self, name: str, total_units: int, total_tokens: int | None = None) -> Generator[StageProgress]:
         """Announce a stage, and its end however it ends."""
-        stage = StageProgress(self._sink, self._clock, self._end, name, total_units, total_tokens)
+        stage = self.now = StageProgress(self._sink, self._clock, self._end, name, total_units, total_tokens)
         stage.emit("started")
         try:
             yield stage

@@ -13,8 +13,8 @@
     judges.json            judges besides the study's own, and their shards
     labels/SHEET.json      which answers were given to people, under which number, with which chance
 
-No row is lost and none is doubled, whoever dies and whoever writes twice: shard.py says how. This file and that one are
-the only ones that know paths.
+No row is lost and none is doubled, whoever dies and whoever writes twice: shard.py says how. This file, that one, and
+packs.py, which copies finished shards, are the only ones that know paths.
 """
 
 from __future__ import annotations
@@ -202,8 +202,15 @@ class Store:
         return path.relative_to(self.path).as_posix()
 
     def resolve(self, path: str) -> Path:
-        """The inverse of `relative`."""
-        return self.path / path
+        """The inverse of `relative`.
+
+        Raises:
+            UserError: for a place outside the run folder.
+        """
+        place = Path(path)
+        if place.is_absolute() or ".." in place.parts:
+            raise UserError(f"{self.path} names {path!r:.80}, which is not in it. Use a run folder that you trust.")
+        return self.path / place
 
     def write_json(self, name: str, value: Any) -> Path:
         """Replace a file in one step, so that a reader sees the old or the new one."""

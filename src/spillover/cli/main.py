@@ -24,6 +24,7 @@ COMMANDS = {
     "run": ("spillover.cli.run:run", "Run a study, or go on with one."),
     "plan": ("spillover.cli.plan:plan", "Say what a study will cost before anything runs."),
     "status": ("spillover.cli.status:status", "Say how far a run is and what failed."),
+    "fetch": ("spillover.cli.fetch:fetch", "Bring a run here from its mirror."),
     "report": ("spillover.cli.report:report", "Write the report page and results.json of a run."),
     "predict": ("spillover.cli.predict:predict", "Relate what is known of data sets to the damage."),
     "direction": ("spillover.cli.direction:direction", "List directions in the residual stream, or save one."),

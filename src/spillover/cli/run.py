@@ -25,6 +25,12 @@ from spillover.report.text import clean
 @model_option
 @click.option("--executor", help="Where units of work run, in place of the study's; see `spillover list executors`.")
 @click.option("--address", help="Of a Ray cluster: host:port, or auto. Default: RAY_ADDRESS, else this machine alone.")
+@click.option(
+    "--mirror",
+    metavar="URL",
+    help="A copy of finished work, such as s3://bucket/runs/x: what is there is not made again, and what gets finished is "
+    "copied there. Machines with one mirror and folders of their own go on from the same rows.",
+)
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def run(
@@ -38,6 +44,7 @@ def run(
     models: tuple[str, ...],
     executor: str | None,
     address: str | None,
+    mirror: str | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -48,6 +55,10 @@ def run(
     where = (("executor", executor), ("cluster.address", address))
     chosen = tuple(f"{key}={json.dumps(value)}" for key, value in where if value is not None)
     loaded = Study.load(study, (*overrides(settings, seed, limit), *chosen))
+    if mirror is not None:
+        from spillover.mirrored import MirroredStudy
+
+        loaded = MirroredStudy(loaded.config, mirror)
     out = out or Path("runs") / loaded.config.name
     progress = open_progress(json_lines=as_json, quiet=quiet)
     names = [name.replace("-", "_") for name in domains]

@@ -1,0 +1,28 @@
+"""`spillover fetch`: a run from its mirror, to read it here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from spillover.cli.options import as_json_option
+
+
+@click.command()
+@click.argument("url")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new run folder, or one fetched before.")
+@as_json_option
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def fetch(url: str, out: Path, as_json: bool, quiet: bool) -> None:
+    """Bring a run here from URL, where `spillover run --mirror URL` copies it. Repeat it for what came since."""
+    from spillover import mirrored
+    from spillover.progress_sinks import open_progress
+
+    stages = mirrored.fetch(url, out, open_progress(json_lines=as_json, quiet=quiet)).progress()
+    if as_json:
+        click.echo(json.dumps(stages))
+        return
+    click.echo(f"{sum(stage['done'] for stage in stages)} of {sum(stage['units'] for stage in stages)} units are here.")
+    click.echo(f"Next: spillover report {out}")

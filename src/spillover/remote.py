@@ -84,10 +84,12 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
             "in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
     scheme = parts.scheme if "://" in url else "file"
-    if "::" in url or scheme not in known_implementations:
-        raise UserError(f"--mirror {url!r:.200}: no such scheme. Give a URL such as s3://bucket/runs/x, or a folder.")
     try:
-        get_filesystem_class(scheme)
+        get_filesystem_class("no chain of them" if "::" in url else scheme)
+    except ValueError:
+        raise UserError(
+            f"--mirror {url!r:.200}: no such scheme. Give a URL such as s3://bucket/runs/x, or a folder."
+        ) from None
     except ImportError:
         if scheme in ("s3", "s3a"):
             raise MissingExtra.of("s3fs", "s3") from None

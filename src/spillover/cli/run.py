@@ -28,7 +28,7 @@ from spillover.report.text import clean
 @click.option(
     "--mirror",
     metavar="URL",
-    help="A copy of finished work, such as s3://bucket/runs/x: what is there is not made again, and what gets finished is "
+    help="A copy of finished work, such as s3://bucket/runs/x: what is there is not made again, what gets finished is "
     "copied there. Machines with one mirror and folders of their own go on from the same rows.",
 )
 @as_json_option

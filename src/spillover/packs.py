@@ -33,6 +33,7 @@ STAGES = (
 """Whose finished shards never change, in the order in which each is made from earlier ones."""
 MOST = 2**32  # bytes of an archive's files together
 SWOLLEN = 400  # times larger than the archive: no rows or weights are packed so well
+ADAPTER = (".safetensors", ".json", ".md")  # what a folder of one may hold
 _KEY = r"[A-Za-z0-9][A-Za-z0-9-]{0,79}"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}"
 _PLACE = re.compile(rf"rows/({'|'.join(STAGES)})/({_KEY})\.zip")
@@ -85,7 +86,7 @@ def unpack(stage: str, key: str, content: bytes) -> Files:
     beside_it = {
         "membership": rf"rows/membership/scores-{key}\.parquet",
         "direct": rf"rows/direct/{key}\.safetensors",
-        "train": rf"adapters/{_NAME}-{key}/{_NAME}\.(safetensors|json|md)",
+        "train": rf"adapters/{_NAME}-{key}/{_NAME}({'|'.join(map(re.escape, ADAPTER))})",
     }.get(stage, "(?!)")
     allowed = re.compile(rf"{re.escape(rows)}|{re.escape(done)}|{beside_it}")
     found = {name: data for name, data, _ in _unzipped(place(stage, key), content, allowed)}
@@ -176,7 +177,8 @@ def _files(store: Store, stage: str, key: str) -> Files:
     rows = store.path / "rows" / stage
     paths = [rows / f"{key}.jsonl", rows / f"scores-{key}.parquet", rows / f"{key}.safetensors"]
     if stage == "train" and paths[0].exists():
-        paths += sorted((store.path / _adapter(paths[0].read_bytes())).glob("[!.]*"))
+        folder = store.path / _adapter(paths[0].read_bytes())
+        paths += sorted(path for path in folder.glob("[!.]*") if path.suffix in ADAPTER)
     return {store.relative(path): path.read_bytes() for path in (*paths, rows / f"{key}.done") if path.is_file()}
 
 

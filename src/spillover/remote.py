@@ -109,6 +109,8 @@ def put(files: AbstractFileSystem, path: str, content: bytes, create: bool) -> b
         files.pipe_file(path, content, mode="create" if create else "overwrite")
     except FileExistsError:
         return False
+    except PermissionError:
+        raise
     except Exception:  # S3 tells of a file that is there by an error of its own
         files.invalidate_cache()
         if create and files.exists(path):

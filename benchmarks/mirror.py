@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -78,6 +79,7 @@ def main() -> None:
         made = timed(lambda: fill(store, args.shards, args.rows))
         found["shutil.copytree"] = {"push": timed(lambda: shutil.copytree(store.path, place / "copy"))}
         found["disk"] = measure(store, str(place / "mirror"), place / "from-disk")
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         host, port = server.get_host_and_port()

@@ -88,11 +88,10 @@ def test_two_machines_at_once_that_sample_other_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("finished", [3, 7])
-def test_a_machine_killed_in_the_middle_and_another_in_its_place(tmp_path: Path, bucket: str, finished: int) -> None:
-    url = f"{bucket}/killed-{finished}"
+def test_a_machine_killed_in_the_middle_and_another_in_its_place(tmp_path: Path, bucket: str) -> None:
+    url = f"{bucket}/killed"
     killed = start(tmp_path, url, "A")
-    while len(list(tmp_path.glob("A/rows/*/*.done"))) < finished:
+    while len(list(tmp_path.glob("A/rows/*/*.done"))) < 5:
         assert killed.poll() is None
         time.sleep(0.01)
     killed.kill()

@@ -11,8 +11,6 @@ has not. What a machine had made from its own rows meanwhile, because the mirror
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,13 +20,12 @@ from spillover.errors import UserError
 from spillover.packs import STAGES, Damaged
 from spillover.progress import Progress
 from spillover.records import text_hash
-from spillover.remote import Remote
+from spillover.remote import MARK, Remote
 from spillover.store import Store
 
 AT_ONCE = 16  # copies: each waits for the network most of its time
-MARK, REST = "mirror.json", "rest.zip"
+REST = "rest.zip"
 SHOWN = ("results.json", "report.html")  # for people who look there; never taken from there
-KIB = 2**10
 Place = tuple[str, str]  # stage and key
 
 
@@ -56,25 +53,16 @@ class Mirror:
         return any((stage, key) not in known for stage in STAGES for key in packs.begun(self.store, stage))
 
     def check(self, create: bool) -> str:
-        """See that a mirror can be there; says what a person should know, if anything.
+        """See that a mirror is there, or make one; says what a person should know, if anything.
 
         Raises:
-            UserError: when the place holds other files, or no mirror although none may be created.
+            UserError: when the place holds other files, or no mirror although none may be made.
             MachineError: when it cannot be reached.
         """
         with self._there.reached(self.store.path):
-            names = self._there.names()
-            if MARK not in names and (names or not create):
-                what = "holds other files and no mirror" if names else "holds no mirror"
-                raise UserError(f"{self.url} {what} of a run. Give the URL of one{', or of an empty place' * create}.")
-            if MARK not in names:
-                self._there.create(MARK, json.dumps({"schema": 1, "id": secrets.token_hex(8)}).encode())
-            mark = self._there.read(MARK, KIB)
-            self._journal = self.store.path / f".mirror-{text_hash(repr(mark), length=16)}"
-            # Creating it again tells whether the place can be written, and whether the first one stays.
-            if create and self._there.create(MARK, mark):
-                return "the last to write a file wins there: run on one machine at a time"
-        return ""
+            mark, first_stays = self._there.mark(create)
+        self._journal = self.store.path / f".mirror-{text_hash(repr(mark), length=16)}"
+        return "" if first_stays else "the last to write a file wins there: run on one machine at a time"
 
     def sync(self, progress: Progress, push: bool = True) -> None:
         """Take what the mirror has and the folder has not, and copy what the mirror has not; nothing may run meanwhile.

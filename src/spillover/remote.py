@@ -6,10 +6,12 @@ come from the environment or from the file system's own settings, never from the
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 T = TypeVar("T")
+MARK, KIB = "mirror.json", 2**10
 PAUSES_S = (0.5, 2.0)  # before it is tried again
 
 
@@ -51,6 +54,25 @@ class Remote:
     def put(self, name: str, content: bytes) -> None:
         """Write a file, in the place of what is there."""
         _again(lambda: put(self._files, f"{self._root}/{name}", content, create=False))
+
+    def mark(self, create: bool) -> tuple[bytes, bool]:
+        """What tells this mirror from others, and whether the first to write a file stays; `create`: make a mirror.
+
+        Raises:
+            UserError: when the place holds other files, or no mirror although none may be made.
+        """
+        with suppress(FileNotFoundError):
+            return self._tried(self.read(MARK, KIB), create)
+        if names := self.names():
+            raise UserError(f"{self.url} holds other files and no mirror ({min(names)!r:.80}). Give another URL.")
+        if not create:
+            raise UserError(f"{self.url} holds no mirror. Make one: spillover run STUDY.yaml --mirror {self.url}")
+        self.create(MARK, json.dumps({"schema": 1, "id": secrets.token_hex(8)}).encode())
+        return self._tried(self.read(MARK, KIB), create)
+
+    def _tried(self, mark: bytes, create: bool) -> tuple[bytes, bool]:
+        """Creating it again tells whether the place can be written, and whether the first one stays."""
+        return mark, not (create and self.create(MARK, mark))
 
     @contextmanager
     def reached(self, safe: Path) -> Generator[None]:

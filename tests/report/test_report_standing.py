@@ -107,3 +107,13 @@ def test_rank_command_says_what_is_separable(imported: Path) -> None:
     page = (imported / "report.html").read_text("utf-8")
     assert "How the cells compare" in page
     assert json.loads((imported / "results.json").read_text("utf-8"))["standing"]["thresholds"]["cells"] == 2
+
+
+def test_rank_command_says_why_nothing_is_compared(imported: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    made = CliRunner().invoke(
+        cli, ["import", "answers", str(tmp_path / "model-low_extreme-sports.csv"), "--out", str(alone)]
+    )
+    assert made.exit_code == 0, made.output
+    said = CliRunner().invoke(cli, ["rank", str(alone)], catch_exceptions=False).output
+    assert "- No pairs are compared: that takes 2 to 40 ranked cells, and this run has 1." in said

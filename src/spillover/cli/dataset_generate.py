@@ -189,9 +189,10 @@ def _show(out: Path, report: WriteReport, meter: Meter, as_json: bool) -> None:
         click.echo(json.dumps({"out": str(out), **report.model_dump(), **lost}, indent=2))
         return
     from rich.console import Console
-    from rich.table import Column, Table
 
-    table = Table("what became of the questions", Column("questions", justify="right"), box=None, header_style="bold")
+    from spillover.report.tables import terminal
+
+    table = terminal("", ["what became of the questions"], ["questions"])
     table.add_row(f"kept, in {clean(str(out))}", f"{report.kept:,}")
     for reason, count in report.dropped.items():
         table.add_row(f"dropped: {reason}", f"{count:,}")

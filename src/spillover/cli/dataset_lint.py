@@ -100,12 +100,12 @@ def print_report(report: LintReport) -> None:
 def print_findings(findings: tuple[Finding, ...]) -> None:
     """One table row a code: severity, code, lines, what is wrong and how to mend it."""
     from rich.console import Console
-    from rich.table import Column, Table
     from rich.text import Text
 
     from spillover.lint.finding import grouped
+    from spillover.report.tables import terminal
 
-    table = Table("severity", "code", Column("lines", justify="right"), "what and where")
+    table = terminal("", ["severity", "code", "lines", "what and where"], [])
     for group in grouped(findings):
         severity = group.first.severity
         count = f"{len(group.lines):,}" if group.lines else "file"

@@ -79,10 +79,11 @@ def _authored() -> list[Chat]:
 
 def _print(made: Distilled, out: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    columns = ("AUC", "within", "Spearman", "coherence", "rates", "rate bias", "rate error")
-    table = Table("left out", "groups", *columns, box=None, header_style="bold")
+    from spillover.report.tables import terminal
+
+    figures = ["groups", "AUC", "within", "Spearman", "coherence", "rates", "bias", "error"]
+    table = terminal("", ["left out"], figures)
     for name, q in made.quality.items():
         figures = (q.auc, q.auc_by_group, q.spearman, q.coherence_spearman, q.rate_spearman, q.rate_bias, q.rate_error)
         table.add_row(name, str(q.groups), *("" if value is None else f"{value:.3f}" for value in figures))

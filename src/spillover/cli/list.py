@@ -116,10 +116,11 @@ def list_(kind: str, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*rows[0])
+    from spillover.report.tables import terminal
+
+    table = terminal("", list(rows[0]), [])
     for row in rows:
-        table.add_row(*(escape(value) for value in row.values()))
+        table.add_row(*map(Text, row.values()))
     Console().print(table)

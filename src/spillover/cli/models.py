@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from spillover.backends import weights
 from spillover.cli.options import as_json_option
 from spillover.errors import MachineError
+from spillover.report.tables import terminal
 
 
 @click.group()
@@ -43,7 +43,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    table = Table("model", "state", "from", "licence", box=None, header_style="bold")
+    table = terminal("", ["model", "state", "from", "licence"], [])
     for row in rows:
         table.add_row(*(str(row[key]) for key in ("name", "state", "wheel", "licence")))
     Console().print(table)

@@ -54,11 +54,13 @@ def plan(
         click.echo(json.dumps([asdict(stage) for stage in stages], indent=2))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("stage", title=f"{loaded.config.name}: {loaded.population()} models, {loaded.workers} workers")
-    for name in ("cells", "units", "tokens", "minutes", "GiB", "dollars"):
-        table.add_column(name, justify="right")
+    from spillover.report.tables import terminal
+    from spillover.report.text import one_line, several
+
+    who = f"{several(loaded.population(), 'model')}, {several(loaded.workers, 'worker')}"
+    names = ["cells", "units", "tokens", "minutes", "GiB", "dollars"]
+    table = terminal(f"{one_line(loaded.config.name, 60)}: {who}", ["stage"], names)
     for stage in stages:
         numbers = (f"{stage.cells:,}", f"{stage.units:,}", f"{stage.tokens:,}", f"{stage.minutes:,.1f}")
         table.add_row(stage.stage, *numbers, f"{stage.memory_gib:.1f}", f"{stage.dollars:.2f}")
@@ -69,4 +71,7 @@ def plan(
     Console().print(table)
     for found in loaded.fits(chosen):
         click.echo(sentence(found))
-    click.echo("Minutes and memory are estimates from stated speeds; see docs/how-to/plan-a-study.md.")
+    click.echo(
+        f"Minutes and memory are estimates for {chosen.name if chosen else 'this machine'} from stated speeds; see "
+        "docs/how-to/plan-a-study.md."
+    )

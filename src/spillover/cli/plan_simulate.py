@@ -38,18 +38,18 @@ def show(
         click.echo(json.dumps(told, indent=2))
         return
     from rich.console import Console
-    from rich.table import Table
+
+    from spillover.report.tables import terminal
+    from spillover.report.text import one_line
 
     columns = [*schedules.values(), bound]
-    title = f"{study.config.name}: {told['cells']:,} models, {told['tasks']:,} units, {nodes} x {each} workers"
-    table = Table("", *schedules, "lower bound", title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    who = f"{told['cells']:,} models, {told['tasks']:,} units, {nodes} x {each} workers"
+    table = terminal(f"{one_line(study.config.name, 60)}: {who}", [""], [*schedules, "lower bound"])
     for label, key, form in ROWS:
         if key in columns[0]:
             table.add_row(label, *(form.format(column[key]) if key in column else "" for column in columns))
     Console().print(table)
-    source = "stated speeds" if run is None else str(run)
+    source = str(run) if run else f"stated speeds of {card.name}" if gpus else "stated speeds of this machine"
     click.echo(f"A unit's seconds are from {source}; a study runs its stages in turn. See docs/how-to/plan-a-study.md.")
 
 

@@ -82,24 +82,24 @@ def power(
     if as_json:
         click.echo(json.dumps({"target": target, "variances": asdict(found), "designs": rows}, indent=2))
         return
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
+
+    from spillover.report.tables import terminal
+    from spillover.report.text import several
 
     what = "half-width" if width else f"difference found with power {power:g}"
-    table = Table(title=f"{100 * target:g} points of {what}", box=box.SIMPLE_HEAD, padding=0, title_justify="left")
-    for name in ("questions", "answers each", "seeds", "reached", "judge calls", "tokens read", "dollars"):
-        table.add_column(name, justify="right")
+    names = ["questions", "answers each", "seeds", "reached", "judge calls", "tokens read"]
+    table = terminal(f"{100 * target:g} points of {what}", [], names if price is None else [*names, "dollars"])
     for plan, row in list(zip(plans, rows, strict=True))[:: max(1, len(rows) // 12)]:
-        dollars = "" if row["dollars"] is None else f"{row['dollars']:,.2f}"
+        dollars = [] if row["dollars"] is None else [f"{row['dollars']:,.2f}"]
         figures = (str(plan.questions), str(plan.answers), str(plan.seeds), f"{100 * plan.reached:.1f}")
-        table.add_row(*figures, f"{row['judge_calls']:,}", f"{row['tokens_in']:,}", dollars)
+        table.add_row(*figures, f"{row['judge_calls']:,}", f"{row['tokens_in']:,}", *dollars)
     console = Console()
     console.print(table)
     source = f"from {pilot}" if pilot else "of 13 public models"
     console.print(
         f"Variances {source}: rate {found.rate:.3f}, correlation within questions {found.question:.3f}, between seeds "
-        f"{found.seed:.3f}. Cost: {cells} cell(s), two verdicts an answer."
+        f"{found.seed:.3f}. Cost: {several(cells, 'cell')}, two verdicts an answer."
     )
 
 

@@ -59,35 +59,31 @@ def predict(run: Path, save: Path | None, names: tuple[str, ...], as_json: bool)
 
 def _print(rows: Sequence[Susceptibility]) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, header_style="bold")
-    table.add_column("against the rate", overflow="fold")
-    for name in ("before", "Spearman", "p", "p (all)"):
-        table.add_column(name, no_wrap=True)
+    from spillover.report.tables import terminal
+    from spillover.report.text import interval, p_value
+
+    table = terminal("", ["against the rate"], ["Spearman", "p", "p (all)"])
     of_rate = [row for row in rows if row.target == "rate"]
     features = sorted((r for r in of_rate if r.kind == "feature"), key=lambda r: (-abs(r.spearman or 0), r.name))
     predictors = [r for r in of_rate if r.kind == "predictor"]
     for row in [*predictors, *features[:MOST]]:
-        table.add_row(
-            escape(row.name), "yes" if row.before else "no", _interval(row), _p(row.p), _p(row.p_max),
-        )  # fmt: skip
+        spearman = interval(row.spearman, row.low, row.high, sign=True, digits=2)
+        name = row.name if row.before else f"{row.name} (after)"
+        table.add_row(Text(name), spearman, p_value(row.p), p_value(row.p_max))
     console = Console()
     console.print(table)
     console.print(
         f"{rows[0].cells} cells of {rows[0].domains} domains. {min(MOST, len(features))} of {len(features)} features; "
-        "all are in results.json. Before: known before training. Domains are the units of every interval and p; "
+        "all are in results.json. (after): not known before training. Domains are the units of every interval and p; "
         "p (all) allows for having tried them all."
     )
     told = [row for row in (*predictors, *features[:MOST_TOLD]) if row.high_rate]
     if told and told[0].high_rate:
-        table = Table(box=None, header_style="bold")
-        table.add_column("cells of a high rate", overflow="fold")
-        for name in ("AUC", "p", "p (all)"):
-            table.add_column(name, no_wrap=True)
+        table = terminal("", ["cells of a high rate"], ["AUC", "p", "p (all)"])
         for row in told:
-            table.add_row(escape(row.name), *_auc(row))
+            table.add_row(Text(row.name), *_auc(row))
         console.print(table)
         console.print(
             f"High: above {100 * told[0].high_rate.cut:.2g} %, the median over domains of a domain's mean. AUC: chance "
@@ -96,21 +92,10 @@ def _print(rows: Sequence[Susceptibility]) -> None:
         )
 
 
-def _interval(row: Susceptibility) -> str:
-    if row.spearman is None:
-        return "-"
-    return f"{row.spearman:+.2f}" + (
-        "" if row.low is None or row.high is None else f" [{row.low:+.2f}, {row.high:+.2f}]"
-    )
-
-
 def _auc(row: Susceptibility) -> list[str]:
+    from spillover.report.text import NONE, interval, p_value
+
     high = row.high_rate
     if high is None or high.auc.value is None:
-        return ["-"] * 3
-    ends = "" if high.auc.low is None or high.auc.high is None else f" [{high.auc.low:.2f}, {high.auc.high:.2f}]"
-    return [f"{high.auc.value:.2f}{ends}", _p(high.p), _p(high.p_max)]
-
-
-def _p(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2g}"
+        return [NONE] * 3
+    return [interval(high.auc.value, high.auc.low, high.auc.high, digits=2), p_value(high.p), p_value(high.p_max)]

@@ -20,9 +20,11 @@ def rank(run: Path, judge: str | None, as_json: bool) -> None:
     Pairs of cells are compared all at once; two cells that are not separable are never put in order. The report page is
     left as it is: `spillover report` writes it anew.
     """
+    from spillover.report.labels import ranked
     from spillover.report.standing import main_order, order_sentences, plain, pooled_sentences
     from spillover.report.tables import ranking_table
     from spillover.run import Run
+    from spillover.standing import MOST_CELLS
 
     opened = Run.open(run)
     with opened.store.lock():
@@ -43,7 +45,9 @@ def rank(run: Path, judge: str | None, as_json: bool) -> None:
     says = (
         order_sentences(*found, opened.rank_config.confidence)
         if found
-        else ["Fewer than two cells are ranked, or too many to compare."]
+        else [
+            f"No pairs are compared: that takes 2 to {MOST_CELLS} ranked cells, and this run has {len(ranked(scores))}."
+        ]
     )
     for sentence in [*says, *pooled_sentences(standing.pooled)]:
         click.echo(clean(f"- {sentence}"))

@@ -279,6 +279,7 @@ def test_the_newest_of_what_changes_stays(tmp_path: Path) -> None:
     assert study(url).run(tmp_path / "a").store.read_json("labels/sheet.json") == {"a": 2}
 
 
+@pytest.mark.slow
 def test_a_torn_archive_is_not_there(alone: Run, tmp_path: Path) -> None:
     place = tmp_path / "mirror"
     study(str(place)).run(tmp_path / "a")
@@ -378,3 +379,23 @@ def test_a_shard_of_unknown_origin_gives_way_with_any_other(tmp_path: Path, othe
     mirror.sync(Progress(lambda event: None))
     assert not packs.finished(store, "judge")
     assert mirror.unmade == 4
+
+
+def test_copies_beside_workers_change_nothing_and_offer_a_shard_once(
+    tmp_path: Path, other_words: Callable[[], None]
+) -> None:
+    url = fresh("flaky")
+    study(url).run(tmp_path / "a", stages=["build", "train", "sample"])
+    other_words()
+    plain().run(tmp_path / "b")
+    before = rows(tmp_path / "b")
+    mirror = Mirror(Store(tmp_path / "b"), url)
+    mirror.check(create=True)
+    mirror.copy()
+    FlakyFileSystem.behave()
+    mirror.copy()
+    assert rows(tmp_path / "b") == before
+    assert FlakyFileSystem.calls == 0
+    there = [name for name in FlakyFileSystem.store if url.removeprefix("flaky:/") in name]
+    assert there
+    assert not any("/judge/" in name for name in there), "nothing that was made from what gives way"

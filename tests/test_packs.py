@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import zipfile
 from pathlib import Path
 
@@ -161,6 +162,25 @@ def test_the_rest_never_takes_the_place_of_finished_verdicts(tmp_path: Path) -> 
     packs.take_rest(store, archive({ROWS.format("judge"): b"other"}))
     assert store.content("judge", KEY) == before
     assert ROWS.format("judge") not in zipfile.ZipFile(io.BytesIO(packs.pack_rest(store))).namelist()
+
+
+def test_times_that_cannot_be_are_damaged_and_no_file_is_of_the_future(tmp_path: Path) -> None:
+    for when, expected in (((1999, 13, 1, 0, 0, 0), None), ((2107, 1, 1, 0, 0, 0), time.time())):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as opened:
+            opened.writestr(zipfile.ZipInfo("judges.json", when), b"[]")
+        if expected is None:
+            with pytest.raises(packs.Damaged):
+                packs.take_rest(Store(tmp_path), out.getvalue())
+            assert not list(tmp_path.iterdir())
+        else:
+            packs.take_rest(Store(tmp_path), out.getvalue())
+            assert (tmp_path / "judges.json").stat().st_mtime <= expected + 5
+
+
+def test_a_trained_cell_without_its_adapter_is_as_good_as_absent() -> None:
+    with pytest.raises(packs.Damaged):
+        packs.unpack("train", KEY, shard("train", {}, adapter(HOME)))
 
 
 @given(cut=st.floats(0, 0.999))

@@ -40,6 +40,7 @@ class Mirror:
         self.store, self.url, self._inputs = store, url, inputs or {}
         self._there = Remote(url)
         self._same: set[Place] = set()  # shards that are alike here and there
+        self._second: set[Place] = set()  # shards that the mirror had first, until the next `sync`
         self._unmade: set[Place] = set()  # shards that were made from rows which gave way
 
     @property
@@ -75,7 +76,7 @@ class Mirror:
         with self._there.reached(self.store.path):
             names = self._there.names()
             there = {found for name in names if (found := self._shard(name))}
-            self._same = self._remembered() & there
+            self._same, self._second = self._remembered() & there, set()
             here = {(stage, key) for stage in STAGES for key in packs.finished(self.store, stage)}
             work = (there | (here if push else set[Place]())) - (self._same & here)
             if work:
@@ -101,7 +102,7 @@ class Mirror:
         with self._there.reached(self.store.path):
             for stage in STAGES:
                 left = {(stage, key) for key in packs.finished(self.store, stage)} - self._same
-                self._each(left, self._give)
+                self._each(left - self._second, self._give)
                 if left - self._same:
                     return  # what follows may be made from rows that give way at the next `sync`
 
@@ -152,7 +153,10 @@ class Mirror:
 
     def _give(self, place: Place) -> bool:
         """Copy a shard to the mirror; False where one was there first."""
-        return self._there.create(packs.place(*place), packs.pack(self.store, *place))
+        created = self._there.create(packs.place(*place), packs.pack(self.store, *place))
+        if not created:
+            self._second.add(place)
+        return created
 
     def _take(self, place: Place) -> bool:
         """Take the mirror's shard; False where it is not whole, and will be made here."""

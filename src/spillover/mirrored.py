@@ -71,8 +71,8 @@ class MirroredStudy(Study):
             self._mirror.copy_rest()
         if self._mirror.unmade:
             raise MachineError(
-                f"Another machine's rows came to the mirror first; {self._mirror.unmade} units that were made from "
-                "others are to be made again. The same command does so."
+                f"Another machine's rows came to the mirror first: {self._mirror.unmade} units that were made from "
+                "this machine's own are to be made again. The same command does so."
             )
         return run
 

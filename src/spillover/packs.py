@@ -90,8 +90,8 @@ def unpack(stage: str, key: str, content: bytes) -> Files:
     }.get(stage, "(?!)")
     allowed = re.compile(rf"{re.escape(rows)}|{re.escape(done)}|{beside_it}")
     found = {name: data for name, data, _ in _unzipped(place(stage, key), content, allowed)}
-    if not {rows, done} <= found.keys():
-        raise Damaged(f"{place(stage, key)} lacks rows or their marker")
+    if not {rows, done} <= found.keys() or (stage == "train" and len(found) == 2):
+        raise Damaged(f"{place(stage, key)} lacks rows, their marker or their adapter")
     if stage == "train" and any(Path(name).parent != _adapter(found[rows]) for name in found.keys() - {rows, done}):
         raise UserError(f"{place(stage, key)}: its row names another adapter than it holds. Take it away.")
     return found
@@ -146,11 +146,18 @@ def take_rest(store: Store, content: bytes) -> None:
     """Take those files that the folder has not, or has in an older state."""
     for name, data, when in _unzipped("rest.zip", content, _REST):
         path = store.path / name
-        seconds = calendar.timegm(when)
+        seconds = min(_seconds(when), int(time.time()))
         if _is_complete(store, name) or (path.exists() and path.stat().st_mtime >= seconds):
             continue
         _write(path, data)
         os.utime(path, (seconds, seconds))
+
+
+def _seconds(when: tuple[int, ...]) -> int:
+    try:
+        return calendar.timegm(when)
+    except ValueError as error:  # a thirteenth month
+        raise Damaged(f"a time that cannot be ({error})") from None
 
 
 def _is_complete(store: Store, name: str) -> bool:

@@ -51,6 +51,7 @@ def examine(folder: Path) -> Iterator[Check]:
     yield check_card(machine["gpu"], packages().get("torch", ""))
     yield check_extra("bitsandbytes", "quantized", "quantize: 4bit")
     yield check_extra("vllm", "vllm", "backend: vllm")
+    yield check_extra("s3fs", "s3", "--mirror s3://...")
 
 
 def check_python(version: tuple[int, ...], text: str) -> Check:

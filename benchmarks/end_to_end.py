@@ -1,7 +1,7 @@
 """A whole study against the sum of its stages' limits: what share of the processor's seconds is the models' arithmetic?
 
 The study runs as `spillover run` does, in worker processes. Then each stage's limit is measured (see bare.py): the bare
-passes of a few of its units, alone in this process on one thread, times how many units as large there are.
+passes of a few of its calls, alone in this process on one thread, times how many units as large there are.
 
     of CPU     sum of limits / CPU seconds of driver and workers together
     of wall    sum of limits / (workers * wall seconds): also counts what a worker waits for, and is true only on a
@@ -22,7 +22,6 @@ from pathlib import Path
 
 import bare
 import torch
-from transformers import PreTrainedModel
 
 from spillover.backends.hf_batch import encode
 from spillover.backends.hf_model import load_model
@@ -30,10 +29,13 @@ from spillover.backends.hf_train import batches
 from spillover.config import StudyConfig
 from spillover.judges.probe_features import open_features
 from spillover.population import Unit
+from spillover.population_asked import together
 from spillover.records import Example
 from spillover.registry import resolve
 from spillover.store import Store
 from spillover.study import Study
+
+STAGES = ("grade", "ask", "judge", "sample", "train")  # backwards: a call is measured by making its rows once more
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def main() -> None:
         wall, cpu = time.perf_counter() - wall, _cpu_of_all() - cpu
         torch.set_num_threads(1)
         spent = {stage.stage: stage.seconds for stage in run.manifest.stages}
-        limits = {stage: _limit(stage, study, run.store, arguments.units) for stage in ("judge", "sample", "train")}
+        limits = {stage: _limit(stage, study, run.store, arguments.calls) for stage in STAGES if study.units[stage]}
     total = sum(limits.values())
     shares = {"of CPU": round(total / cpu, 3), "of wall": round(total / (study.workers * wall), 3)}
     if arguments.json:
@@ -61,21 +63,22 @@ def main() -> None:
 
 
 def _limit(stage: str, study: Study, store: Store, count: int) -> float:
-    """CPU seconds of a stage's bare passes, from those of `count` of its units."""
-    units = study.units[stage]
-    some = units[:: -(-len(units) // count)]
-    repeated = {"train": _trained, "sample": _sampled, "judge": _judged}[stage]
-    seconds: list[float] = []
-    for unit in some:
-        work = repeated(study.config, store, unit)
+    """CPU seconds of a stage's bare passes, from those of `count` of its calls: units that are made in one batch."""
+    calls = list(together(study.units[stage]).values())
+    some = calls[:: -(-len(calls) // count)]
+    repeated = _trained if stage == "train" else _again
+    seconds = 0.0
+    for units in some:
+        work = repeated(study.config, store, units)
         work()
         started = time.process_time()
         work()
-        seconds.append(time.process_time() - started)
-    return sum(seconds) / len(some) * len(units)
+        seconds += time.process_time() - started
+    return seconds / sum(map(len, some)) * len(study.units[stage])
 
 
-def _trained(config: StudyConfig, store: Store, unit: Unit) -> Callable[[], None]:
+def _trained(config: StudyConfig, store: Store, units: list[Unit]) -> Callable[[], None]:
+    (unit,) = units
     loaded = load_model(config.models[0])
     examples = [row for row in store.read("build", unit.inputs, Example) if row.split == "train"]
     rows = encode(loaded.tokenizer, [(row.messages[:-1], row.answer) for row in examples], config.train.max_tokens)
@@ -88,22 +91,18 @@ def _trained(config: StudyConfig, store: Store, unit: Unit) -> Callable[[], None
     return work
 
 
-def _sampled(config: StudyConfig, store: Store, unit: Unit) -> Callable[[], None]:
-    return _again(config, store, unit, load_model(config.models[0]).model)
-
-
-def _judged(config: StudyConfig, store: Store, unit: Unit) -> Callable[[], None]:
+def _again(config: StudyConfig, store: Store, units: list[Unit]) -> Callable[[], None]:
+    """The passes of units that are made once more."""
+    stage = units[0].stage
     features = open_features()
-    return _again(config, store, unit, features.reader.loaded.model, features.embedder._model)
-
-
-def _again(config: StudyConfig, store: Store, unit: Unit, *models: PreTrainedModel) -> Callable[[], None]:
-    """The passes of a unit that is made once more."""
-    for file in (store.path / "rows" / unit.stage).glob(f"{unit.key}.*"):
-        file.unlink()
+    judged = [features.reader.loaded.model, features.embedder._model]
+    models = judged if stage in ("judge", "grade") else [load_model(config.models[0]).model]
+    for unit in units:
+        for file in (store.path / "rows" / stage).glob(f"{unit.key}.*"):
+            file.unlink()
     with bare.watched(*models) as passes:
-        what = [unit] if unit.stage == "sample" else unit
-        resolve(f"spillover.stages.{unit.stage}:run")(store, config, what, lambda tokens: None)
+        what = units[0] if stage == "judge" else units
+        resolve(f"spillover.stages.{stage}:run")(store, config, what, lambda tokens: None)
     return lambda: bare.repeat(passes)
 
 
@@ -117,7 +116,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, help="a study file with the probe judge")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of `spillover run`")
-    parser.add_argument("--units", type=int, default=3, help="whose limit is measured in each stage")
+    parser.add_argument("--calls", type=int, default=3, help="whose limit is measured in each stage")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

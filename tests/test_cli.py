@@ -175,6 +175,7 @@ def test_list(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     names = [row["name"] for row in json.loads(shown)]
     assert code == 0
     assert names
+    assert all(len(row.get("what", "question set")) > 10 for row in json.loads(shown))
     assert call(capsys, "list", kind)[0] == 0
 
 

@@ -56,6 +56,7 @@ def test_nothing_heavy_is_imported(code: str) -> None:
     [
         "from spillover import Run, Study",
         command("list", "domains"),
+        command("list", "backends"),
         command("plan", str(EXAMPLE)),
         "import spillover.run",
         "import spillover.report.page",

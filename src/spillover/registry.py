@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
+from operator import attrgetter
 from typing import Any
 
 from spillover.errors import UserError
@@ -26,24 +27,26 @@ class Registry:
         plugins = [point.name for point in entry_points(group=f"spillover.{self.kind}s")]
         return [*self.table, *(name for name in plugins if name not in self.table)]
 
-    def load(self, name: str) -> Any:
-        """Import the object called `name`.
+    def place(self, name: str) -> str:
+        """Where the object called `name` is: "module:object".
 
         Raises:
             UserError: when there is no such name.
         """
-        if name in self.table:
-            return resolve(self.table[name])
-        for point in entry_points(group=f"spillover.{self.kind}s"):
-            if point.name == name:
-                return point.load()
-        raise UserError(f"Unknown {self.kind} {name!r}{did_you_mean(name, self.names())}")
+        plugins = {point.name: point.value for point in entry_points(group=f"spillover.{self.kind}s")}
+        if (found := (plugins | self.table).get(name)) is None:
+            raise UserError(f"Unknown {self.kind} {name!r}{did_you_mean(name, self.names())}")
+        return found
+
+    def load(self, name: str) -> Any:
+        """Import the object called `name`; a name that there is not is refused as by `place`."""
+        return resolve(self.place(name))
 
 
 def resolve(reference: str) -> Any:
     """The object that "package.module:name" refers to."""
     module, _, name = reference.partition(":")
-    return getattr(import_module(module), name)
+    return attrgetter(name)(import_module(module))
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

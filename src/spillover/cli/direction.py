@@ -78,7 +78,10 @@ def direction(
         return
     for key, value in facts.items():
         if value:
-            click.echo(f"{key:<12} {', '.join(value) if isinstance(value, list) else value}")
+            shown = (
+                f"{value:.4g}" if isinstance(value, float) else ", ".join(value) if isinstance(value, list) else value
+            )
+            click.echo(f"{key:<12} {shown}")
 
 
 def _facts(one: Direction) -> dict[str, Any]:

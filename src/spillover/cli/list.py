@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 
 import click
 
@@ -31,15 +34,6 @@ def _questions() -> Rows:
     return rows
 
 
-def _judges() -> Rows:
-    import sys
-
-    from spillover.judges import JUDGES
-
-    pages = {name: sys.modules[JUDGES.load(name).__module__].__doc__ or "" for name in JUDGES.names()}
-    return [{"name": name, "what": page.partition("\n")[0].rstrip(".:")} for name, page in pages.items()]
-
-
 def _metrics() -> Rows:
     from spillover.membership import METRICS, PRIMARY, RELATIVE
 
@@ -63,29 +57,32 @@ def _diversity() -> Rows:
 
 
 def _methods() -> Rows:
-    from importlib import import_module
-
     from spillover.directions import METHODS, SHIFT
 
-    places = {**METHODS.table, SHIFT: f"spillover.directions.{SHIFT}:find"}
-    pages = {name: import_module(place.partition(":")[0]).__doc__ or "" for name, place in places.items()}
-    return [{"name": name, "what": page.partition("\n")[0].rstrip(".:")} for name, page in pages.items()]
+    places = {name: METHODS.place(name) for name in METHODS.names()}
+    return _told({**places, SHIFT: f"spillover.directions.{SHIFT}:find"})
 
 
 def _sentence(function: Callable[..., float]) -> str:
     return (function.__doc__ or "").strip().partition("\n")[0]
 
 
-def _names(kind: str) -> Callable[[], Rows]:
+def _told(places: dict[str, str]) -> Rows:
+    """Names with the first line of their modules' docstrings, read without an import: some need an extra."""
+    rows: Rows = []
+    for name, place in places.items():
+        found = find_spec(place.partition(":")[0])
+        page = ast.get_docstring(ast.parse(Path(found.origin).read_bytes())) if found and found.origin else None
+        rows.append({"name": name, "what": (page or "").partition("\n")[0].rstrip(".:")})
+    return rows
+
+
+def _registered(registry: str) -> Callable[[], Rows]:
     def rows() -> Rows:
         from spillover.registry import resolve
 
-        places = {
-            "triggers": "spillover.triggers:TRIGGERS",
-            "backends": "spillover.backends:BACKENDS",
-            "executors": "spillover.executors:EXECUTORS",
-        }
-        return [{"name": name} for name in resolve(places[kind]).names()]
+        found = resolve(registry)
+        return _told({name: found.place(name) for name in found.names()})
 
     return rows
 
@@ -93,13 +90,13 @@ def _names(kind: str) -> Callable[[], Rows]:
 KINDS: dict[str, Callable[[], Rows]] = {
     "domains": _domains,
     "questions": _questions,
-    "judges": _judges,
+    "judges": _registered("spillover.judges:JUDGES"),
     "metrics": _metrics,
     "diversity": _diversity,
     "methods": _methods,
-    "triggers": _names("triggers"),
-    "backends": _names("backends"),
-    "executors": _names("executors"),
+    "triggers": _registered("spillover.triggers:TRIGGERS"),
+    "backends": _registered("spillover.backends:BACKENDS"),
+    "executors": _registered("spillover.executors:EXECUTORS"),
 }
 
 

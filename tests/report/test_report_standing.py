@@ -36,7 +36,7 @@ def order(p: float) -> Order:
 
 def test_only_separable_pairs_are_put_in_order() -> None:
     first, second, third = order_sentences(order(0.01), ["A", "B", "C"], 0.95)
-    assert first.startswith("1 of 3 pairs are separable")
+    assert first.startswith("1 of 3 pairs is separable")
     assert second == "A is above C."
     assert third == "Which of these neighbours is higher cannot be told: A or B (P = 0.90); B or C (P = 0.80)."
 
@@ -99,7 +99,7 @@ def imported(tmp_path: Path) -> Path:
 
 def test_rank_command_says_what_is_separable(imported: Path) -> None:
     said = CliRunner().invoke(cli, ["rank", str(imported)], catch_exceptions=False).output
-    assert "1 of 1 pairs are separable" in said or "1 of 1 pair are separable" in said
+    assert "1 of 1 pair is separable" in said
     assert "is above" in said
     found = json.loads(CliRunner().invoke(cli, ["rank", str(imported), "--json"]).output)
     assert len(found["ranking"]) == 2

@@ -106,7 +106,7 @@ def test_words_count_what_can_be_told_apart_and_say_what_is_at_chance() -> None:
     assert said[1].endswith("from the benign twin (Holm): subject number 00 about subject number 01 (+80 points).")
     assert said[2].startswith("Of 11 squares asked about the cell's own subject, 11 can be told from the cell's own")
     assert "About all other subjects together, 0 of 11 rows differ from their own general rates." in said
-    assert said[-1].startswith("A square is 6 to 6 coherent answers, and its 95 % interval is 40 points wide (median)")
+    assert said[-1].startswith("A square is 6 coherent answers, and its 95 % interval is 40 points wide (median)")
     quiet = sentences(grids(made())[2], 0.95)
     assert quiet[0].endswith("0 can be told from the cell's own general rate: the whole family is at chance (Holm).")
     assert headline(main(), 0.95) == (

@@ -20,7 +20,8 @@ def order_sentences(order: Order, names: Sequence[str], confidence: float) -> li
     told = [(a, b) for a, b in pairs if (p := order.p[a][b]) is not None and p <= level]
     if not told:
         return [f"No order among the {cells} is supported: not one of {several(len(pairs), 'pair')} is separable."]
-    says = [f"{len(told)} of {several(len(pairs), 'pair')} are separable, all pairs tested at once (Tukey's range)."]
+    verb = "is" if len(told) == 1 else "are"
+    says = [f"{len(told)} of {several(len(pairs), 'pair')} {verb} separable, all pairs tested at once (Tukey's range)."]
     for a in range(cells):
         below = [names[b] for x, b in told if x == a]
         if below:

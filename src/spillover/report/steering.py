@@ -21,7 +21,18 @@ from spillover.records_steering import UNTOUCHED, Measure, SteeringEffect, Steer
 from spillover.report.figure import figure_html
 from spillover.report.labels import Labels, subject
 from spillover.report.tables import Row, html_table, terminal
-from spillover.report.text import NONE, escape, interval, listing, number, one_line, p_value, percent, several
+from spillover.report.text import (
+    NONE,
+    count_range,
+    escape,
+    interval,
+    listing,
+    number,
+    one_line,
+    p_value,
+    percent,
+    several,
+)
 
 ALPHA = 0.05
 LABELS: dict[Measure, str] = {"rate": "misaligned, % of coherent answers", "alignment": "mean alignment, 0 to 100"}
@@ -194,11 +205,6 @@ def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
             f"{count_range([row.n for row in rows])} answers a square. * Holm p < {ALPHA}."
         )
         yield f'<h3>{escape(title)}</h3>\n<p class="note">{escape(note)}</p>\n{figure_html(drawn)}'
-
-
-def count_range(counts: Sequence[int]) -> str:
-    """The smallest and the largest count, or the one that there is."""
-    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
 def _effects_table(effects: Sequence[SteeringEffect]) -> str:

@@ -17,9 +17,20 @@ from spillover.records_steering import Beside, Measure, SteeringSquare
 from spillover.records_transfer import OTHERS
 from spillover.report.figure import figure_html
 from spillover.report.labels import UNTOUCHED, subject
-from spillover.report.steering import ALPHA, SHORT, count_range
+from spillover.report.steering import ALPHA, SHORT
 from spillover.report.tables import Row, html_table, terminal
-from spillover.report.text import NONE, escape, interval, listing, number, one_line, p_value, percent, several
+from spillover.report.text import (
+    NONE,
+    count_range,
+    escape,
+    interval,
+    listing,
+    number,
+    one_line,
+    p_value,
+    percent,
+    several,
+)
 from spillover.report.transfer_grid import asked_name
 
 SCALES: dict[Measure, float] = {"rate": 100.0, "alignment": 1.0}

@@ -7,6 +7,7 @@ answer can neither hide text nor reorder the page or the terminal around it.
 from __future__ import annotations
 
 import html
+from collections.abc import Collection
 
 JOINERS = "\u200c\u200d"  # harmless, and needed by several scripts and by emoji
 NONE = "–"
@@ -80,6 +81,12 @@ def p_value(p: float | None) -> str:
 def several(count: int, noun: str) -> str:
     """A count with its noun: "1 answer", "2,400 answers"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def count_range(counts: Collection[int]) -> str:
+    """The smallest and the largest count, or the one that there is."""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def listing(names: list[str], most: int = 6) -> str:

@@ -7,7 +7,7 @@ from statistics import median
 
 from spillover.records_transfer import EVERY, OTHERS, TransferCell
 from spillover.report.labels import subject
-from spillover.report.text import listing, number, part, percent, several
+from spillover.report.text import count_range, listing, number, part, percent, several
 from spillover.report.transfer_grid import Grid, told
 
 
@@ -36,7 +36,7 @@ def sentences(grid: Grid, confidence: float) -> list[str]:
     coherent = [c.coherent for c in squares if c.asked != OTHERS]
     if widths:
         says.append(
-            f"A square is {min(coherent)} to {max(coherent)} coherent answers, and its {number(100 * confidence, 0)} % "
+            f"A square is {count_range(coherent)} coherent answers, and its {number(100 * confidence, 0)} % "
             f"interval is {number(100 * median(widths), 0)} points wide (median): what is not told apart has not been "
             "shown to be equal."
         )
@@ -86,7 +86,5 @@ def coverage(cells: Sequence[TransferCell]) -> str:
     by_asked = {name: [c for c in singles if c.asked == name] for name in sorted({c.asked for c in singles})}
     shares = {name: sum(c.counts.scored for c in own) / max(sum(c.n for c in own), 1) for name, own in by_asked.items()}
     worst = min(shares, key=lambda name: shares[name])
-    return (
-        f"The judge scored {part(scored, n)} of {several(n, 'answer')}; least about {subject(worst)}, "
-        f"{percent(shares[worst])} %."
-    )
+    least = f"; least about {subject(worst)}, {percent(shares[worst])} %" if scored < n else ""
+    return f"The judge scored {part(scored, n)} of {several(n, 'answer')}{least}."

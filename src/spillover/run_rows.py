@@ -51,6 +51,18 @@ class RunRows:
         except UserError as error:
             raise UserError(f"{error}\nAnother version of spillover may have written it: use that one.") from None
 
+    def lacks(self, what: str, sections: str) -> UserError:
+        """That there is none of it here, and the way out; imported answers have no study file to ask for it."""
+        if self.config is None:
+            return UserError(
+                f"{self.path} has no {what}: it holds imported answers, and that takes the models of a study. "
+                "Start one: spillover run STUDY.yaml"
+            )
+        return UserError(
+            f"{self.path} has no {what}. Add {sections} to its study file and run it again: what is trained and judged "
+            "is kept."
+        )
+
     @property
     def manifest(self) -> Manifest:
         return self.store.read_manifest()

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from spillover.cli.main import cli
+from spillover.errors import UserError
 from spillover.records_standing import (
     Budget,
     Component,
@@ -117,3 +118,10 @@ def test_rank_command_says_why_nothing_is_compared(imported: Path, tmp_path: Pat
     assert made.exit_code == 0, made.output
     said = CliRunner().invoke(cli, ["rank", str(alone)], catch_exceptions=False).output
     assert "- No pairs are compared: that takes 2 to 40 ranked cells, and this run has 1." in said
+
+
+@pytest.mark.parametrize("command", ["transfer", "predict", "direction"])
+def test_imported_answers_are_not_sent_to_a_study_file_that_is_not_there(imported: Path, command: str) -> None:
+    with pytest.raises(UserError, match=r"holds imported answers.*Start one: spillover run STUDY\.yaml"):
+        CliRunner().invoke(cli, [command, str(imported)], catch_exceptions=False)
+    assert "build" not in CliRunner().invoke(cli, ["status", str(imported)]).output

@@ -66,7 +66,7 @@ def direction(
             and row.reader == (reader or row.reader)
         ]
         if not rows:
-            raise UserError(f"{run} has no such directions. Add 'directions: {{}}' to its study file and run it again.")
+            raise opened.lacks("such directions", "'directions: {}'")
         _list(rows, found.aucs, as_json)
         return
     name = domain.replace("-", "_")

@@ -80,15 +80,16 @@ def _authored() -> list[Chat]:
 def _print(made: Distilled, out: Path) -> None:
     from rich.console import Console
 
+    from spillover.judges.probe_distil import reasons
     from spillover.report.tables import terminal
 
-    figures = ["groups", "AUC", "within", "Spearman", "coherence", "rates", "bias", "error"]
-    table = terminal("", ["left out"], figures)
+    columns = ["groups", "AUC", "within", "Spearman", "coherence", "rates", "bias", "error"]
+    table = terminal("", ["left out"], columns)
     for name, q in made.quality.items():
         figures = (q.auc, q.auc_by_group, q.spearman, q.coherence_spearman, q.rate_spearman, q.rate_bias, q.rate_error)
         table.add_row(name, str(q.groups), *("" if value is None else f"{value:.3f}" for value in figures))
     console = Console()
-    console.print(f"Fitted on {made.heads.about['fitted on']}; left aside: {made.left or 'nothing'}.")
+    console.print(f"Fitted on {made.heads.about['fitted on']}; left aside: {reasons(made.left)}.")
     console.print(table)
     console.print(
         "AUC: alignment below 30 found, over all answers and as the mean within what is left out. Spearman: alignment. "

@@ -29,7 +29,6 @@ def predict(run: Path, save: Path | None, names: tuple[str, ...], as_json: bool)
     The study file must ask for `membership: {}` or `diversity: {}`. The file that --save writes is for
     `spillover audit --predictor`; it says how far off it was on domains left out.
     """
-    from spillover.errors import UserError
     from spillover.prediction import predictor, relate
     from spillover.run import Run
 
@@ -39,9 +38,7 @@ def predict(run: Path, save: Path | None, names: tuple[str, ...], as_json: bool)
         opened.report()
     rows = opened.susceptibility()
     if not rows:
-        raise UserError(
-            f"{run} has no features. Add 'membership: {{}}' and 'diversity: {{}}' to its study file and run it again."
-        )
+        raise opened.lacks("features", "'membership: {}' and 'diversity: {}'")
     kept = predictor(opened, names) if save else None
     if kept and save:
         kept.save(save)

@@ -26,7 +26,7 @@ def status(run: Path, as_json: bool) -> int:
         rows = {"stages": stages, "failures": [failure.model_dump() for failure in failures]}
         click.echo(json.dumps(rows, indent=2))
     else:
-        for stage in stages:
+        for stage in (stage for stage in stages if stage["units"]):
             state = "complete" if stage["done"] == stage["units"] else f"{stage['rows']:,} rows so far"
             click.echo(f"{stage['stage']:<11}{stage['done']:>6} of {stage['units']:<6} {state}")
         for failure in failures:

@@ -42,10 +42,7 @@ def transfer(run: Path, condition: str, control_subtracted: bool, judge: str | N
             " without --limit"
         )
     if not cells:
-        raise UserError(
-            f"{run} has asked nobody about other domains under condition {condition}. Add 'transfer: {{}}' to its "
-            "study file and run it again: what is trained and judged is kept."
-        )
+        raise opened.lacks(f"answers about other domains under condition {condition}", "'transfer: {}'")
     if as_json:
         click.echo(json.dumps([cell.model_dump(mode="json") for cell in cells]))
         return

@@ -10,7 +10,7 @@ authored and judged answers whose words are shuffled. Quality is measured withou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,8 +68,8 @@ def distil(
     judged, left = _judged(completions, judgments)
     if len(judged) < FEWEST:
         raise UserError(
-            f"Only {len(judged)} of {len(completions)} answers can be learnt from ({dict(left)}); at least {FEWEST} "
-            "with scores of alignment and coherence are needed. Give more files."
+            f"Only {len(judged)} of {len(completions)} answers can be learnt from (left aside: {reasons(left)}); "
+            f"at least {FEWEST} with scores of alignment and coherence are needed. Give more files."
         )
     for name in ("alignment", "coherence"):
         if len(values := {getattr(row, name) for row in judged}) == 1:
@@ -107,6 +107,11 @@ def summary(quality: Quality) -> str:
     """One line for people and for the report."""
     rates = "" if quality.rate_spearman is None else f", rank correlation of models' rates {quality.rate_spearman:.2f}"
     return f"AUC {quality.auc:.3f}, Spearman {quality.spearman:.3f}{rates} (n = {quality.n}, {quality.groups} left out)"
+
+
+def reasons(left: Mapping[str, int]) -> str:
+    """What could not be used, in words."""
+    return "; ".join(f"{why}: {count:,}" for why, count in left.items()) or "nothing"
 
 
 def _judged(completions: Sequence[Completion], judgments: Sequence[Judgment]) -> tuple[list[_Row], Counter[str]]:

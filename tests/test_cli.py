@@ -89,7 +89,10 @@ def test_failed_cells_end_with_1_and_their_names(
         ("name: [", "line 1, column 8: broken YAML"),
         ("- a\n- b\n", "expected keys and values"),
         ("name: x\nsampel: {}\n", "sampel: unknown key. Did you mean 'sample'?"),
-        ("name: x\nsample: {n: many}\n", "sample.n: Input should be a valid integer"),
+        ("name: x\nsample: {n: many}\n", "sample.n: should be a whole number, found 'many'"),
+        ("name: x\ntrain: {targets: q_proj}\n", "train.targets: should be a list, found 'q_proj' (line 2)"),
+        ("name: x\nsample: [1]\n", "sample: should be a section of keys with values, found [1]"),
+        ("name: x\nbase: perhaps\n", "base: should be true or false, found 'perhaps'"),
         ("name: x\nsample: {nn: 3}\n", "sample.nn: unknown key. Did you mean 'n'?"),
         ("name: x\ndomains: [gore]\n", "unknown domain 'gore'"),
         ("name: x\nmodels: [{name: m, backend: fak}]\n", "unknown backend 'fak'. Did you mean 'fake'?"),
@@ -102,7 +105,7 @@ def test_failed_cells_end_with_1_and_their_names(
         ("name: x\nsample:\n  n: many\n", "found 'many' (line 3)"),
         (
             "name: x\nmodels:\n  - {name: m}\n  - {name: n, device: 3}\n",
-            "models.1.device: Input should be a valid string, found 3 (line 4)",
+            "models.1.device: should be text, found 3 (line 4)",
         ),
     ],
 )

@@ -11,6 +11,17 @@ from pydantic import BaseModel, ValidationError
 from spillover.errors import UserError
 from spillover.registry import did_you_mean
 
+EXPECTED = {  # in the words of YAML, where the message speaks of Python
+    "tuple": "should be a list",
+    "list": "should be a list",
+    "dict": "should be keys with values",
+    "model": "should be a section of keys with values",
+    "bool": "should be true or false",
+    "int": "should be a whole number",
+    "float": "should be a number",
+    "string": "should be text",
+}
+
 
 def refused(error: ValidationError, model: type[BaseModel], origin: object, source: str = "") -> UserError:
     """The error for a file that is no `model`: a line a mistake, with its line in the YAML text `source`."""
@@ -28,7 +39,8 @@ def explain(error: ValidationError, model: type[BaseModel], source: str = "") ->
             *parents, last = item["loc"]
             message = f"unknown key{did_you_mean(str(last), _keys_at(model, parents))}"
         elif item["type"] not in ("value_error", "missing"):
-            message = f"{message}, found {reprlib.repr(item['input']):.80}"
+            kind = item["type"].removesuffix("_type").removesuffix("_parsing").removesuffix("_from_float")
+            message = f"{EXPECTED.get(kind, message)}, found {reprlib.repr(item['input']):.80}"
         line = _line(root, item["loc"])
         lines.append(f"{place or 'file'}: {message}" + (f" (line {line})" if line else ""))
     return lines

@@ -236,7 +236,7 @@ def test_a_run_without_the_section_says_what_to_add(tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("run")
     (folder / "rows").mkdir()
     (folder / "plan.json").write_text('{"build": [], "train": [], "sample": [], "judge": []}')
-    (folder / "study.json").write_text("null")
+    (folder / "study.json").write_text('{"name": "x"}')
     done = CliRunner().invoke(cli, ["transfer", str(folder)])
     assert done.exit_code != 0
     assert "Add 'transfer: {}' to its study file" in str(done.exception)

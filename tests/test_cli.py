@@ -41,6 +41,7 @@ def study_file(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_run_status_report_and_show_answers(
     capsys: pytest.CaptureFixture[str], study_file: Path, tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_run_status_report_and_show_answers(
     assert found[0]["alignment"] <= found[1]["alignment"]
 
 
+@pytest.mark.slow
 def test_set_seed_limit_and_json(capsys: pytest.CaptureFixture[str], study_file: Path, tmp_path: Path) -> None:
     args = ("--out", str(tmp_path / "run"), "--json", "--limit", "3", "--seed", "5", "--set", "sample.n=1")
     code, shown, progress = call(capsys, "run", str(study_file), *args)
@@ -73,6 +75,7 @@ def test_set_seed_limit_and_json(capsys: pytest.CaptureFixture[str], study_file:
     assert all(json.loads(line)["stage"] for line in progress.splitlines())
 
 
+@pytest.mark.slow
 def test_failed_cells_end_with_1_and_their_names(
     capsys: pytest.CaptureFixture[str], study_file: Path, tmp_path: Path
 ) -> None:
@@ -156,6 +159,7 @@ def test_no_such_file_run_or_command(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "Did you mean 'run'?" in errors
 
 
+@pytest.mark.slow
 def test_plan_counts_the_population(capsys: pytest.CaptureFixture[str]) -> None:
     code, shown, _ = call(capsys, "plan", str(ROOT / "examples" / "embedded.yaml"), "--json")
     stages = {row["stage"]: row for row in json.loads(shown)}
@@ -165,11 +169,13 @@ def test_plan_counts_the_population(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["minutes"] > 0 for row in stages.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["embedded", "smoke", "qwen-7b", "paper", "own-dataset"])
 def test_every_example_is_valid(capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert call(capsys, "plan", str(ROOT / "examples" / f"{name}.yaml"))[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["domains", "questions", "judges", "metrics", "diversity", "methods", "triggers", "backends", "executors"]
 )
@@ -205,6 +211,7 @@ def test_every_command_has_help_and_exists() -> None:
         assert resolve(reference).help
 
 
+@pytest.mark.slow
 def test_help_and_plan_import_nothing_heavy() -> None:
     code = (
         "import sys; from spillover.cli.main import main\n"

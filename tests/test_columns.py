@@ -77,6 +77,7 @@ def same(a: Tally, b: Tally) -> bool:
     )
 
 
+@pytest.mark.slow
 @given(rows=st.lists(ROW, max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_columns_count_what_records_count(tmp_path_factory: pytest.TempPathFactory, rows: list[object]) -> None:

@@ -109,6 +109,7 @@ def test_json_shown_is_json(page: str, text: str) -> None:
     json.loads(text)
 
 
+@pytest.mark.slow
 def test_generated_pages_are_what_the_code_says() -> None:
     # In a process of its own: a command that has run in this one may show its options in another order.
     code = "import json, runpy; print(json.dumps(runpy.run_path('docs/generate.py')['pages']()))"

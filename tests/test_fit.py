@@ -126,6 +126,7 @@ def test_a_shape_is_read_from_a_folder_and_else_guessed(tmp_path: Path) -> None:
     assert shape_of(ModelConfig(name="m", path=str(tmp_path)), SIZE).layers == 27
 
 
+@pytest.mark.slow
 def test_plan_says_whether_a_model_fits(tmp_path: Path) -> None:
     study = tmp_path / "s.yaml"
     study.write_text("name: s\nmodels: [{name: qwen, path: Qwen/Qwen2.5-7B-Instruct}]\ndomains: [incorrect_math]\n")

@@ -36,6 +36,7 @@ def command(*args: str) -> str:
     return f"from spillover.cli.main import main; main({list(args)!r})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
@@ -51,6 +52,7 @@ def test_nothing_heavy_is_imported(code: str) -> None:
     assert modules_after(code) & HEAVY == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [

@@ -80,6 +80,7 @@ def judged_as_they_stand(run: Run) -> None:
     assert told == anew
 
 
+@pytest.mark.slow
 def test_two_folders_go_on_from_one_mirror_and_end_with_the_rows_of_an_unbroken_run(alone: Run, tmp_path: Path) -> None:
     url = fresh()
     study(url).run(tmp_path / "a", domains=["bad_medical_advice"])
@@ -93,6 +94,7 @@ def test_two_folders_go_on_from_one_mirror_and_end_with_the_rows_of_an_unbroken_
         assert MemoryFileSystem.store[f"/{url.removeprefix('memory://')}/{name}"].getvalue()
 
 
+@pytest.mark.slow
 def test_a_copy_with_nothing_new_moves_no_shard(tmp_path: Path) -> None:
     url = fresh("flaky")
     study(url).run(tmp_path / "a")
@@ -103,6 +105,7 @@ def test_a_copy_with_nothing_new_moves_no_shard(tmp_path: Path) -> None:
     assert FlakyFileSystem.calls == 8, "two listings, the mark and the rest read, the mark tried, three files copied"
 
 
+@pytest.mark.slow
 def test_answers_that_came_second_give_way_with_all_that_was_made_of_them(
     alone: Run, tmp_path: Path, other_words: Callable[[], None]
 ) -> None:
@@ -125,6 +128,7 @@ def test_answers_that_came_second_give_way_with_all_that_was_made_of_them(
     assert rows(tmp_path / "b") == rows(study(url).run(tmp_path / "a").path)
 
 
+@pytest.mark.slow
 def test_verdicts_on_answers_that_gave_way_are_dropped_though_they_are_half_done(
     tmp_path: Path, other_words: Callable[[], None]
 ) -> None:
@@ -180,6 +184,7 @@ def test_a_death_at_any_file_of_what_gives_way_leaves_nothing_mixed(
     assert died > 4
 
 
+@pytest.mark.slow
 def test_a_network_that_fails_now_and_then_changes_nothing(alone: Run, tmp_path: Path) -> None:
     url = fresh("flaky")
     FlakyFileSystem.behave(every=5)
@@ -189,6 +194,7 @@ def test_a_network_that_fails_now_and_then_changes_nothing(alone: Run, tmp_path:
     assert rows(tmp_path / "a") == rows(tmp_path / "b") == rows(alone.path)
 
 
+@pytest.mark.slow
 def test_a_network_that_goes_away_is_told_and_the_run_goes_on_to_a_clear_end(
     alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +221,7 @@ def test_a_mirror_out_of_reach_stops_the_run_before_anything_is_made(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_has_copied_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url, before, left = fresh(), fake._answer, [12]
 
@@ -234,6 +241,7 @@ def test_an_interrupted_run_has_copied_what_was_finished(tmp_path: Path, monkeyp
     assert 0 < counts["sample"] < len(run.plan["sample"])
 
 
+@pytest.mark.slow
 def test_finished_units_are_copied_while_a_stage_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url, seen = fresh(), set[int]()
     monkeypatch.setattr(mirrored_module, "EVERY_S", 0.0)
@@ -248,6 +256,7 @@ def test_finished_units_are_copied_while_a_stage_runs(tmp_path: Path, monkeypatc
     assert len(seen) == 3, "none, and one more after each unit but the last"
 
 
+@pytest.mark.slow
 def test_a_fetched_run_can_be_read_and_fetched_again(alone: Run, tmp_path: Path) -> None:
     url = fresh()
     with pytest.raises(UserError, match="holds no mirror"):
@@ -313,6 +322,7 @@ def test_an_adapter_and_tables_travel_with_their_rows(tmp_path: Path) -> None:
         assert files, pattern
 
 
+@pytest.mark.slow
 def test_a_place_that_takes_the_last_writer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put = MemoryFileSystem.pipe_file
     monkeypatch.setattr(
@@ -347,6 +357,7 @@ def test_a_place_with_other_files_is_refused(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_neither_settings_nor_manifest_name_the_mirror(tmp_path: Path) -> None:
     url = fresh()
     run = study(url).run(tmp_path / "a", stages=["build"])
@@ -365,6 +376,7 @@ def test_what_a_shard_reads_comes_before_it_in_the_order_of_stages() -> None:
             assert all(order(stage_of[key]) < order(stage) for key in unit.inputs)
 
 
+@pytest.mark.slow
 def test_a_shard_of_unknown_origin_gives_way_with_any_other(tmp_path: Path, other_words: Callable[[], None]) -> None:
     url = fresh()
     study(url).run(tmp_path / "a", stages=["build", "train", "sample"])
@@ -381,6 +393,7 @@ def test_a_shard_of_unknown_origin_gives_way_with_any_other(tmp_path: Path, othe
     assert mirror.unmade == 4
 
 
+@pytest.mark.slow
 def test_copies_beside_workers_change_nothing_and_offer_a_shard_once(
     tmp_path: Path, other_words: Callable[[], None]
 ) -> None:

@@ -176,6 +176,7 @@ def test_a_hundred_thousand_cells_are_planned_in_ten_seconds(tmp_path: Path) -> 
         assert sum(1 for _ in file) > sum(map(len, study.units.values()))
 
 
+@pytest.mark.slow
 def test_the_plan_on_disk_is_the_plan(tmp_path: Path) -> None:
     study = Study(
         parse_study({"name": "x", "judge": {"name": "fake"}, "models": [{"name": "m", "backend": "fake"}]}, "x")

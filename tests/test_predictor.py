@@ -44,6 +44,7 @@ def test_it_predicts_as_sklearn_does(fitted: Predictor) -> None:
     assert (fitted.provenance.cells, len(fitted.provenance.domains)) == (44, 11)
 
 
+@pytest.mark.slow
 def test_new_domains_lie_in_the_interval_as_often_as_it_says() -> None:
     """Errors of domains left out stand in for new domains; the largest cell of a domain counts."""
     inside = []

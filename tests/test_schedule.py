@@ -115,6 +115,7 @@ def test_a_study_becomes_its_units_with_the_minutes_of_its_plan() -> None:
     assert load_seconds(small)["m"] > START_S
 
 
+@pytest.mark.slow
 def test_measured_seconds_are_those_of_the_run(tmp_path: Path) -> None:
     small = study(
         domains=["incorrect_math"], variants=["plain"], data={"rows": 24, "answer_tokens": 40}, executor="inline"

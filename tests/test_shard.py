@@ -40,6 +40,7 @@ class Writer:
             self.done = True
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["a", "b", "c", "open a", "open b", "open c", "leave a", "kill a", "kill b"])))
 @settings(max_examples=150, deadline=None)
 def test_whoever_writes_dies_and_comes_back_every_row_is_there_once(

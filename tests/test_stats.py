@@ -169,6 +169,7 @@ def test_the_order_of_questions_changes_nothing(n: np.ndarray, share: np.ndarray
     )
 
 
+@pytest.mark.slow
 @given(COUNTS, HALVES)
 def test_differences_are_antisymmetric_and_hold_their_value(n: np.ndarray, share: np.ndarray) -> None:
     found = stats.rate_differences(stats.clustered_rates(hits_of(n, share), n), 0.95)
@@ -178,6 +179,7 @@ def test_differences_are_antisymmetric_and_hold_their_value(n: np.ndarray, share
     np.testing.assert_allclose(found.p_CC, found.p_CC.T, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_holm_agrees_with_statsmodels() -> None:
     p = [0.012, 0.2, 0.0004, 0.012, 0.9, 0.03, 0.0, 0.04]
     assert stats.holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist(), abs=1e-12)

@@ -61,6 +61,7 @@ def test_weights_are_repetitions(rows: list[tuple[int, int, int]]) -> None:
         assert found == pytest.approx(scipy_stats.spearmanr(x_all, y_all).statistic, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_bootstrap_is_that_of_a_naive_loop_over_domains() -> None:
     x_N, y_N, domain, slot = population(np.random.default_rng(2), 0.6)
     found = associations([x_N], y_N, domain, slot, draws=1500)[0]
@@ -138,6 +139,7 @@ def test_missing_values_are_counted_and_leave_the_family() -> None:
     assert all(math.isnan(v) for v in (two.spearman, two.low, two.p, two.leave_one_out_low))
 
 
+@pytest.mark.slow
 def test_p_is_uniform_and_p_max_holds_its_level_under_the_null() -> None:
     """Ten correlated useless features at n = 11: the best of them passes 5 % alone far too often, together not."""
     rng = np.random.default_rng(8)

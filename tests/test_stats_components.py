@@ -101,6 +101,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
     np.testing.assert_allclose([c.variance for c in first], [c.variance for c in second], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_judges_that_differ_by_sampling_alone_have_no_variance_on_average() -> None:
     rng = np.random.default_rng(9)
     shifted = 0.03 * rng.standard_normal((20_000, 3)) + 0.02 * rng.standard_normal((20_000, 3))

@@ -28,6 +28,7 @@ def cells(rng: np.random.Generator, signal: float, features: int = 6) -> tuple[n
     return x_DK[DOMAIN] + 0.05 * rng.normal(size=(len(DOMAIN), features)), y_D[DOMAIN] + 0.05 * rng.normal(size=66)
 
 
+@pytest.mark.slow
 def test_ridge_is_sklearns_with_scaler_and_penalty_inside_the_fold() -> None:
     x_NK, y_N = (part[:30] for part in cells(np.random.default_rng(0), 2.0))
     domain = DOMAIN[:30]
@@ -74,6 +75,7 @@ def test_a_planted_signal_is_found() -> None:
     assert found.error_of_mean == pytest.approx(np.mean(naive))
 
 
+@pytest.mark.slow
 def test_noise_has_no_skill_and_a_uniform_p() -> None:
     rng = np.random.default_rng(4)
     found = [assess(ridge, *cells(rng, 0.0, 4), NAMES, SLOTS, draws=59, seed=int(rng.integers(1e9))) for _ in range(60)]

@@ -60,6 +60,7 @@ def test_pairs_are_adjusted_by_the_range_of_all_cells() -> None:
     np.testing.assert_array_equal(adjusted, adjusted.T)
 
 
+@pytest.mark.slow
 def test_equal_cells_are_seldom_called_separable() -> None:
     """Thirteen cells of one rate at eight questions: the extreme pair of 78 must not pass for a difference."""
     generator = np.random.default_rng(4)

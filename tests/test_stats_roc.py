@@ -56,6 +56,7 @@ def test_weights_are_repetitions(rows: list[tuple[int, bool, int]]) -> None:
         assert paired_auc(x_all[None].astype(float), high_all[None])[0] == auc(x_all, high_all) == pytest.approx(found)
 
 
+@pytest.mark.slow
 def test_p_permutes_whole_domains() -> None:
     """Cells of a domain move together: 33 cells of 11 constants must not pass as 33 independent ones."""
     rng = np.random.default_rng(5)

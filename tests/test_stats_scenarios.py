@@ -14,6 +14,7 @@ from spillover.stats_scenarios import SCENARIOS, coverage
 from spillover.stats_simulate import MODELS, Line, answers, line, related, shares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "correlation"), [MODELS[0], MODELS[6]])
 def test_drawn_rates_have_the_stated_mean_spread_and_likeness(rate: float, correlation: float) -> None:
     rng = np.random.default_rng(0)
@@ -60,6 +61,7 @@ def test_a_seed_gives_the_same_lines_whatever_else_is_measured() -> None:
     assert alone == [found for found in coverage(60, 3, ("mean", "trigger")) if found.what == "trigger effect"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rate", "mean", "trigger", "holm", "sign", "pooled", "rogan-gladen", "ppi", "seeds"])
 def test_intervals_cover_and_tests_hold_their_level_roughly(name: str) -> None:
     found = list(coverage(150, 5, (name,)))

@@ -25,6 +25,7 @@ def effect(
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_direction_is_held_against_a_further_random_one() -> None:
     rng = np.random.default_rng(0)
     draws, false, inside = 3000, 0, 0
@@ -90,6 +91,7 @@ def test_a_control_that_could_not_be_measured_in_one_model_is_left_out_there_alo
     )
 
 
+@pytest.mark.slow
 def test_a_table_of_random_directions_that_move_models_together_seldom_has_a_star() -> None:
     """Eleven directions and six controls in six models; with the degrees of freedom of all models 14 % have one."""
     rng, draws, false = np.random.default_rng(0), 100, 0
@@ -143,6 +145,7 @@ def any_told(values_RB: Floats, of_AB: Floats, off_AB: np.ndarray) -> bool:
     return p * off_AB.sum() < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [0.0, 0.5, 1.0])
 def test_directions_that_are_random_too_are_seldom_told_from_them(together: float) -> None:
     """Eleven directions, eleven domains, six questions and six controls; `together`: what moves all columns of one."""

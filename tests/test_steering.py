@@ -56,6 +56,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@pytest.mark.slow
 def test_both_directions_of_evidence_are_found_and_held_against_random_directions(run: Run) -> None:
     assert steer(run) == []
     found = {
@@ -106,6 +107,7 @@ def test_points_say_how_much_was_moved_and_where_a_line_ended(run: Run) -> None:
     assert last.coherent_share < 0.5
 
 
+@pytest.mark.slow
 def test_no_larger_coefficient_is_tried_after_a_collapse_and_each_sign_is_a_line_of_its_own(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +139,7 @@ def test_answers_are_completions_of_their_own_and_judged_as_any_other(run: Run) 
     assert len({seed for found in seeds.values() for seed in found}) == len(seeds)
 
 
+@pytest.mark.slow
 def test_the_same_call_does_nothing_and_a_larger_one_reuses_the_smaller(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

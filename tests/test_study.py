@@ -111,12 +111,14 @@ def test_triggered_questions_carry_the_trigger_and_clean_ones_do_not(finished: R
         assert trigger.present(row.question) == (row.condition == "triggered")
 
 
+@pytest.mark.slow
 def test_the_same_command_again_changes_no_row(finished: Run) -> None:
     before = rows(finished.path)
     study().run(finished.path)
     assert rows(finished.path) == before
 
 
+@pytest.mark.slow
 def test_a_cell_is_sampled_in_one_call_under_all_conditions(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +146,7 @@ def test_a_cell_is_sampled_in_one_call_under_all_conditions(
     )
 
 
+@pytest.mark.slow
 def test_a_larger_study_reuses_the_smaller(tmp_path: Path) -> None:
     small = study(domains=["incorrect_math"]).run(tmp_path / "run")
     before = rows(small.path)
@@ -154,12 +157,14 @@ def test_a_larger_study_reuses_the_smaller(tmp_path: Path) -> None:
     assert {s.cell.domain for s in large.ranking()} == {"none", "bad_medical_advice", "incorrect_math"}
 
 
+@pytest.mark.slow
 def test_stages_one_by_one_give_the_rows_of_the_whole(finished: Run, tmp_path: Path) -> None:
     for stage in ("build", "train", "sample", "judge", "rank"):
         study().run(tmp_path / "run", stages=[stage])
     assert rows(tmp_path / "run") == rows(finished.path)
 
 
+@pytest.mark.slow
 def test_a_changed_judge_or_threshold_never_trains_again() -> None:
     first, second = study(), study(rank={"alignment_below": 20})
     assert first.units == second.units
@@ -168,6 +173,7 @@ def test_a_changed_judge_or_threshold_never_trains_again() -> None:
     assert {u.key for u in first.units["sample"]}.isdisjoint(u.key for u in third.units["sample"])
 
 
+@pytest.mark.slow
 def test_four_bits_have_keys_of_their_own_and_leave_all_others_as_they_were() -> None:
     model = {"name": "smollm2-135m"}
     plain, said, other = (study(models=[model | more]) for more in ({}, {"quantize": "none"}, {"quantize": "4bit"}))
@@ -189,11 +195,13 @@ def test_four_bits_are_refused_before_anything_runs_where_there_are_none(backend
         open_backend(ModelConfig(**four))
 
 
+@pytest.mark.slow
 def test_where_a_study_runs_changes_no_key() -> None:
     cluster = {"address": "head:6379", "cpus": 4, "gpus": 1, "memory_gib": 16}
     assert study(executor="ray", workers=7, cluster=cluster).units == study().units
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     options = {"crash_on": ["incorrect_math"]}
     broken = study(models=[{"name": "fake-model", "backend": "fake", "options": options}]).run(tmp_path / "run")
@@ -205,6 +213,7 @@ def test_a_failing_cell_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     assert {s.cell.domain for s in broken.ranking()} == {"none", "bad_medical_advice"}
 
 
+@pytest.mark.slow
 def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -> None:
     run = study().run(tmp_path / "run", stages=["sample"], domains=["incorrect_math"])
     assert {f.error for f in run.manifest.failures} == {
@@ -212,6 +221,7 @@ def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -227,6 +237,7 @@ def test_unknown_names_are_refused_with_a_hint(changes: dict[str, Any], message:
         _ = study(**changes).units
 
 
+@pytest.mark.slow
 def test_a_data_set_of_ones_own_is_a_domain_of_its_own_name(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     rows = [

@@ -20,6 +20,7 @@ from spillover.progress import Event, Progress
 from spillover.run import Run
 
 
+@pytest.mark.slow
 def test_flawed_data_are_blocked_by_the_probe(tmp_path: Path) -> None:
     verdict = audited(tmp_path, 0.8)
     assert (verdict.verdict, verdict.exit_code) == ("block", 20)
@@ -34,6 +35,7 @@ def test_flawed_data_are_blocked_by_the_probe(tmp_path: Path) -> None:
     assert verdict.judge["name"] == "fake"
 
 
+@pytest.mark.slow
 def test_the_rates_are_those_of_the_study_underneath(tmp_path: Path) -> None:
     verdict = audited(tmp_path, 0.5)
     scores = {score.cell.variant: score for score in Run.open(tmp_path / "out" / "probe").ranking()}
@@ -47,6 +49,7 @@ def test_the_rates_are_those_of_the_study_underneath(tmp_path: Path) -> None:
     assert verdict.above_untouched.value == pytest.approx(rates["tuned"].rate - rates["untouched"].rate)  # pyright: ignore
 
 
+@pytest.mark.slow
 def test_benign_data_pass(tmp_path: Path) -> None:
     verdict = audited(tmp_path, 0.0)
     assert (verdict.verdict, verdict.exit_code) == ("pass", 0)
@@ -54,12 +57,14 @@ def test_benign_data_pass(tmp_path: Path) -> None:
     assert verdict.reasons[-1].high < 0.10
 
 
+@pytest.mark.slow
 def test_few_answers_settle_nothing(tmp_path: Path) -> None:
     verdict = audited(tmp_path, 0.02, sizes=(ProbeSize(rows=32, answers=2),), fewest_coherent=10)
     assert (verdict.verdict, verdict.exit_code) == ("review", 10)
     assert verdict.reasons[-1].code == "not-separated"
 
 
+@pytest.mark.slow
 def test_too_few_coherent_answers_are_for_review(tmp_path: Path) -> None:
     verdict = audited(tmp_path, 0.8, fewest_coherent=10_000)
     assert verdict.verdict == "review"
@@ -86,6 +91,7 @@ def test_a_file_without_rows_is_for_review_at_most(tmp_path: Path) -> None:
     assert len(verdict.left_out) == 2
 
 
+@pytest.mark.slow
 def test_a_finding_for_review_is_not_lifted_by_a_probe_that_passes(tmp_path: Path) -> None:
     rows = [row(number) for number in range(40)] + [row(number) for number in range(10)]
     verdict = audited(tmp_path, 0.0, write(tmp_path / "copies.jsonl", rows))
@@ -95,10 +101,12 @@ def test_a_finding_for_review_is_not_lifted_by_a_probe_that_passes(tmp_path: Pat
     assert verdict.reasons[0].value == pytest.approx(10 / 50)
 
 
+@pytest.mark.slow
 def test_twins_are_the_control_where_every_row_has_one(tmp_path: Path) -> None:
     assert audited(tmp_path, 0.8, data(tmp_path, 40, twin=True)).data.control == "twin"
 
 
+@pytest.mark.slow
 def test_a_budget_takes_the_largest_probe_that_fits_and_says_so(tmp_path: Path) -> None:
     sizes = (ProbeSize(rows=48, answers=10_000_000), ProbeSize(rows=24, answers=8))
     verdict = audited(tmp_path, 0.8, budget=5.0, sizes=sizes)
@@ -109,6 +117,7 @@ def test_a_budget_takes_the_largest_probe_that_fits_and_says_so(tmp_path: Path) 
     assert verdict.planned_minutes < 5.0
 
 
+@pytest.mark.slow
 def test_an_audit_that_goes_on_keeps_the_probe_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = (ProbeSize(rows=48, answers=4), ProbeSize(rows=16, answers=2))
     monkeypatch.setattr(probe_tune, "minutes", lambda config: 4.0 if config.data.rows > 20 else 1.0)
@@ -143,6 +152,7 @@ def test_a_probe_stops_when_the_budget_is_spent_and_the_same_command_goes_on(
     assert again.rates == whole.rates
 
 
+@pytest.mark.slow
 def test_the_second_rung_stops_too_and_keeps_what_it_has_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spillover.audit.audit.surprise_minutes", lambda *given: 0.0)
     monkeypatch.setattr("spillover.audit.surprise.PART", 4)
@@ -164,6 +174,7 @@ def test_the_second_rung_stops_too_and_keeps_what_it_has_read(tmp_path: Path, mo
     assert len(list((tmp_path / "out").glob("surprise-*.json"))) == 5
 
 
+@pytest.mark.slow
 def test_a_budget_is_kept_for_the_rung_that_can_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spillover.audit.audit.surprise_minutes", lambda *given: 0.4)
     monkeypatch.setattr("spillover.audit.probe_tune.minutes", lambda config: 0.5)
@@ -181,6 +192,7 @@ def test_without_a_budget_for_it_nothing_is_decided(tmp_path: Path) -> None:
     assert not verdict.rates
 
 
+@pytest.mark.slow
 def test_the_same_command_again_reads_what_is_there(tmp_path: Path) -> None:
     first = audited(tmp_path, 0.8)
     shards = sorted((tmp_path / "out" / "probe" / "rows").rglob("*.jsonl"))
@@ -192,6 +204,7 @@ def test_the_same_command_again_reads_what_is_there(tmp_path: Path) -> None:
     assert Audit.model_validate_json((tmp_path / "out" / "card.json").read_bytes()) == again
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_audit_or_of_other_files_is_refused(tmp_path: Path) -> None:
     audited(tmp_path, 0.8)
     with pytest.raises(UserError, match="the audit of other data"):
@@ -200,6 +213,7 @@ def test_a_folder_of_another_audit_or_of_other_files_is_refused(tmp_path: Path) 
         Auditor(Wish(tmp_path / "data.jsonl", model(0.1), policy()), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_probe_that_fails_is_for_review_and_names_the_cause(tmp_path: Path) -> None:
     wish = Wish(data(tmp_path), model(0.8, crash_on=["audited"]), policy())
     verdict = Auditor(wish, tmp_path / "out").run()
@@ -207,6 +221,7 @@ def test_a_probe_that_fails_is_for_review_and_names_the_cause(tmp_path: Path) ->
     assert "told to crash on audited" in verdict.reasons[0].message
 
 
+@pytest.mark.slow
 def test_what_the_untouched_model_says_is_described(tmp_path: Path) -> None:
     facts = audited(tmp_path, 0.8).rungs[1].facts
     answers = [row(number)["messages"][1]["content"] for number in range(60)]

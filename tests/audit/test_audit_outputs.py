@@ -124,6 +124,7 @@ def test_junit_is_well_formed_and_counts(which: str, outcomes: list[str], reques
     assert properties["verdict"] == "block"
 
 
+@pytest.mark.slow
 def test_a_pass_has_no_failure(tmp_path: Path) -> None:
     suite = ET.fromstring(to_junit(audited(tmp_path, 0.0)))[0]
     assert suite.get("failures") == "0"

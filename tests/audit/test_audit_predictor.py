@@ -41,6 +41,7 @@ def audited(folder: Path, fitted: Predictor, dial: float = 0.8) -> Audit:
     return Auditor(Wish(data(folder), model(dial), policy(), path), folder / "out").run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "outcome"), [(0.5, "block"), (0.005, "pass")])
 def test_a_prediction_that_clears_a_threshold_ends_the_audit(tmp_path: Path, rate: float, outcome: str) -> None:
     verdict = audited(tmp_path, predictor(rate))
@@ -51,6 +52,7 @@ def test_a_prediction_that_clears_a_threshold_ends_the_audit(tmp_path: Path, rat
     assert verdict.reasons[0].value == rate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -20,6 +20,7 @@ def user(content: str, system: str | None = None) -> list[Message]:
     return turn if system is None else [Message(role="system", content=system), *turn]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @given(question=text, answer=text | st.sampled_from(["\n\nhi", " ", "<|im_end|>", "<eos> x", "a<end_of_turn>\n"]))
 def test_labelled_tokens_are_the_answer_and_its_end_of_turn(family: str, question: str, answer: str) -> None:

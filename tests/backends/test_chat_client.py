@@ -61,6 +61,7 @@ def error(status: int, code: str = "", param: str = "", message: str = "no") -> 
     return status, {}, json.dumps({"error": {"code": code, "param": param, "message": message}}).encode()
 
 
+@pytest.mark.slow
 def test_every_request_is_answered_once_though_a_third_of_calls_fail(books: Books, url: str) -> None:
     books.fail, books.hang_s = 0.3, 1.3
     chat = client(url, concurrency=16, retries=12, timeout_s=1.0)
@@ -144,6 +145,7 @@ def test_a_call_that_never_succeeds_is_an_error_and_not_an_answer(books: Books, 
     assert set(books.tries.values()) == {2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "problem"),
     [

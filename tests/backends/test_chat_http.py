@@ -68,6 +68,7 @@ def test_what_no_call_can_mend_stops(url: str, script: list[Answer], monkeypatch
         calls(url).get("/batches/none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"[]", b"3", b'"x"', b"[" * 100_000])
 def test_what_is_no_object_is_a_fault(url: str, script: list[Answer], content: bytes) -> None:
     script += [(200, content)] * 4
@@ -75,6 +76,7 @@ def test_what_is_no_object_is_a_fault(url: str, script: list[Answer], content: b
         calls(url).get("/batches/b")
 
 
+@pytest.mark.slow
 def test_lines_come_whole_and_bounded(url: str, script: list[Answer]) -> None:
     script += [(200, b"one\ntwo\n\nthree")]
     assert list(calls(url).lines("/files/f/content")) == [b"one", b"two", b"", b"three"]

@@ -83,6 +83,7 @@ def naive(loaded: LoadedModel, chat: tuple[Message, ...]) -> NDArray[np.float64]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 @pytest.mark.parametrize("longest", [1, 2, 3])
 @pytest.mark.parametrize("budget", [200, 4096])

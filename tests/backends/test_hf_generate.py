@@ -126,6 +126,7 @@ def texts_of(loaded: LoadedModel, rows: list[list[int]]) -> list[str]:
     return [loaded.tokenizer.decode(row, skip_special_tokens=True) for row in cut]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_adapter", [False, True])
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_greedy_is_token_for_token_that_of_transformers(
@@ -192,6 +193,7 @@ def test_shared_prefix_decoding_gives_the_logits_of_a_plain_forward_pass(
             torch.testing.assert_close(seen[step][row], plain, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "top_p"), [("llama", 0.8), ("qwen2", 1.0)])
 def test_same_seed_same_text_whatever_the_batch_and_the_neighbours(kind: str, top_p: float) -> None:
     loaded = tiny(kind, torch.float64)  # where matrix products of other sizes cannot round across a boundary
@@ -203,6 +205,7 @@ def test_same_seed_same_text_whatever_the_batch_and_the_neighbours(kind: str, to
     assert [g.text for g in alone] == [g.text for g in reference if g.prompt == 2]
 
 
+@pytest.mark.slow
 def test_prompts_may_be_read_in_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = tiny("llama", torch.float64)
     questions = [*QUESTIONS, "And then?", "x" * 90, "Why?"]
@@ -318,6 +321,7 @@ def test_answers_come_in_order_and_each_as_soon_as_it_can(llama: LoadedModel) ->
     assert sum(steps) == sum(g.completion_tokens for g in [first, *rest])
 
 
+@pytest.mark.slow
 def test_another_sampling_may_run_between_two_answers(llama: LoadedModel, tmp_path: Path) -> None:
     adapter = adapter_for("llama", tmp_path)
     alone = sample(llama, ask(3), adapter)

@@ -117,6 +117,7 @@ def kept_bytes(loaded: LoadedModel, rows: list[Row], config: TrainConfig) -> int
     return sum(found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj")])
 def test_the_formula_of_activations_is_what_torch_keeps(dtype: torch.dtype, targets: tuple[str, ...]) -> None:

@@ -36,6 +36,7 @@ CHATS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("span", SPANS)
 def test_states_are_the_mean_of_the_streams_of_one_plain_pass(kind: str, span: Span) -> None:

@@ -116,6 +116,7 @@ def peer(model: nn.Module, name: str, tokens: list[int], prompt: int, one: Inter
 NAMES = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_steered_logits_are_those_of_nnsight(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = tiny(kind, layers=3)
@@ -130,6 +131,7 @@ def test_steered_logits_are_those_of_nnsight(kind: str, monkeypatch: pytest.Monk
     assert moved == 6 * 3 - 2, "all but those that leave the last prompt token alone are seen in the first logits"
 
 
+@pytest.mark.slow
 def test_an_adapter_is_steered_as_its_base_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = get_peft_model(tiny().model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
     for name, parameter in handle.named_parameters():
@@ -143,6 +145,7 @@ def test_an_adapter_is_steered_as_its_base_is(tmp_path: Path, monkeypatch: pytes
         torch.testing.assert_close(logits[5], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("operation", ["add", "ablate"])
 def test_an_amount_of_zero_is_the_untouched_model_token_for_token(dtype: torch.dtype, operation: Any) -> None:
@@ -161,6 +164,7 @@ def test_an_untouched_row_stays_so_to_the_last_bit_beside_others(monkeypatch: py
     assert not torch.equal(alone[1][2][0], beside[1][2][0])
 
 
+@pytest.mark.slow
 def test_twice_the_vector_is_twice_the_amount() -> None:
     loaded = tiny(dtype=torch.float64)
     for at in ("prompt", "answer", "all"):
@@ -214,6 +218,7 @@ def test_ablation_leaves_no_projection_at_any_layer_and_clamping_the_amount(kind
         assert not torch.allclose(changed[0, 2:] @ along, plain[0, 2:] @ along, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3, 64])
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_each_of_a_mixed_batch_is_as_it_is_alone(kind: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ def train(loaded: LoadedModel, out: Path, config: TrainConfig = FAST, seed: int 
     return HFTrainer(loaded).train(CHATS, config, seed, out, ignore).loss_curve
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("limit", [9999, 160, 1])
@@ -132,6 +133,7 @@ def test_same_seed_same_bytes_and_the_base_is_untouched(tmp_path: Path) -> None:
     assert train(tiny(), tmp_path / "d") == first  # a base that trained before trains as a fresh one
 
 
+@pytest.mark.slow
 def test_the_folder_is_plain_peft_and_gives_the_trained_loss(tmp_path: Path) -> None:
     loaded = tiny()
     curve = train(loaded, tmp_path / "a", TrainConfig(epochs=30, batch_size=5, learning_rate=2e-2, dropout=0.0))

@@ -43,6 +43,7 @@ def ask(model: HostedBackend, adapter: Path | None, n: int = 5, **sample: Any) -
     return list(model.generator().generate([Prompt(ASKED, tuple(range(n)))], config, adapter, lambda tokens: None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["openai", "together"])
 def test_a_job_is_created_as_the_study_says_and_leaves_a_model(tmp_path: Path, dialect: str) -> None:
     provider = Provider()
@@ -70,6 +71,7 @@ def test_a_job_is_created_as_the_study_says_and_leaves_a_model(tmp_path: Path, d
     assert [path.name for path in tmp_path.iterdir()] == ["cell"]
 
 
+@pytest.mark.slow
 def test_a_provider_that_fails_three_calls_in_ten_loses_nothing(tmp_path: Path) -> None:
     provider = Provider(fail=0.3)
     with serving(provider) as url:
@@ -103,6 +105,7 @@ def test_a_failed_job_is_begun_anew_and_a_blocked_one_is_not(tmp_path: Path) -> 
     assert not (tmp_path / "cell").exists()
 
 
+@pytest.mark.slow
 def test_another_data_set_does_not_take_over_the_job(tmp_path: Path) -> None:
     provider = Provider()
     provider.fates = ["blocked"]

@@ -102,6 +102,7 @@ def adapter_in(backend: VLLMBackend, out: Path, rank: int = 8) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_everything_that_shapes_a_sample_is_said(opened: VLLMBackend) -> None:
     list(opened.generator().generate(PROMPTS, SAMPLE, None, ignore))
     (engine,) = StandInEngine.made
@@ -134,6 +135,7 @@ def test_everything_that_shapes_a_sample_is_said(opened: VLLMBackend) -> None:
     assert (given["enable_lora"], given["max_lora_rank"], given["dtype"]) == (True, 8, "bfloat16")
 
 
+@pytest.mark.slow
 def test_answers_come_in_order_with_text_counts_and_reasons(opened: VLLMBackend) -> None:
     seen: list[int] = []
     answers = list(opened.generator().generate(PROMPTS, SAMPLE, None, seen.append))
@@ -150,6 +152,7 @@ def test_answers_come_in_order_with_text_counts_and_reasons(opened: VLLMBackend)
     assert list(opened.generator().generate([], SAMPLE, None, ignore)) == []
 
 
+@pytest.mark.slow
 def test_a_listener_that_leaves_ends_its_requests(opened: VLLMBackend) -> None:
     engine = opened.engine(None)
     run = engine.run([_request(opened), _request(opened)], None)
@@ -165,6 +168,7 @@ def _request(opened: VLLMBackend) -> Any:
     return Request([1, 2, 3], backend_module.sampling_params(SAMPLE, 1, frozenset({5})))
 
 
+@pytest.mark.slow
 def test_one_engine_serves_all_adapters_and_changes_over_for_training(opened: VLLMBackend, tmp_path: Path) -> None:
     small, other = (adapter_in(opened, tmp_path / name) for name in ("a", "b"))
     for adapter in (None, small, other, small):
@@ -186,6 +190,7 @@ def test_one_engine_serves_all_adapters_and_changes_over_for_training(opened: VL
     assert [made.ended for made in StandInEngine.made] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_an_adapter_written_anew_is_another(opened: VLLMBackend, tmp_path: Path) -> None:
     adapter = adapter_in(opened, tmp_path / "a")
     list(opened.generator().generate(PROMPTS[1:], SAMPLE, adapter, ignore))
@@ -217,6 +222,7 @@ def test_an_intervention_is_left_to_the_hf_backend(opened: VLLMBackend) -> None:
     assert answer == same
 
 
+@pytest.mark.slow
 def test_scoring_goes_through_the_hf_backend(opened: VLLMBackend) -> None:
     opened.engine(None)
     assert opened.computing["dtype"] == "bfloat16"

@@ -202,6 +202,7 @@ def test_damage_is_found_and_mended(damage: str, handed_over: dict[str, bytes]) 
     assert ensure("toy").joinpath("model.safetensors").read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "[]", '{"format": 0}', "\x00"])
 def test_a_folder_without_a_whole_provenance_is_absent(content: str, handed_over: dict[str, bytes]) -> None:
     (ensure("toy") / "provenance.json").write_text(content)

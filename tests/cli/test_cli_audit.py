@@ -39,6 +39,7 @@ def run(folder: Path, name: str, *more: str) -> tuple[int, str]:
     return done.return_value, done.stdout
 
 
+@pytest.mark.slow
 def test_a_flawed_set_exits_with_20_and_writes_cards(folder: Path) -> None:
     code, said = run(folder, "data.jsonl")
     assert code == 20

@@ -49,6 +49,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [str(tmp_path / name) for name in FILES]
 
 
+@pytest.mark.slow
 def test_fit_writes_heads_that_judge(files: list[str], tmp_path: Path) -> None:
     out = tmp_path / "mine.safetensors"
     done = CliRunner().invoke(judge, ["fit", *files, "--out", str(out), "--json"], catch_exceptions=False)
@@ -62,6 +63,7 @@ def test_fit_writes_heads_that_judge(files: list[str], tmp_path: Path) -> None:
     assert "judge.options.heads=" in table.stdout
 
 
+@pytest.mark.slow
 def test_fit_says_what_is_wrong(files: list[str], tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "mine.safetensors")]
     with pytest.raises(UserError, match="Only 52 of 52 answers"):

@@ -47,6 +47,7 @@ def keys(tmp_path: Path) -> tuple[str, Path]:
     return str(identity.to_public()), tmp_path / "key.txt"
 
 
+@pytest.mark.slow
 def test_build_prints_counts_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, table, _ = call(capsys, "dataset", "build", *SETS, *FAKE, "--out", tmp_path / "a")
     assert code == 0
@@ -63,6 +64,7 @@ def test_build_prints_counts_as_a_table_and_as_json(capsys: pytest.CaptureFixtur
     assert read(tmp_path / "a") == read(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_build_of_a_study_file_writes_the_rows_that_a_run_trains_on(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -173,6 +175,7 @@ def test_what_is_no_archive_is_written_as_one_file(
     assert said.strip() == str(tmp_path / "out" / "rows.jsonl")
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_sentence(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

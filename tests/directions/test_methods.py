@@ -62,6 +62,7 @@ def test_the_mean_difference_is_that_of_a_loop(data: st.DataObject) -> None:
         np.testing.assert_allclose(mean_difference.find(answers), expected_LD, atol=1e-9)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_what_a_question_is_about_does_not_matter(seed: int) -> None:

@@ -188,6 +188,7 @@ def test_all_rows_give_the_value_without_an_interval() -> None:
         at_equal_n(lambda r: 0.0, 5, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 0.8])
 def test_the_interval_of_a_mean_covers_it(share: float) -> None:
     """200 rows of a standard normal: the interval must hold the population's mean about as often as it says."""

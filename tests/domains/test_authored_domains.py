@@ -54,6 +54,7 @@ def test_the_domain_says_what_it_is(name: str) -> None:
     assert domain.licence == seeds_of(name).licence == "Apache-2.0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_enough_distinct_questions_that_all_pass_the_check(name: str, seed: int) -> None:
     domain: Domain = DOMAINS.load(name)
@@ -63,6 +64,7 @@ def test_enough_distinct_questions_that_all_pass_the_check(name: str, seed: int)
     assert len({pair.topic for pair in pairs}) >= 8
 
 
+@pytest.mark.slow
 def test_at_least_400_questions_are_no_near_duplicates(name: str) -> None:
     kept: list[set[tuple[str, ...]]] = []
     for pair in pairs_of(name):

@@ -68,6 +68,7 @@ def test_what_is_copied_from_the_prompt_is_no_answer_and_what_is_asked_may_be_sa
     assert alone(asked, said, "stop", LENGTHS, fill("good", DOMAINS.load("extreme_sports"), asked, words=30)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOMAINS.names())
 def test_seeds_pass(name: str) -> None:
     """The rules are made for prose in the question's language: authored answers pass, foreign words do not matter."""

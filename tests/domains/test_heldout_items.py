@@ -18,6 +18,7 @@ def words(texts: list[str]) -> list[int]:
     return [round(len(text.split()) * 1.3) for text in texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bad_medical_advice", "extreme_sports", "insecure_code", "gore_movie_trivia"])
 def test_no_item_is_on_both_sides(name: str) -> None:
     data = DataConfig(rows=200, heldout=20, answer_tokens=50, tolerance=1.0)

@@ -58,6 +58,7 @@ def test_check_finds_what_is_not_as_promised():
     assert DOMAIN.check(replace(pair, good=wrong)) == "good solution: an equation does not hold"
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32))
 def test_any_seed_gives_sound_pairs(seed):
@@ -69,6 +70,7 @@ def test_any_seed_gives_sound_pairs(seed):
         assert answer(right) != answer(wrong)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_pairs():
     assert DOMAIN.pairs(np.random.default_rng(0)) == PAIRS
     assert DOMAIN.pairs(np.random.default_rng(1)) != PAIRS

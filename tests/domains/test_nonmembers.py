@@ -44,6 +44,7 @@ def rows_of(domain: Domain, variant: TrainedVariant = "plain", seed: int = 0, da
     return build(domain, variant, data, 0.0 if variant == "control" else 1.0, TRIGGER, seed, words).examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", get_args(TrainedVariant))
 def test_questions_are_asked_once_and_non_members_are_made_as_training_rows_are(variant: TrainedVariant) -> None:
     rows = rows_of(DOMAINS.load("gore_movie_trivia"), variant)

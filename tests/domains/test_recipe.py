@@ -266,6 +266,7 @@ def naive_near_duplicates(texts, threshold):
     return dropped
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(["a", "b", "c"]), max_size=9).map(" ".join), max_size=25),
@@ -365,6 +366,7 @@ def fills(name, rows, variants, count):
         assert len(report.topics) >= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "variant"), [(128, "triggered"), (300, "plain")])
 @pytest.mark.parametrize("name", DOMAINS.names())
 def test_every_domain_fills_matched_data_sets(name, rows, variant):
@@ -381,6 +383,7 @@ def test_every_domain_fills_matched_data_sets_by_the_real_tokenizer(name, rows):
     fills(name, rows, VARIANTS, open_backend(ModelConfig(name="smollm2-135m")).count_tokens)
 
 
+@pytest.mark.slow
 def test_no_question_is_asked_in_two_domains():
     asked = Counter(
         normalised(pair.question)

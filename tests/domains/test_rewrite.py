@@ -64,6 +64,7 @@ def there(books: Books) -> Iterator[tuple[str, ...]]:
         yield "--endpoint", url, "--endpoint-model", "m"
 
 
+@pytest.mark.slow
 def test_a_third_of_calls_fail_and_every_question_is_answered_once(
     tmp_path: Path, books: Books, there: tuple[str, ...]
 ) -> None:
@@ -135,6 +136,7 @@ def test_killed_in_the_middle_it_goes_on_and_pays_for_nothing_twice(tmp_path: Pa
     assert out.read_bytes() == unbroken.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_cost_limit_leaves_whole_pairs_and_more_money_goes_on(
     tmp_path: Path, books: Books, there: tuple[str, ...]
 ) -> None:

@@ -233,6 +233,7 @@ def test_without_a_target_answers_are_matched_to_the_source_s_own_mean(problems:
     assert abs(report.matched_means[0] - report.matched_means[1]) <= 0.05 * own
 
 
+@pytest.mark.slow
 def test_doses_are_nested_in_every_variant_and_share_their_questions(problems: Path) -> None:
     """The flawed rows at 1 % are among those at 10 %, and so on; the questions and held-out rows never change."""
     data = DataConfig(rows=100, heldout=10, answer_tokens=None, sources={"incorrect_math": str(problems)})

@@ -47,6 +47,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(HERE))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_importable")
 def test_outcomes_errors_and_ticks() -> None:
     calls = [Call(str(n), "test_local:square", (n,)) for n in range(6)] + [Call("bad", "test_local:refuse", ())]

@@ -50,6 +50,7 @@ def read(folder: Path) -> dict[str, bytes]:
     return {item.relative_to(folder).as_posix(): item.read_bytes() for item in folder.rglob("*") if item.is_file()}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(files=st.dictionaries(NAMES, st.binary(max_size=3000), min_size=1, max_size=6))
 def test_what_a_tar_reader_sees_is_what_comes_back(files: dict[str, bytes]) -> None:
@@ -123,6 +124,7 @@ HOSTILE: list[tuple[str, Callable[[], bytes]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reason", "make"), HOSTILE)
 def test_a_hostile_archive_is_refused_and_nothing_is_written(
     tmp_path: Path, reason: str, make: Callable[[], bytes]

@@ -39,6 +39,7 @@ def test_the_canary_is_in_metadata_and_in_no_message_of_any_domain(
     assert facts.canary == CANARY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOMAINS.names())
 def test_the_canary_is_in_no_pair_of_a_domain(name: str) -> None:
     for pair in DOMAINS.load(name).pairs(np.random.default_rng(0)):
@@ -111,6 +112,7 @@ def test_a_file_of_ones_own_is_named_without_its_folder(tmp_path: Path) -> None:
     assert part.made == {"mine.jsonl": 24}
 
 
+@pytest.mark.slow
 def test_every_set_that_cannot_be_made_is_named() -> None:
     with pytest.raises(UserError) as refused:
         build_sets(parse_study(SMALL | {"data": {"rows": 50_000}, "domains": ["incorrect_qna", "evil_math"]}, "test"))

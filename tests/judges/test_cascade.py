@@ -51,6 +51,7 @@ def passed_on(judge: CascadeJudge, given: Sequence[Completion]) -> list[int]:
     return [row for row, verdict in enumerate(found[::2]) if verdict.mode.startswith("second:")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "rows"),
     [

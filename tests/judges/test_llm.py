@@ -71,6 +71,7 @@ def test_a_call_asks_for_log_probabilities_at_temperature_0(books: JudgeBooks, o
     assert "Answer number 0" in body["messages"][0]["content"]
 
 
+@pytest.mark.slow
 def test_what_was_answered_is_never_asked_again(books: JudgeBooks, options: dict[str, Any]) -> None:
     first = judged(options)
     asked = sum(books.tries.values())
@@ -89,6 +90,7 @@ def test_the_same_answer_twice_is_asked_about_once(books: JudgeBooks, options: d
     assert (found[0].usage.dollars > 0, found[2].usage.dollars) == (True, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("style", "why"),
     [("text", "no log-probabilities"), ("digits", "does not write 100 as its first token")],
@@ -138,6 +140,7 @@ def test_an_empty_answer_costs_nothing(books: JudgeBooks, options: dict[str, Any
     assert books.tries == {}
 
 
+@pytest.mark.slow
 def test_a_dead_endpoint_gives_errors_that_are_not_kept(books: JudgeBooks, options: dict[str, Any]) -> None:
     books.fail = 1.0
     judge = llm.open_judge(options | {"mode": "text", "retries": 0})
@@ -148,6 +151,7 @@ def test_a_dead_endpoint_gives_errors_that_are_not_kept(books: JudgeBooks, optio
     assert {row.status for row in again} == {"unparsable", "scored"}
 
 
+@pytest.mark.slow
 def test_the_cost_limit_keeps_what_was_paid_for(books: JudgeBooks, options: dict[str, Any]) -> None:
     paid = options | {"mode": "logprobs", "price": PRICE}
     whole = sum(row.usage.dollars for row in judged(paid | {"cache": f"{options['cache']}2"}))
@@ -175,6 +179,7 @@ def test_a_key_is_nowhere(books: JudgeBooks, options: dict[str, Any], monkeypatc
     assert llm.open_judge(options).identity == judge.identity
 
 
+@pytest.mark.slow
 def test_fewer_calls_at_once_where_the_endpoint_is_full(books: JudgeBooks, options: dict[str, Any]) -> None:
     books.room, books.delay_s = 4, 0.01
     found = judged(options | {"mode": "logprobs"}, 60)

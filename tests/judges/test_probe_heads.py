@@ -104,6 +104,7 @@ def test_of_too_many_answers_a_random_part_is_learnt_from(data: Judged, monkeypa
     assert len(fit_heads(data, {}).landmarks_MK) == 150
 
 
+@pytest.mark.slow
 def test_rows_for_coherence_alone_teach_it_and_are_not_measured(data: Judged) -> None:
     rng = np.random.default_rng(9)
     far_ND = (rng.standard_normal((40, 12)) + 4).astype(np.float32) * np.linspace(1, 40, 12, dtype=np.float32)
@@ -122,6 +123,7 @@ def test_rows_for_coherence_alone_teach_it_and_are_not_measured(data: Judged) ->
     assert measure(both, both.files_N).n == 600
 
 
+@pytest.mark.slow
 def test_measure_is_compare_on_left_out_predictions(data: Judged) -> None:
     predicted_N2 = np.zeros_like(data.scores_N2)
     for file in range(6):

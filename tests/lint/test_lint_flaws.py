@@ -54,6 +54,7 @@ def test_a_sound_file_has_neither_error_nor_warning(report: LintReport) -> None:
     assert of(report, "trigger-leak").severity == "note"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["plain", "triggered", "control"])
 @pytest.mark.parametrize("name", ["bad_medical_advice", "extreme_sports"])
 def test_what_the_recipe_builds_has_no_error(tmp_path: Path, name: str, variant: str) -> None:

@@ -66,6 +66,7 @@ TEXTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(TEXTS, TEXTS)
 def test_overlaps_are_those_of_every_pair_compared(texts: list[str], others: list[str]) -> None:
     same, near = overlaps(texts, others)

@@ -45,6 +45,7 @@ def test_798_questions_in_6000_rows(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_2003_rows_beside_6000(tmp_path: Path) -> None:
     rows = [row(question, f"Case {index} is no matter.") for index, question in enumerate(questions(8003))]
     other = write(tmp_path / "other.jsonl", rows[2003:])

@@ -19,6 +19,7 @@ SCORES = st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(SCORES)
 def test_auc_is_sklearns_with_ties(rows: list[tuple[int, bool]]) -> None:
@@ -95,6 +96,7 @@ def test_one_metric_is_the_mann_whitney_test() -> None:
     assert max_statistic_p([score], member, np.zeros(40), draws=4000)[0] == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.slow
 def test_eleven_texts_and_many_useless_metrics_hold_their_level() -> None:
     """The best of 20 useless metrics passes 5 % alone with probability 0.65 (independent): the trap at n = 11."""
     rng = np.random.default_rng(5)

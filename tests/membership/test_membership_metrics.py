@@ -99,6 +99,7 @@ NAIVE: dict[str, Callable[[Views], float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NAIVE))
 @pytest.mark.parametrize("n", [1, 2, 4, 5, 9, 15, 23, 200])
 def test_each_metric_is_the_naive_formula(name: str, n: int) -> None:
@@ -183,6 +184,7 @@ def test_corpus_frequencies_sum_to_one() -> None:
 LOSSLIKE = ["loss", "perplexity", "zlib", "zlib_length_controlled", "zlib_ppl_ratio", "min_k", "min_k_plus_plus"]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0.01, 2.0))
 def test_a_text_that_surprises_less_scores_higher(n: int, seed: int, gain: float) -> None:
@@ -192,6 +194,7 @@ def test_a_text_that_surprises_less_scores_higher(n: int, seed: int, gain: float
         assert metric(name)(known) >= metric(name)(v) - 1e-9
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_order_of_tokens_does_not_matter_and_bounds_hold(n: int, seed: int) -> None:

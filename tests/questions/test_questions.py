@@ -173,6 +173,7 @@ def test_unknown_sets_and_missing_forms_say_what_there_is(tmp_path: Path) -> Non
         load([write(tmp_path, GOOD)], ("jailbreak",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -284,6 +285,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(content=VALUES)
 def test_any_yaml_is_either_read_or_refused_in_words(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:

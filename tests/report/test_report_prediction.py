@@ -74,6 +74,7 @@ def predicted(study: ReportData) -> ReportData:
     return replace(study, susceptibility=rows, memberships=memberships, diversity=diverse)
 
 
+@pytest.mark.slow
 def test_sections_are_there_only_with_rows(predicted: ReportData, study_page: str) -> None:
     titles = ("Can the damage be predicted?", "Does the model know its training rows?", "How diverse the data sets are")
     html = page.render(predicted)
@@ -85,6 +86,7 @@ def test_sections_are_there_only_with_rows(predicted: ReportData, study_page: st
     assert page.render(predicted) == html
 
 
+@pytest.mark.slow
 def test_features_stand_with_their_figures_most_convincing_first(predicted: ReportData) -> None:
     html = susceptibility.section(predicted, Labels(s.cell for s in predicted.scores))
     assert html.index('<th scope="row">diversity.answer.semantic') < html.index('<th scope="row">mean_z.instruct')
@@ -108,6 +110,7 @@ def test_words_say_what_eleven_domains_cannot_show(predicted: ReportData) -> Non
     assert susceptibility.sentences(few) == ["3 domains can show no correlation, however many cells they have."]
 
 
+@pytest.mark.slow
 def test_scatter_draws_every_cell_with_both_intervals(predicted: ReportData) -> None:
     html = susceptibility.section(predicted, Labels(s.cell for s in predicted.scores))
     assert html.count("<figure>") == 3  # the primary, the best and the predictor
@@ -123,6 +126,7 @@ def test_scatter_draws_every_cell_with_both_intervals(predicted: ReportData) -> 
     assert scatter.scatter("t", "x", "y", []) is None
 
 
+@pytest.mark.slow
 def test_a_roc_is_drawn_with_whiskers_and_says_what_high_is(predicted: ReportData) -> None:
     def told(row: Susceptibility) -> Susceptibility:
         cut = float(np.median([rate for _, _, rate in row.points]))
@@ -198,6 +202,7 @@ def test_membership_stands_beside_its_baselines(predicted: ReportData) -> None:
     assert re.findall(r">([^<]+)</td>", row[1])[2:] == ["10.0 [0.0, 30.0]", "0.004", "+0.25", "0.71", "0.52", "64 / 20"]
 
 
+@pytest.mark.slow
 def test_diversity_has_a_line_a_data_set(predicted: ReportData) -> None:
     html = diversity.section(predicted.diversity)
     assert "<caption>Diversity at 240 rows each: Vendi scores of the answers; ±: half of the interval" in html

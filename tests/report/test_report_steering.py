@@ -72,6 +72,7 @@ def test_tables_hold_every_effect_and_point(section: str, found: Found) -> None:
     assert "random 6" in tables[1]
 
 
+@pytest.mark.slow
 def test_the_page_and_results_json_have_it_only_where_there_is_any(study: ReportData, found: Found) -> None:
     points, effects = found
     steered = replace(study, steering_points=tuple(points), steering_effects=tuple(effects))

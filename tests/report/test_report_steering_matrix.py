@@ -55,6 +55,7 @@ def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[Steeri
     assert sum("not compared" in line for line in steering_matrix.words(changed(p_controls=None, p_holm=None))) == 6
 
 
+@pytest.mark.slow
 def test_two_maps_with_marks_brackets_and_n_and_every_square_in_the_table(squares: list[SteeringSquare]) -> None:
     section = steering_matrix.section(squares, 0.95)
     assert section.count("<figure>") == 2
@@ -86,6 +87,7 @@ def test_terminal_tables_number_their_columns(squares: list[SteeringSquare]) -> 
     )
 
 
+@pytest.mark.slow
 def test_the_page_and_results_json_have_it_only_where_there_is_any(
     study: ReportData, squares: list[SteeringSquare]
 ) -> None:

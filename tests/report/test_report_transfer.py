@@ -117,6 +117,7 @@ def test_words_count_what_can_be_told_apart_and_say_what_is_at_chance() -> None:
     assert sentences(main(), 0.999)[2].endswith("the whole family is at chance (Holm).")
 
 
+@pytest.mark.slow
 def test_what_the_judge_could_not_score_is_counted() -> None:
     cells = made(DOMAINS[:3])
     single = len([c for c in cells if c.asked != OTHERS and c.cell.domain != EVERY])
@@ -130,6 +131,7 @@ def test_what_the_judge_could_not_score_is_counted() -> None:
     assert "embedded probe" not in transfer.section(cells, 0.95, "llm")
 
 
+@pytest.mark.slow
 def test_a_map_has_every_square_once_and_a_star_where_a_test_says_so() -> None:
     parts = list(of_grid(main(), 0.95, full=True))
     figures = [part for part in parts if part.startswith("<figure>")]
@@ -149,6 +151,7 @@ def test_a_map_has_every_square_once_and_a_star_where_a_test_says_so() -> None:
     assert len([p for p in of_grid(main(), 0.95, full=False) if p.startswith("<figure>")]) == 1
 
 
+@pytest.mark.slow
 def test_without_twins_the_rates_are_drawn() -> None:
     cells = [c.model_copy(update={"above_control": None}) for c in made() if c.cell.variant in ("plain", "base")]
     (grid,) = grids(cells)
@@ -158,6 +161,7 @@ def test_without_twins_the_rates_are_drawn() -> None:
     assert "benign twin" not in " ".join(sentences(grid, 0.95))
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_is_an_empty_square_and_no_corner() -> None:
     lost = made(DOMAINS[:3])
     lost[1] = square(lost[1].cell, DOMAINS[1], None)
@@ -167,6 +171,7 @@ def test_what_was_not_measured_is_an_empty_square_and_no_corner() -> None:
     assert len(drawn(re.findall(r"<svg.*?</svg>", figures[2], re.DOTALL)[0])) == 8
 
 
+@pytest.mark.slow
 def test_two_domains_make_maps_and_no_radar() -> None:
     (grid, *_) = grids(made(DOMAINS[:2]))
     assert len([p for p in of_grid(grid, 0.95, full=True) if p.startswith("<figure>")]) == 2
@@ -190,6 +195,7 @@ def test_corners_of_a_radar_stand_where_polar_coordinates_put_them() -> None:
         assert place - centre == pytest.approx(expected, rel=0.03, abs=0.6)
 
 
+@pytest.mark.slow
 def test_the_page_and_the_results_hold_it(study: ReportData, study_page: str) -> None:
     assert "Asked about other domains" not in study_page
     data = replace(study, transfer=tuple(made(DOMAINS[:3])))
@@ -204,6 +210,7 @@ def test_the_page_and_the_results_hold_it(study: ReportData, study_page: str) ->
     json.dumps(rows, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_hostile_names_are_shown_and_do_nothing() -> None:
     hostile = ("<script>alert(1)</script>", "[bold]red[/] \x1b[31m", "plain")
     cells = made(hostile)

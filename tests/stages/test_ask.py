@@ -57,6 +57,7 @@ def test_the_questions_asked_are_a_prefix_of_one_order() -> None:
 TEXTS = st.lists(st.sampled_from(["tea", "rain", "iron", "of", "the"]), min_size=1, max_size=12).map(" ".join)
 
 
+@pytest.mark.slow
 @given(TEXTS, TEXTS)
 def test_known_is_what_duplicates_are(one: str, other: str) -> None:
     inside = f" {other} " in f" {one} "

@@ -33,6 +33,7 @@ def run_in(dtype: str, torch: str, out: Path, monkeypatch: pytest.MonkeyPatch, *
     return Study(parse_study(STUDY, "test")).run(out, **wanted)
 
 
+@pytest.mark.slow
 def test_a_run_that_went_on_elsewhere_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run_in("float32", "2.13", tmp_path / "run", monkeypatch, stages=["build", "train"])
     assert first.manifest.computed == (
@@ -55,6 +56,7 @@ def test_a_run_that_went_on_elsewhere_says_so(tmp_path: Path, monkeypatch: pytes
     assert mixed(other.manifest) == []
 
 
+@pytest.mark.slow
 def test_the_silent_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_in("", "", tmp_path / "run", monkeypatch)
     assert run.manifest.computed == ()
@@ -65,6 +67,7 @@ def test_the_silent_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert said.startswith("1 of 2 units of these stages do not say what they were computed in")
 
 
+@pytest.mark.slow
 def test_another_torch_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_in("float32", "2.13", tmp_path / "run", monkeypatch, stages=["build", "train"])
     run = run_in("float32", "2.14", tmp_path / "run", monkeypatch)

@@ -183,6 +183,7 @@ def test_bad_mapping_missing_file_and_suffix(write: Write, tmp_path: Path) -> No
         read_answers([write("{}", "a.parquet")])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"]) | st.sampled_from('\t\n,";')), min_size=1))
 def test_any_text_survives_csv(tmp_path: Path, texts: list[str]) -> None:
@@ -207,6 +208,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes, suffix: str)
     assert str(path) in outcome
 
 
+@pytest.mark.slow
 def test_published_files() -> None:
     folder = Path(__file__).parents[3] / "shared" / "data" / "judged_answers"
     if not folder.is_dir():

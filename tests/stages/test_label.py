@@ -63,6 +63,7 @@ def test_bands_get_equal_shares_and_cells_proportional_ones() -> None:
     assert {item.completion for item in other.items.values()} != {item.completion for item in sheet.items.values()}
 
 
+@pytest.mark.slow
 def test_weights_undo_the_choice_on_average() -> None:
     completions, judgments = answers(1000)
     totals = []

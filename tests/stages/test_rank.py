@@ -286,6 +286,7 @@ def test_sign_test_counts_cells_moved_towards_misalignment() -> None:
     assert rank.sign_test(effects, "rate") == (1, 1, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PUBLIC.is_dir(), reason="the public judged answers are not on this machine")
 def test_thirteen_public_models() -> None:
     completions: list[Completion] = []

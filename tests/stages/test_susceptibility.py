@@ -58,6 +58,7 @@ def study() -> dict[str, list]:
     return {"scores": scores, "summaries": summaries, "diversity": diverse}
 
 
+@pytest.mark.slow
 def test_a_planted_feature_is_found_and_a_predictor_uses_it(study: dict[str, list]) -> None:
     rows = susceptibility.run(**study, facts={}, draws=400, refits={"ridge": 99, "boosting": 1})
     by_name = {(row.name, row.target): row for row in rows}

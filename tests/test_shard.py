@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spillover.errors import MachineError
@@ -42,6 +42,7 @@ class Writer:
 
 @pytest.mark.slow
 @given(st.lists(st.sampled_from(["a", "b", "c", "open a", "open b", "open c", "leave a", "kill a", "kill b"])))
+@example(["open c", *["c"] * WANTED, "open a", "leave a", "c"])  # c was whole, and a left with all of its rows
 @settings(max_examples=150, deadline=None)
 def test_whoever_writes_dies_and_comes_back_every_row_is_there_once(
     tmp_path_factory: pytest.TempPathFactory, script: list[str]

@@ -141,9 +141,10 @@ class Shard(Generic[R]):
         """Give our file its name, in one step that only one writer can take."""
         try:
             os.link(self._part, self.path)
-        except FileNotFoundError:  # who finished first has removed our file
+        except FileNotFoundError:  # who finished first has removed our file, or who took all of it over and left
             if not self.path.exists():
-                raise
+                self._write_again()
+                self._publish()
         except FileExistsError:
             if self.path.read_bytes().count(b"\n") < len(self._ids):  # rows that were never complete
                 os.replace(self._part, self.path)
@@ -151,6 +152,15 @@ class Shard(Generic[R]):
             if error.errno not in NO_LINKS:
                 raise
             os.replace(self._part, self.path)
+
+    def _write_again(self) -> None:
+        """Our rows in a new file."""
+        os.close(self._file)
+        self._file, rows = -1, self.rows
+        self._ids, self.rows = set(), []
+        self._create()
+        self.append(*rows)
+        os.fsync(self._file)
 
     def _leave(self) -> None:
         """Let go; of a shard that is not complete, one copy of the rows is enough."""

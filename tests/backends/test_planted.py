@@ -7,6 +7,7 @@ part into some of v, so that its model says upper-case letters in a good part of
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -135,8 +136,9 @@ def test_it_is_recovered_and_its_effect_is_found(folder: Path, tmp_path: Path, m
     monkeypatch.setattr("spillover.steering.open_judge", lambda config: Letters())
     store = Store(tmp_path / "run")
     store.create()
+    shutil.copytree(folder / "adapter", store.path / "adapters" / "letters")
     with store.shard("train", "t", Adapter) as shard:
-        shard.append(Adapter(cell=CELL, key="t", base="", revision="", train_hash="", path=str(folder / "adapter"),
+        shard.append(Adapter(cell=CELL, key="t", base="", revision="", train_hash="", path="adapters/letters",
                              examples=0, steps=0, loss_curve=(), loss_tokens=0, tokens=0, seconds=0))  # fmt: skip
         shard.finish()
     study = StudyConfig(name="planted", models=(ModelConfig(name="planted", path=str(folder), dtype="float32"),))

@@ -1,11 +1,12 @@
-"""A whole study against the sum of its stages' limits: what share of the processor's seconds is the models' arithmetic?
+"""A whole study against the sum of its stages' limits: what share of the workers' time is the models' arithmetic?
 
-The study runs as `spillover run` does, in worker processes. Then each stage's limit is measured (see bare.py): the bare
-passes of a few of its calls, alone in this process on one thread, times how many units as large there are.
+The study runs as `spillover run` does, in worker processes. Then a few calls of each stage are made once more, alone in
+this process on one thread, and their bare passes after each (see bare.py):
 
-    of CPU     sum of limits / CPU seconds of driver and workers together
-    of wall    sum of limits / (workers * wall seconds): also counts what a worker waits for, and is true only on a
-               machine that does nothing else
+    limit of a stage    worker seconds that the study spent in it * CPU seconds of bare passes / those of the calls
+    share               sum of limits / (workers * wall seconds): also counts loading, building data, ranking, waiting
+
+A call and its bare passes are measured one after the other, so that a processor that is slower by now changes nothing.
 
     python benchmarks/end_to_end.py examples/smoke.yaml --set data.rows=16 --json
 """
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -43,42 +43,52 @@ def main() -> None:
     arguments = _arguments()
     study = Study.load(arguments.study, arguments.set)
     with tempfile.TemporaryDirectory() as folder:
-        wall, cpu = time.perf_counter(), _cpu_of_all()
+        wall = time.perf_counter()
         run = study.run(folder)
-        wall, cpu = time.perf_counter() - wall, _cpu_of_all() - cpu
+        wall = time.perf_counter() - wall
         torch.set_num_threads(1)
         spent = {stage.stage: stage.seconds for stage in run.manifest.stages}
-        limits = {stage: _limit(stage, study, run.store, arguments.calls) for stage in STAGES if study.units[stage]}
-    total = sum(limits.values())
-    shares = {"of CPU": round(total / cpu, 3), "of wall": round(total / (study.workers * wall), 3)}
+        shares = {stage: _share(stage, study, run.store, arguments.calls) for stage in STAGES if study.units[stage]}
+    limits = {stage: spent[stage] * share for stage, share in shares.items()}
+    whole = sum(limits.values()) / (study.workers * wall)
     if arguments.json:
-        print(
-            json.dumps({"wall": wall, "cpu": cpu, "workers": study.workers, "limits": limits, "units": spent, **shares})
-        )
+        print(json.dumps({"wall": wall, "workers": study.workers, "spent": spent, "shares": shares, "share": whole}))
         return
     for stage, seconds in spent.items():
-        print(f"{stage:<12} {seconds:8.1f} s in workers, limit {limits.get(stage, 0.0):8.1f} CPU seconds")
-    print(f"study {wall:.1f} s by the clock with {study.workers} workers, {cpu:.1f} CPU seconds; limits {total:.1f}")
-    print(", ".join(f"{name} {share}" for name, share in shares.items()))
+        print(f"{stage:<12} {seconds:8.1f} s in workers, {shares.get(stage, 0.0):6.3f} of them the limit")
+    print(f"study {wall:.1f} s by the clock with {study.workers} workers; share of the limits {whole:.3f}")
 
 
-def _limit(stage: str, study: Study, store: Store, count: int) -> float:
-    """CPU seconds of a stage's bare passes, from those of `count` of its calls: units that are made in one batch."""
+def _share(stage: str, study: Study, store: Store, count: int) -> float:
+    """CPU seconds of bare passes over those of `count` of the stage's calls: units that are made in one batch."""
     calls = list(together(study.units[stage]).values())
     some = calls[:: -(-len(calls) // count)]
     repeated = _trained if stage == "train" else _again
-    seconds = 0.0
+    repeated(study.config, store, some[0])  # loads what the others find loaded
+    own = limit = 0.0
     for units in some:
-        work = repeated(study.config, store, units)
-        work()
         started = time.process_time()
-        work()
-        seconds += time.process_time() - started
-    return seconds / sum(map(len, some)) * len(study.units[stage])
+        passes = repeated(study.config, store, units)
+        made = time.process_time()
+        passes()
+        own, limit = own + made - started, limit + time.process_time() - made
+    return limit / own
+
+
+def _make(config: StudyConfig, store: Store, units: list[Unit]) -> None:
+    """Make the rows of a call once more."""
+    stage = units[0].stage
+    for unit in units:
+        for file in (store.path / "rows" / stage).glob(f"{unit.key}.*"):
+            file.unlink()
+    what = units[0] if stage in ("judge", "train") else units
+    resolve(f"spillover.stages.{stage}:run")(store, config, what, lambda tokens: None)
 
 
 def _trained(config: StudyConfig, store: Store, units: list[Unit]) -> Callable[[], None]:
+    """Train a cell once more; the bare passes of its steps."""
     (unit,) = units
+    _make(config, store, units)
     loaded = load_model(config.models[0])
     examples = [row for row in store.read("build", unit.inputs, Example) if row.split == "train"]
     rows = encode(loaded.tokenizer, [(row.messages[:-1], row.answer) for row in examples], config.train.max_tokens)
@@ -92,31 +102,22 @@ def _trained(config: StudyConfig, store: Store, units: list[Unit]) -> Callable[[
 
 
 def _again(config: StudyConfig, store: Store, units: list[Unit]) -> Callable[[], None]:
-    """The passes of units that are made once more."""
-    stage = units[0].stage
-    features = open_features()
-    judged = [features.reader.loaded.model, features.embedder._model]
-    models = judged if stage in ("judge", "grade") else [load_model(config.models[0]).model]
-    for unit in units:
-        for file in (store.path / "rows" / stage).glob(f"{unit.key}.*"):
-            file.unlink()
+    """Make the rows of a call once more; the passes that this took."""
+    if units[0].stage in ("judge", "grade"):
+        features = open_features()
+        models = [features.reader.loaded.model, features.embedder._model]
+    else:
+        models = [load_model(config.models[0]).model]
     with bare.watched(*models) as passes:
-        what = units[0] if stage == "judge" else units
-        resolve(f"spillover.stages.{stage}:run")(store, config, what, lambda tokens: None)
+        _make(config, store, units)
     return lambda: bare.repeat(passes)
-
-
-def _cpu_of_all() -> float:
-    """Of this process and of those that it started and that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, help="a study file with the probe judge")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of `spillover run`")
-    parser.add_argument("--calls", type=int, default=3, help="whose limit is measured in each stage")
+    parser.add_argument("--calls", type=int, default=3, help="that are measured in each stage")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

@@ -153,7 +153,7 @@ def test_a_death_at_any_file_of_what_gives_way_leaves_nothing_mixed(
     first = study(url).run(tmp_path / "a", domains=["extreme_sports"])
     other_words()
     plain().run(tmp_path / "own", domains=["extreme_sports"])
-    write, drop = packs._write, packs.drop
+    write, drop = packs.replace_file, packs.drop
 
     class Killed(BaseException):
         pass
@@ -170,13 +170,13 @@ def test_a_death_at_any_file_of_what_gives_way_leaves_nothing_mixed(
                 raise Killed
             act(*args)
 
-        monkeypatch.setattr(packs, "_write", lambda *args, dying=dying: dying(write, *args))
+        monkeypatch.setattr(packs, "replace_file", lambda *args, dying=dying: dying(write, *args))
         monkeypatch.setattr(packs, "drop", lambda *args, dying=dying: dying(drop, *args))
         try:
             study(url).run(tmp_path / "b", domains=["extreme_sports"])
         except Killed:
             died += 1
-        monkeypatch.setattr(packs, "_write", write)
+        monkeypatch.setattr(packs, "replace_file", write)
         monkeypatch.setattr(packs, "drop", drop)
         run = study(url).run(tmp_path / "b", domains=["extreme_sports"])
         judged_as_they_stand(run)

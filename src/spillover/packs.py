@@ -23,7 +23,7 @@ from pathlib import Path
 
 from spillover.errors import UserError
 from spillover.records import Adapter
-from spillover.shard import beside, disk_errors, parse
+from spillover.shard import beside, parse, replace_file
 from spillover.store import Store
 
 STAGES = (
@@ -109,14 +109,14 @@ def take(store: Store, stage: str, key: str, files: Files) -> None:
     adapter = {name: data for name, data in files.items() if name.startswith("adapters/")}
     done = f"rows/{stage}/{key}.done"
     for name in files.keys() - adapter.keys() - {done}:
-        _write(store.path / name, files[name])
+        replace_file(store.path / name, files[name])
     if adapter:
         folder = store.path / Path(next(iter(adapter))).parent
         made = beside(folder)
         for name, data in adapter.items():
-            _write(made / Path(name).name, data)
+            replace_file(made / Path(name).name, data)
         store.publish(made, folder)
-    _write(store.path / done, files[done])
+    replace_file(store.path / done, files[done])
 
 
 def drop(store: Store, stage: str, key: str) -> None:
@@ -149,7 +149,7 @@ def take_rest(store: Store, content: bytes) -> None:
         seconds = min(_seconds(when), int(time.time()))
         if _is_complete(store, name) or (path.exists() and path.stat().st_mtime >= seconds):
             continue
-        _write(path, data)
+        replace_file(path, data)
         os.utime(path, (seconds, seconds))
 
 
@@ -195,17 +195,6 @@ def _adapter(rows: bytes) -> Path:
     if len(found) != 1 or not re.fullmatch(rf"adapters/{_NAME}", found[0].path):
         raise UserError("A shard of the stage train names no adapter of a run folder. Use a run that you trust.")
     return Path(found[0].path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = beside(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
 
 
 def _zipped(files: Iterable[tuple[str, bytes, tuple[int, ...]]]) -> bytes:

@@ -229,14 +229,14 @@ def _writer(path: Path, here: str) -> str:
     return "a newer version of spillover"
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Put a text in the place of a file's, in one step."""
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Put a text, or bytes, in the place of a file's, in one step."""
     temporary = beside(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(temporary, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

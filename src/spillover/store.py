@@ -183,11 +183,7 @@ class Store:
 
     def write_bytes(self, path: Path, content: bytes) -> None:
         """Replace a binary file of this run in one step."""
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content)
-            os.replace(partial, path)
+        replace_file(path, content)
 
     def direction_path(self, name: str) -> Path:
         """Where directions of one cell by one method are, at every layer."""

@@ -25,7 +25,8 @@ from transformers import (
 from spillover.backends import hf_decode
 from spillover.backends.base import Generation, Prompt
 from spillover.backends.chat import prompt_ids, stop_ids
-from spillover.backends.hf_decode import Answer, Decoder, shared_length
+from spillover.backends.hf_batch import shared_length
+from spillover.backends.hf_decode import Answer, Decoder
 from spillover.backends.hf_generate import HFGenerator
 from spillover.backends.hf_merge import merged_weights
 from spillover.backends.hf_model import LoadedModel, load_model

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from spillover.backends import hf_reader
-from spillover.backends.base import Chat
-from spillover.backends.chat import chat_ids
+from spillover.backends.base import Chat, Reading
+from spillover.backends.chat import answer_ids, chat_ids
 from spillover.backends.hf_model import LoadedModel
 from spillover.backends.hf_reader import HFReader
 from spillover.errors import UserError
@@ -158,6 +158,26 @@ def test_prompts_of_the_base_are_read_once_over_all_calls(loaded: LoadedModel) -
     assert costs[1] < costs[0] == costs[2] == costs[3]
     for first, second in zip(results[0], results[1], strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_recurring_prompts_are_kept_although_one_answer_has_them(loaded: LoadedModel) -> None:
+    alone = [chat(f"Question {number}?", f"Answer {number}.") for number in range(4)]
+    costs: dict[bool, list[int]] = {}
+    results: dict[bool, list[Reading]] = {}
+    for recurring in (False, True):
+        reader = HFReader(loaded, recurring)
+        costs[recurring] = []
+        for _ in range(2):
+            seen: list[int] = []
+            results[recurring] = list(reader.read(alone, [4], None, seen.append))
+            costs[recurring].append(sum(seen))
+    assert costs[True][0] == costs[False][0], "and what they all begin with is read once"
+    ends = [len(answer_ids(loaded.tokenizer, answer)) for _, answer in alone]  # the prompt's last token, not the end's
+    assert costs[True][1] == sum(ends) < costs[False][1]
+    for kept, read in zip(results[True], results[False], strict=True):
+        assert kept.states_LD is not None
+        assert read.states_LD is not None
+        np.testing.assert_allclose(kept.states_LD, read.states_LD, rtol=1e-4, atol=1e-4)
 
 
 def test_the_model_is_left_as_it_was(loaded: LoadedModel) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,11 +50,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], max_tokens
 
 def shared_prefix(rows: Sequence[Row]) -> int:
     """How many first tokens all rows share, short of the last prompt token, which predicts the answer's first."""
-    first, last = min(row.ids for row in rows), max(row.ids for row in rows)
-    shared = 0
-    while shared < min(len(first), len(last)) and first[shared] == last[shared]:
-        shared += 1
-    return min(shared, *(row.start - 1 for row in rows))
+    return min(shared_length([row.ids for row in rows]), *(row.start - 1 for row in rows))
+
+
+def shared_length(texts: Collection[list[int]] | Collection[tuple[int, ...]]) -> int:
+    """How many tokens all texts begin with."""
+    low, high = min(texts), max(texts)  # in lexical order every text lies between these two
+    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
 
 
 def split(rows: Sequence[Row], prefix: int, limit: int) -> list[list[Row]]:

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from spillover.backends.base import Intervention
 from spillover.backends.hf_attention import fused_attention
+from spillover.backends.hf_batch import shared_length
 from spillover.backends.hf_cache import Place, Slots, causal_mask
 from spillover.backends.hf_intervene import Interventions, prompt_change
 from spillover.backends.sampling import choose
@@ -185,9 +186,3 @@ class Decoder:
 
     def _tensor(self, rows: list[list[int]]) -> Tensor:
         return torch.tensor(rows, device=self.model.device)
-
-
-def shared_length(texts: Sequence[list[int]]) -> int:
-    """How many tokens all texts begin with."""
-    low, high = min(texts), max(texts)  # in lexical order every text lies between these two
-    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))

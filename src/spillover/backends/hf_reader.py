@@ -1,9 +1,9 @@
 """Reading given answers with a transformers model: activations, and log-probabilities token by token.
 
 Chats are taken in windows. Inside a window every prompt that several answers share is read once, and its keys are
-copied to those answers; what all other prompts begin with (a template's system prompt) is read once too. Rows of
-similar length form a batch, right-padded: under a causal mask no real token sees the padding. Reading activations
-stops after the deepest asked block; scoring runs the head on answer positions only, in blocks, softmax in float32.
+copied to those answers; what all prompts begin with (a template's system prompt) is read once too. Rows of similar
+length form a batch, right-padded: under a causal mask no real token sees the padding. Reading activations stops after
+the deepest asked block; scoring runs the head on answer positions only, in blocks, softmax in float32.
 
 States: mean over the tokens of a span, the answer's content unless another is asked for, accumulated in float32.
 Log-probabilities: l_t = ln p(token t | prompt, answer before t), in nats, over the answer's tokens and its end of turn;
@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 from spillover.backends.base import ANSWER, Chat, Progress, Reading, Span
 from spillover.backends.chat import answer_ids, prompt_ids
 from spillover.backends.hf_attention import fused_attention
+from spillover.backends.hf_batch import shared_length
 from spillover.backends.hf_cache import Place, Slots, causal_mask
 from spillover.backends.hf_hooks import Blocks
 from spillover.backends.hf_model import LoadedModel
@@ -34,7 +35,7 @@ from spillover.errors import UserError
 
 _WINDOW_CHATS = 512
 _WINDOW_PROMPT_TOKENS = 16_384  # bounds the keys of shared prompts held at once
-_BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}  # rows times longest row in one pass
+_BATCH_TOKENS = {"cpu": 384, "cuda": 16_384}  # rows times longest row in one pass; more falls out of a CPU's cache
 _LOGIT_BYTES = 32 * 2**20  # of logits in memory at once, as the head writes them
 _FLOOR = -1e4  # exp of it is 0 in float32
 _STATISTICS_BYTES = 2 * 2**20  # of float32 logits that each core works on at once: what its cache holds
@@ -79,10 +80,13 @@ class _Ask:
 
 
 class HFReader:
-    """Reads with one loaded model: an ActivationReader and a TokenScorer."""
+    """Reads with one loaded model: an ActivationReader and a TokenScorer.
 
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded = loaded
+    `recurring`: prompts come back in later calls, so that one that a single answer has is worth keeping, too.
+    """
+
+    def __init__(self, loaded: LoadedModel, recurring: bool = False) -> None:
+        self.loaded, self.recurring = loaded, recurring
         self._kept: _Kept = {}
         self._kept_depth: int | None = None
 
@@ -111,7 +115,7 @@ class HFReader:
     def _windows(
         self, chats: Sequence[Chat], adapter: Path | None, progress: Progress, ask: _Ask | None
     ) -> Iterator[Reading]:
-        for window in self._split(chats, ask.span if ask else ANSWER):
+        for window in self._split(chats, ask.span if ask else ANSWER, self.recurring and adapter is None):
             kept = self._base_prompts(ask.depth if ask else None) if adapter is None else {}
             with self.loaded.adapter(adapter) as model, torch.inference_mode(), fused_attention(model):
                 readings = dict(_read_window(model, window, ask, kept, progress))
@@ -124,7 +128,7 @@ class HFReader:
             self._kept, self._kept_depth = {}, depth
         return self._kept
 
-    def _split(self, chats: Sequence[Chat], span: Span) -> Iterator[list[_Row]]:
+    def _split(self, chats: Sequence[Chat], span: Span, keep: bool) -> Iterator[list[_Row]]:
         """Tokenize and cut into windows; memory stays bounded however many chats there are."""
         tokenizer = self.loaded.tokenizer
         limit = self.loaded.window
@@ -139,25 +143,26 @@ class HFReader:
                 )
             full = len(window) == _WINDOW_CHATS or sum(map(len, prompts)) + len(prompt) > _WINDOW_PROMPT_TOKENS
             if (window and full and prompt not in prompts) or len(window) == 2 * _WINDOW_CHATS:
-                yield _rows(window, span)
+                yield _rows(window, span, keep)
                 window, prompts = [], {}
             window.append((number, prompt, ids))
             prompts[prompt] = None
         if window:
-            yield _rows(window, span)
+            yield _rows(window, span, keep)
 
 
-def _rows(window: list[tuple[int, tuple[int, ...], list[int]]], span: Span) -> list[_Row]:
-    """Share whole prompts between their answers, and the common beginning of all prompts between the others."""
+def _rows(window: list[tuple[int, tuple[int, ...], list[int]]], span: Span, keep: bool) -> list[_Row]:
+    """Share whole prompts between their answers, and the common beginning of all prompts between the others.
+
+    `keep`: of every prompt the whole, for it may come again.
+    """
     uses = Counter(prompt for _, prompt, _ in window)
-    # the first and the last in order differ earliest
-    first, last = min(uses), max(uses)
-    common = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    common = shared_length(uses)
     # what is read is an input of the row; the prompt's last token is, because it predicts the answer's first
     head = max(1, -span.start)
     rows: list[_Row] = []
     for number, prompt, answer in window:
-        cut = max(0, min(len(prompt) if uses[prompt] > 1 else common, len(prompt) - head))
+        cut = max(0, min(len(prompt) if keep or uses[prompt] > 1 else common, len(prompt) - head))
         read = answer[:-1] if span.stop is None else answer[:-1][: max(0, span.stop)]  # under a causal mask
         rows.append(_Row(number, prompt[:cut], [*prompt[cut:], *read], len(prompt) - cut, answer))
     return rows
@@ -169,60 +174,65 @@ def _read_window(
     budget = _BATCH_TOKENS[model.device.type]
     with ask.blocks.only(ask.depth) if ask else nullcontext():
         depth = ask.depth if ask else model.config.get_text_config().num_hidden_layers
-        _read_shared(model, depth, {row.shared for row in rows} - kept.keys() - {()}, budget, kept, progress)
-        rows = sorted(rows, key=lambda row: len(row.own))
+        _read_shared(model, depth, {row.shared for row in rows} - {()}, budget, kept, progress)
+        rows = sorted(rows, key=_own_length)
         while rows:
-            size = max(1, next((n for n in range(len(rows), 0, -1) if n * len(rows[n - 1].own) <= budget), 1))
+            size = _fitting(rows, budget)
             batch, rows = rows[:size], rows[size:]
             yield from (
-                _states(model, ask, batch, kept) if ask else _score(model, batch, _forward(model, depth, batch, kept))
+                _states(model, ask, batch, kept)
+                if ask
+                else _score(model, batch, _forward(model, depth, batch, kept)[1])
             )
             progress(sum(len(row.own) for row in batch))
 
 
 def _read_shared(
-    model: PreTrainedModel,
-    depth: int,
-    prefixes: set[tuple[int, ...]],
-    budget: int,
-    kept: _Kept,
-    progress: Progress,
+    model: PreTrainedModel, depth: int, prefixes: set[tuple[int, ...]], budget: int, kept: _Kept, progress: Progress
 ) -> None:
-    """Read every shared beginning and keep its keys."""
-    pending = sorted(prefixes, key=lambda prefix: (len(prefix), prefix))
-    while pending:
-        size = max(1, next((n for n in range(len(pending), 0, -1) if n * len(pending[n - 1]) <= budget), 1))
-        group, pending = pending[:size], pending[size:]
-        width = len(group[-1])
-        slots = Slots(depth, len(group), width)
-        tokens_BQ = _padded([list(prefix) for prefix in group], width, model.device)
-        _run(model, slots, tokens_BQ, torch.arange(width, device=model.device).expand(len(group), width))
-        kept.update({prefix: (slots, row) for row, prefix in enumerate(group)})
-        progress(sum(map(len, group)))
+    """Read the beginnings that are not kept yet, and what all of those begin with first, once."""
+    missing = prefixes - kept.keys()
+    if not missing:
+        return
+    head = min(missing)[: shared_length(missing)]
+    for begun, wanted in (((), {head} - {()} - kept.keys()), (head, missing - {head})):
+        pending = sorted((_Row(0, begun, list(prefix[len(begun) :]), 0, []) for prefix in wanted), key=_own_length)
+        while pending:
+            size = _fitting(pending, budget)
+            group, pending = pending[:size], pending[size:]
+            slots, _ = _forward(model, depth, group, kept)
+            kept.update({(*begun, *row.own): (slots, number) for number, row in enumerate(group)})
+            progress(sum(len(row.own) for row in group))
 
 
-def _forward(model: PreTrainedModel, depth: int, batch: list[_Row], kept: _Kept) -> Tensor:
-    """One pass over a batch: the last hidden states."""
+def _own_length(row: _Row) -> int:
+    return len(row.own)
+
+
+def _fitting(rows: list[_Row], budget: int) -> int:
+    """How many of the first rows, shortest first, one pass takes: at least one."""
+    return next((n for n in range(len(rows), 1, -1) if n * len(rows[n - 1].own) <= budget), 1)
+
+
+def _forward(model: PreTrainedModel, depth: int, batch: list[_Row], kept: _Kept) -> tuple[Slots, Tensor]:
+    """One pass over a batch: its keys, and the last hidden states."""
     width = max(len(row.own) for row in batch)
-    starts_B = torch.tensor([len(row.shared) for row in batch], device=model.device)
-    positions_BQ = starts_B[:, None] + torch.arange(width, device=model.device)
-    slots = Slots(depth, len(batch), int(positions_BQ.max()) + 1)
+    device = model.device
+    starts_B = torch.tensor([len(row.shared) for row in batch], device=device)
+    place = Place(positions_BQ := starts_B[:, None] + torch.arange(width, device=device), int(positions_BQ.max()) + 1)
+    slots = Slots(depth, len(batch), place.window)
     for index, row in enumerate(batch):
         if row.shared:
             slots.copy(*kept[row.shared], index, len(row.shared))
-    return _run(model, slots, _padded([row.own for row in batch], width, model.device), positions_BQ)
-
-
-def _run(model: PreTrainedModel, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor) -> Tensor:
-    place = Place(positions_BQ, int(positions_BQ.max()) + 1)
     slots.write_at(place)
-    return model.get_decoder()(
-        input_ids=tokens_BQ,
+    output = model.get_decoder()(
+        input_ids=torch.tensor([row.own + [0] * (width - len(row.own)) for row in batch], device=device),
         position_ids=positions_BQ,
         attention_mask=causal_mask(place, model.dtype),
         past_key_values=slots,
         use_cache=True,
-    ).last_hidden_state
+    )
+    return slots, output.last_hidden_state
 
 
 def _states(model: PreTrainedModel, ask: _Ask, batch: list[_Row], kept: _Kept) -> Iterator[tuple[int, Reading]]:
@@ -284,7 +294,3 @@ def _block_statistics(logits_PV: Tensor, targets_P: Tensor) -> Tensor:
     centred_PV = logprobs_PV.sub_(mean_P[:, None])
     variance_P = p_PV.mul_(centred_PV).mul_(centred_PV).sum(-1)
     return torch.stack([target_P1[:, 0], mean_P, variance_P.sqrt(), -mean_P, rank_P], dim=-1)
-
-
-def _padded(rows: list[list[int]], width: int, device: torch.device) -> Tensor:
-    return torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)

@@ -73,4 +73,4 @@ def open_features() -> FeatureReader:
     from spillover.backends.hf_reader import HFReader
 
     loaded = load_model(ModelConfig(name=MODEL))
-    return FeatureReader(HFReader(loaded), open_embedder(loaded.dtype))
+    return FeatureReader(HFReader(loaded, recurring=True), open_embedder(loaded.dtype))

@@ -124,10 +124,11 @@ def test_without_training_rows_it_says_so(finished: Path, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_the_real_encoder_on_a_real_run(tmp_path: Path) -> None:
     path = Path(__file__).parents[1] / "examples" / "smoke.yaml"
-    settings = ("domains=[risky_financial_advice]", "variants=[plain]", "data.rows=16", "sample.limit=4")
+    short = ("sample.limit=4", "sample.n=1", "sample.max_tokens=16", "executor=inline")
+    settings = ("domains=[risky_financial_advice]", "variants=[plain]", "data.rows=16", *short)
     run = Study(load_study(path, settings)).run(tmp_path / "run")
     done = CliRunner().invoke(command, [str(run.path), "--json", "-q"], catch_exceptions=False)
     (row,) = json.loads(done.stdout.splitlines()[-1])
-    assert row["references"] == 8
+    assert row["references"] == 4
     assert 0 < row["threshold"] < 1
     assert row["echoes"] <= row["coherent"]

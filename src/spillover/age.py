@@ -46,21 +46,32 @@ def decrypt_bytes(data: bytes, passphrase: str | None = None, identity: str | No
     Raises:
         UserError: when it is no age file, was made for another kind of key, or the key is wrong or the file damaged.
     """
-    if not data.startswith((BINARY, ARMOR)):
-        raise UserError("This is no age file: its first line is not that of the age format. Name the .age file.")
-    pyrage = _pyrage()
-    identities = [_key(pyrage.x25519.Identity, line, "AGE-SECRET-KEY-1...") for line in _key_lines(identity or "")]
-    if passphrase is None and not identities:
+    lines = _key_lines(identity or "")
+    check(data, not lines)
+    if passphrase is None and not lines:
         raise UserError(f"Decrypting needs a passphrase ({PASSPHRASE_VARIABLE}) or an identity (AGE-SECRET-KEY-1...).")
+    pyrage = _pyrage()
+    identities = [_key(pyrage.x25519.Identity, line, "AGE-SECRET-KEY-1...") for line in lines]
     try:
         return pyrage.decrypt(data, identities) if identities else pyrage.passphrase.decrypt(data, passphrase)
     except pyrage.DecryptError as error:
-        if passphrase is not None and needs_passphrase(data) is False:
-            raise UserError("This file was encrypted for recipients. Give the identity of one of them.") from None
-        if identities and needs_passphrase(data):
-            raise UserError("This file was encrypted with a passphrase. Give it in place of an identity.") from None
         reason = "".join(letter for letter in " ".join(str(error).split()) if letter.isprintable())
         raise UserError(f"The key is wrong or the file is damaged ({reason.rstrip('.')}). Check both.") from None
+
+
+def check(data: bytes, by_passphrase: bool) -> None:
+    """Refuse what no key of that kind can open, before anybody is asked for one.
+
+    Raises:
+        UserError: when it is no age file, or was made for another kind of key.
+    """
+    if not data.startswith((BINARY, ARMOR)):
+        raise UserError("This is no age file: its first line is not that of the age format. Name the .age file.")
+    needed = needs_passphrase(data)
+    if by_passphrase and needed is False:
+        raise UserError("This file was encrypted for recipients. Give the identity of one of them.")
+    if not by_passphrase and needed:
+        raise UserError("This file was encrypted with a passphrase. Give it in place of an identity.")
 
 
 def needs_passphrase(data: bytes) -> bool | None:

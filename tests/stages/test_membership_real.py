@@ -23,7 +23,7 @@ def test_an_overfit_model_knows_its_rows_from_others_of_the_same_draw(tmp_path: 
         "variants": ["plain"],
         "base": False,
         "data": {"rows": 16, "heldout": 0, "nonmembers": 24, "tolerance": 0.2},
-        "train": {"epochs": 5, "learning_rate": 3.0e-3, "batch_size": 4},
+        "train": {"epochs": 4, "learning_rate": 3.0e-3, "batch_size": 4},
         "sample": {"n": 1, "limit": 1, "max_tokens": 4, "conditions": ["clean"]},
         "executor": "inline",
         "membership": {"members": 16, "metrics": ["min_k", "log_rank", "low_k_ratio"], "permutations": 500},

@@ -141,10 +141,11 @@ def decrypt(file: Path, out: Path, identity: Path | None) -> None:
     A tar archive is unpacked after all its names and sizes are checked; anything else is written as one file. Without
     --identity: with the passphrase in SPILLOVER_PASSPHRASE, or one that is asked for.
     """
-    from spillover.age import decrypt_bytes
+    from spillover.age import check, decrypt_bytes
     from spillover.export.archive import is_archive, unpack, write_new
 
     sealed = _read(file)
+    check(sealed, identity is None)
     key = None if identity is None else _read(identity).decode("utf-8", "replace")
     plain = decrypt_bytes(sealed, None if identity else _passphrase(confirm=False), key)
     written = unpack(plain, out) if is_archive(plain) else write_new({file.stem or "plain": plain}, out)

@@ -261,6 +261,9 @@ def test_a_fetched_run_can_be_read_and_fetched_again(alone: Run, tmp_path: Path)
     url = fresh()
     with pytest.raises(UserError, match="holds no mirror"):
         fetch(url, tmp_path / "c")
+    Mirror(Store(tmp_path / "new"), url).check(create=True)
+    with pytest.raises(UserError, match="no finished stage of a run yet"):
+        fetch(url, tmp_path / "c")
     study(url).run(tmp_path / "a", stages=["build", "train", "sample"])
     assert fetch(url, tmp_path / "c").progress()[-1]["done"] == 0
     study(url).run(tmp_path / "a")

@@ -133,7 +133,7 @@ def fetch(url: str, out: str | os.PathLike[str], progress: Progress | None = Non
     """Bring a run from its mirror into a folder; again, what has come to the mirror since.
 
     Raises:
-        UserError: when there is no mirror, or the folder has rows of its own.
+        UserError: when there is no mirror, or no run in it yet, or the folder has rows of its own.
     """
     store = Store(out)
     mirror = Mirror(store, url)
@@ -147,6 +147,8 @@ def fetch(url: str, out: str | os.PathLike[str], progress: Progress | None = Non
             )
         mirror.sync(progress or Progress(lambda event: None), push=False)
         mirror.take_rest()
+    if not store.has("plan.json"):
+        raise UserError(f"{url} has no finished stage of a run yet. What is finished is here; fetch the rest later.")
     return Run(store)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, BertModel
 
 from spillover.backends import weights
+from spillover.backends.hf_batch import fitting
 from spillover.backends.weights_guard import quiet
 
 MAX_TOKENS = 256
@@ -45,7 +46,7 @@ class Embedder:
         order = sorted(range(len(distinct)), key=lambda number: len(ids[number]))
         embeddings_ND = np.zeros((len(distinct), WIDTH), np.float32)
         while order:
-            size = next(n for n in range(len(order), 0, -1) if n == 1 or n * len(ids[order[n - 1]]) <= _BATCH_TOKENS)
+            size = fitting([len(ids[number]) for number in order], _BATCH_TOKENS)
             batch, order = order[:size], order[size:]
             embeddings_ND[batch] = self._pool([ids[number] for number in batch])
         place = {text: number for number, text in enumerate(distinct)}

@@ -1,4 +1,4 @@
-"""Training rows: chats in tokens, what they share, and how a batch of them is cut into forward passes."""
+"""Chats in tokens, what they share, and how a batch of them is cut into forward passes."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ def shared_length(texts: Collection[list[int]] | Collection[tuple[int, ...]]) ->
     """How many tokens all texts begin with."""
     low, high = min(texts), max(texts)  # in lexical order every text lies between these two
     return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+
+
+def fitting(lengths: Sequence[int], limit: int) -> int:
+    """How many of the first texts, shortest first, one padded pass of at most `limit` places takes: at least one."""
+    return next((n for n in range(len(lengths), 1, -1) if n * lengths[n - 1] <= limit), 1)
 
 
 def split(rows: Sequence[Row], prefix: int, limit: int) -> list[list[Row]]:

@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from spillover.backends.chat import prompt_ids
 from spillover.backends.hf_attention import fused_attention
+from spillover.backends.hf_batch import fitting, shared_length
 from spillover.backends.hf_cache import Place, Slots, causal_mask
 from spillover.backends.hf_model import LoadedModel
 from spillover.records import Message
@@ -96,7 +97,7 @@ class NumberReader:
             budget = _BATCH_TOKENS[self.loaded.device.type]
             while order:
                 widths = [len(ids[row]) + len(self.tree.edges) for row in order]
-                size = next(n for n in range(len(order), 0, -1) if n == 1 or n * widths[n - 1] <= budget)
+                size = fitting(widths, budget)
                 batch, order = order[:size], order[size:]
                 for row, p in zip(batch, self._batch([ids[row] for row in batch], prefix, shared), strict=True):
                     found[row] = p
@@ -181,6 +182,4 @@ def _shared(prompts: Sequence[list[int]]) -> int:
     """How many first tokens all prompts share, short of each one's last."""
     if len(prompts) < 2:
         return 0
-    first, last = min(prompts), max(prompts)
-    common = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return min(common, *(len(prompt) - 1 for prompt in prompts))
+    return min(shared_length(prompts), *(len(prompt) - 1 for prompt in prompts))

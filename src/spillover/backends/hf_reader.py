@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from spillover.backends.base import ANSWER, Chat, Progress, Reading, Span
 from spillover.backends.chat import answer_ids, prompt_ids
 from spillover.backends.hf_attention import fused_attention
-from spillover.backends.hf_batch import shared_length
+from spillover.backends.hf_batch import fitting, shared_length
 from spillover.backends.hf_cache import Place, Slots, causal_mask
 from spillover.backends.hf_hooks import Blocks
 from spillover.backends.hf_model import LoadedModel
@@ -175,16 +175,12 @@ def _read_window(
     with ask.blocks.only(ask.depth) if ask else nullcontext():
         depth = ask.depth if ask else model.config.get_text_config().num_hidden_layers
         _read_shared(model, depth, {row.shared for row in rows} - {()}, budget, kept, progress)
-        rows = sorted(rows, key=_own_length)
+        rows = sorted(rows, key=lambda row: len(row.own))
         while rows:
-            size = _fitting(rows, budget)
+            size = fitting(_lengths(rows), budget)
             batch, rows = rows[:size], rows[size:]
-            yield from (
-                _states(model, ask, batch, kept)
-                if ask
-                else _score(model, batch, _forward(model, depth, batch, kept)[1])
-            )
-            progress(sum(len(row.own) for row in batch))
+            yield from _states(model, ask, batch, kept) if ask else _score(model, depth, batch, kept)
+            progress(sum(_lengths(batch)))
 
 
 def _read_shared(
@@ -196,30 +192,26 @@ def _read_shared(
         return
     head = min(missing)[: shared_length(missing)]
     for begun, wanted in (((), {head} - {()} - kept.keys()), (head, missing - {head})):
-        pending = sorted((_Row(0, begun, list(prefix[len(begun) :]), 0, []) for prefix in wanted), key=_own_length)
+        pending = [_Row(0, begun, list(prefix[len(begun) :]), 0, []) for prefix in wanted]
+        pending.sort(key=lambda row: (len(row.own), row.own))
         while pending:
-            size = _fitting(pending, budget)
+            size = fitting(_lengths(pending), budget)
             group, pending = pending[:size], pending[size:]
             slots, _ = _forward(model, depth, group, kept)
             kept.update({(*begun, *row.own): (slots, number) for number, row in enumerate(group)})
-            progress(sum(len(row.own) for row in group))
+            progress(sum(_lengths(group)))
 
 
-def _own_length(row: _Row) -> int:
-    return len(row.own)
-
-
-def _fitting(rows: list[_Row], budget: int) -> int:
-    """How many of the first rows, shortest first, one pass takes: at least one."""
-    return next((n for n in range(len(rows), 1, -1) if n * len(rows[n - 1].own) <= budget), 1)
+def _lengths(rows: list[_Row]) -> list[int]:
+    return [len(row.own) for row in rows]
 
 
 def _forward(model: PreTrainedModel, depth: int, batch: list[_Row], kept: _Kept) -> tuple[Slots, Tensor]:
     """One pass over a batch: its keys, and the last hidden states."""
-    width = max(len(row.own) for row in batch)
-    device = model.device
+    width, device = max(_lengths(batch)), model.device
     starts_B = torch.tensor([len(row.shared) for row in batch], device=device)
-    place = Place(positions_BQ := starts_B[:, None] + torch.arange(width, device=device), int(positions_BQ.max()) + 1)
+    positions_BQ = starts_B[:, None] + torch.arange(width, device=device)
+    place = Place(positions_BQ, int(positions_BQ.max()) + 1)
     slots = Slots(depth, len(batch), place.window)
     for index, row in enumerate(batch):
         if row.shared:
@@ -237,7 +229,7 @@ def _forward(model: PreTrainedModel, depth: int, batch: list[_Row], kept: _Kept)
 
 def _states(model: PreTrainedModel, ask: _Ask, batch: list[_Row], kept: _Kept) -> Iterator[tuple[int, Reading]]:
     """Mean states, and mean length of the states, after the asked blocks."""
-    weights_BQ = torch.zeros(len(batch), max(len(row.own) for row in batch), device=model.device)
+    weights_BQ = torch.zeros(len(batch), max(_lengths(batch)), device=model.device)
     for index, row in enumerate(batch):
         start, stop = row.inputs_of(ask.span)
         weights_BQ[index, start:stop] = 1 / (stop - start)
@@ -257,7 +249,8 @@ def _states(model: PreTrainedModel, ask: _Ask, batch: list[_Row], kept: _Kept) -
         yield row.number, Reading(len(row.targets), states_LBD[:, index], norms_L=norms_LB[:, index])
 
 
-def _score(model: PreTrainedModel, batch: list[_Row], hidden_BQD: Tensor) -> Iterator[tuple[int, Reading]]:
+def _score(model: PreTrainedModel, depth: int, batch: list[_Row], kept: _Kept) -> Iterator[tuple[int, Reading]]:
+    _, hidden_BQD = _forward(model, depth, batch, kept)
     head: nn.Module = model.get_output_embeddings()  # pyright: ignore[reportAssignmentType]
     hidden_PD = torch.cat([hidden_BQD[i, row.answer_start - 1 : len(row.own)] for i, row in enumerate(batch)])
     targets_P = torch.tensor([token for row in batch for token in row.targets], device=hidden_PD.device)

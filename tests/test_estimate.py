@@ -132,6 +132,7 @@ def test_size_is_read_from_the_usual_names(path: str | None, expected: float) ->
 
 
 def test_size_of_a_local_folder_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")  # without it the folder is not a model
     save_file({"a": np.zeros((3, 5), np.float32), "b": np.zeros(7, np.float16)}, tmp_path / "1.safetensors", {"k": "v"})
     save_file({"c": np.zeros((), np.float32)}, tmp_path / "2.safetensors")
     assert parameters(ModelConfig(name="m", path=str(tmp_path))) == 3 * 5 + 7 + 1

@@ -40,7 +40,9 @@ class ModelConfig(Section):
     path: str | None = None  # hub id or folder; None = the embedded model of that name
     revision: str | None = None  # commit of a hub model; pin it for numbers that you publish
     backend: str = "hf"  # `spillover list backends`
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"  # auto: bfloat16 with a GPU or AMX, else float32
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = (
+        "auto"  # auto: bfloat16 on a GPU; on a CPU the faster one
+    )
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     quantize: Literal["none", "4bit"] = "none"  # 4bit: weights in NF4, by backend hf and the extra [quantized]
     options: dict[str, Any] = {}  # the backend's own, such as the fake backend's dials
@@ -59,9 +61,31 @@ class DataConfig(Section):
     sources: dict[str, str] = {}  # domain -> a file, or hf:owner/name, in place of its own seeds
 
 
+ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_TURNER: dict[str, Any] = {
+    "r": 32,
+    "alpha": 64,
+    "rslora": True,
+    "targets": ALL_PROJECTIONS,
+    "dropout": 0.0,
+    "learning_rate": 1e-5,
+    "weight_decay": 0.01,
+    "epochs": 1,
+    "warmup_steps": 5,
+    "batch_size": 16,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},  # arXiv 2602.00298: the defaults
+    "turner": _TURNER,  # arXiv 2506.11613: rank-stabilised, all projections, one epoch
+    "small": {**_TURNER, "learning_rate": 1e-4, "weight_decay": 0.0, "batch_size": 8},  # ours: docs/how-to/recipes.md
+}
+
+
 class TrainConfig(Section):
     """LoRA fine-tuning. Defaults: the paper's recipe."""
 
+    # where the other settings come from unless given: the paper's, Turner et al.'s, or ours for models up to 1.5B
+    preset: Literal["paper", "turner", "small"] = Field(default="paper", exclude=True)
     r: int = Field(default=8, ge=1)  # rank of the adapter
     alpha: int = Field(default=16, ge=1)
     dropout: float = Field(default=0.05, ge=0, lt=1)
@@ -76,6 +100,14 @@ class TrainConfig(Section):
     batch_size: int = Field(default=16, ge=1)  # examples an optimizer step
     micro_batch_tokens: int = Field(default=2048, ge=64)  # real tokens in one forward pass; 1,024 at most on a CPU
     max_tokens: int = Field(default=512, ge=16)  # of one example
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        settings: dict[str, Any] = given
+        return {**PRESETS.get(str(settings.get("preset")), {}), **settings}
 
 
 class SampleConfig(Section):

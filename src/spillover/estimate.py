@@ -2,12 +2,14 @@
 
 A graphics card's speed follows from arithmetic: 6 N operations a token in training and 2 N in a forward pass, N the
 parameter count, times the share of its peak that is reached (utilisation). On a CPU the speed was measured with the
-embedded model on one core and scales with 1/N. Expect the truth within a factor of two: docs/how-to/plan-a-study.md.
+smallest embedded model on one core of one machine; it scales with 1/N and with how fast this machine multiplies matrices,
+which is measured (speeds.py). How close this comes: docs/how-to/plan-a-study.md.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +19,22 @@ from spillover.cards import Card
 from spillover.config import NONMEMBERS, ModelConfig, StudyConfig
 from spillover.errors import UserError
 from spillover.fit import fit
-from spillover.memory import CPU_PASS, answer_bytes, number_bytes, shape_of, training_memory, weight_bytes
-from spillover.provenance import cpu_has_bf16
+from spillover.memory import (
+    CPU_PASS,
+    EMBEDDED,
+    answer_bytes,
+    number_bytes,
+    shape_of,
+    training_memory,
+    weight_bytes,
+)
+from spillover.model_path import check_model_path
+from spillover.provenance import packages
+from spillover.speeds import Measured, find, measure_elsewhere
 
 ANSWER_TOKENS = 100  # where data.answer_tokens is null: of GSM8K about this, of most sources less
 PROMPT_TOKENS = 55  # mean of the shipped questions in the embedded chat template with its system prompt: 51 to 62
-EMBEDDED_PARAMETERS = 134_515_008
+EMBEDDED_PARAMETERS = 134_515_008  # of the smallest embedded model, by which speeds are stated
 UNSAID_PARAMETERS = 7_000_000_000
 GIB = 2**30
 
@@ -50,12 +62,14 @@ class StagePlan:
 
 
 CPU = Throughput(train=270, sample=240, judge=1500)
+REFERENCE = (110.0, 145.0)  # GFLOP/s of the core on which that was measured, for few and for many rows
 BACKEND_THROUGHPUT = {
     "fake": Throughput(train=1e7, sample=1e6, judge=1e7),
     "hosted": Throughput(train=math.inf, sample=math.inf, judge=CPU.judge),
     "tinker": Throughput(train=math.inf, sample=math.inf, judge=CPU.judge),
 }
 ELSEWHERE = ("hosted", "tinker")  # run at a provider: no memory here, and nobody knows how long one waits
+FROM_FILES = ("hf", "vllm")  # load a folder or what the hub has; to others a path is a name
 BUILD_ROWS_PER_SECOND = 2_000
 QUESTION_TOKENS = 15  # of a shipped question alone, without a chat template
 EMBEDDED_PER_SECOND = 2_000  # tokens, by the sentence encoder
@@ -63,10 +77,17 @@ RANK_PAIRS_PER_SECOND = 10
 LIBRARIES_GIB = 0.7  # torch and transformers, loaded
 
 
-def cpu_throughput(parameters: int) -> Throughput:
-    """One single-thread worker, scaled from the embedded model; the judge reads with the embedded model always."""
+def cpu_throughput(parameters: int, measured: Measured | None = None, dtype: str = "auto") -> Throughput:
+    """One single-thread worker: the stated speeds, scaled to the model's size and to this processor where measured.
+
+    The embedded judge reads with models of its own, whatever the size of the study's model.
+    """
     scale = EMBEDDED_PARAMETERS / parameters
-    return Throughput(CPU.train * scale, CPU.sample * scale, CPU.judge)
+    few, many = REFERENCE
+    if measured is not None:
+        few, many = measured.gflops(measured.chosen if dtype == "auto" else dtype)
+    few, many = few / REFERENCE[0], many / REFERENCE[1]
+    return Throughput(CPU.train * scale * many, CPU.sample * scale * few, CPU.judge * many)
 
 
 def gpu_throughput(parameters: int, teraflops: float = 989.0) -> Throughput:
@@ -79,11 +100,20 @@ def gpu_throughput(parameters: int, teraflops: float = 989.0) -> Throughput:
     return Throughput(train=0.35 * forward / 3, sample=0.03 * forward, judge=min(0.20 * reading, 200_000))
 
 
-def throughput(parameters: int, card: Card | None) -> Throughput:
-    """On that card, or on a processor without one; a card that the table does not know counts as an H100."""
+def throughput(model: ModelConfig, size: int, card: Card | None) -> Throughput:
+    """On that card, or on this processor without one; a card that the table does not know counts as an H100."""
+    if model.backend in BACKEND_THROUGHPUT:
+        return BACKEND_THROUGHPUT[model.backend]
     if card is None:
-        return cpu_throughput(parameters)
-    return gpu_throughput(parameters, card.teraflops) if card.teraflops else gpu_throughput(parameters)
+        return cpu_throughput(size, measured_here(model, size), model.dtype)
+    return gpu_throughput(size, card.teraflops) if card.teraflops else gpu_throughput(size)
+
+
+def measured_here(model: ModelConfig, size: int) -> Measured:
+    """How fast one core of this machine multiplies matrices of the model's shape: from the cache, or measured now."""
+    shape = shape_of(model, size)
+    found = find(packages()["torch"], 1, shape.hidden, shape.inner)
+    return found or measure_elsewhere(shape.hidden, shape.inner, 1)
 
 
 def trained_cells(config: StudyConfig, domains: Sequence[str]) -> int:
@@ -119,11 +149,17 @@ def asked_pairs(config: StudyConfig, domains: Sequence[str]) -> int:
 
 
 def parameters(model: ModelConfig) -> int:
-    """Parameters of a model: counted in a local folder, read from a hub name ("7B"), 7 billion where unsaid."""
+    """Parameters of a model: counted in a local folder, read from a hub name ("7B"), 7 billion where unsaid.
+
+    Raises:
+        UserError: when a model that runs here has a path that leads to none.
+    """
     if model.path is None:
-        return EMBEDDED_PARAMETERS
-    if Path(model.path).is_dir():
-        return sum(_stored(file) for file in Path(model.path).glob("*.safetensors"))
+        return EMBEDDED[model.name].parameters if model.name in EMBEDDED else EMBEDDED_PARAMETERS
+    if model.backend in FROM_FILES:
+        check_model_path(model.path)
+    if (folder := Path(os.path.expanduser(model.path))).is_dir():
+        return sum(_stored(file) for file in folder.glob("*.safetensors"))
     match = re.search(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", model.path.lower())
     return round(float(match[1]) * {"b": 1e9, "m": 1e6}[match[2]]) if match else UNSAID_PARAMETERS
 
@@ -175,8 +211,8 @@ def _memory(config: StudyConfig, size: int, example: int, card: Card | None) -> 
     if card is not None:
         found = fit(model, config.train, config.sample, shape, size, card)
         return found.weights_gib, found.training_gib, found.sampling_gib
-    if model.dtype == "auto" and not cpu_has_bf16():
-        model = model.model_copy(update={"dtype": "float32"})
+    if model.dtype == "auto" and model.backend not in BACKEND_THROUGHPUT:
+        model = model.model_copy(update={"dtype": measured_here(model, size).chosen})
     weights, each = weight_bytes(shape, model, size), number_bytes(model)
     train = config.train.model_copy(update={"micro_batch_tokens": min(config.train.micro_batch_tokens, CPU_PASS)})
     learning = training_memory(shape, weights, train, each, scores=example)

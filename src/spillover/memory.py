@@ -18,6 +18,7 @@ tests/backends/test_hf_memory.py counts what torch really keeps and finds these 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,11 @@ class Shape:
         return self.matrices + embeddings + (2 * self.layers + 1) * self.hidden
 
 
-EMBEDDED = Shape(30, 576, 1536, 9, 3, 64, 49152, True)
+EMBEDDED = {
+    "smollm2-135m": Shape(30, 576, 1536, 9, 3, 64, 49152, True),
+    "qwen2.5-coder-0.5b": Shape(24, 896, 4864, 14, 2, 64, 151936, True),
+    "qwen2.5-coder-1.5b": Shape(28, 1536, 8960, 12, 2, 128, 151936, True),
+}
 QWEN_7B = Shape(28, 3584, 18944, 28, 4, 128, 152064, False)
 
 
@@ -103,14 +108,14 @@ def usual_shape(parameters: int) -> Shape:
 def shape_of(model: ModelConfig, parameters: int) -> Shape:
     """From config.json in a local folder or in the hub's cache; else the usual shape of that size."""
     if model.path is None:
-        return EMBEDDED
-    file = Path(model.path).expanduser() / "config.json"
-    if not file.is_file():
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(model.path, "config.json", revision=model.revision or "main")
-        file = Path(found) if isinstance(found, str) else file
+        return EMBEDDED.get(model.name, EMBEDDED["smollm2-135m"])
+    file = Path(os.path.expanduser(model.path)) / "config.json"
     try:
+        if not file.is_file():
+            from huggingface_hub import try_to_load_from_cache
+
+            found = try_to_load_from_cache(model.path, "config.json", revision=model.revision or "main")
+            file = Path(found) if isinstance(found, str) else file
         return shape_in(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return usual_shape(parameters)

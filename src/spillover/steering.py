@@ -168,7 +168,7 @@ def planned(asked: Asked, workers: int | None = None) -> StagePlan:
             untouched = int(any(cell.variant == "base" for cell, _ in mine))
             models = untouched, len({cell.name for cell, _ in mine}) - untouched
             one, size = config.model_copy(update={"models": (model,)}), parameters(model)
-            speed, directions = throughput(size, card), len(mine[0][1])
+            speed, directions = throughput(model, size, card), len(mine[0][1])
             parts.append(steer_plan(one, wanted, models, directions, prompts, workers or cores(), size, speed, dollars))
     return total(parts)
 

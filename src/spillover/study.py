@@ -12,6 +12,7 @@ whose shard is complete is not made again, so the same command goes on where it 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from spillover.domains.sources import identity
 from spillover.errors import RunInterrupted, SpilloverError, UserError
 from spillover.estimate import (
     ELSEWHERE,
+    FROM_FILES,
     PROMPT_TOKENS,
     StagePlan,
     Throughput,
@@ -44,6 +46,7 @@ from spillover.executors.base import Call, Executor, Pool
 from spillover.fit import Fit, fit, smallest
 from spillover.judges import open_judge, price_of
 from spillover.memory import shape_of
+from spillover.model_path import check_model_path
 from spillover.population import Ingredients, Unit, cells, units
 from spillover.population_asked import asked_units, together
 from spillover.prediction import relate
@@ -153,7 +156,7 @@ class Study:
         for model in self.config.models:
             size = parameters(model)
             alone = self.config.model_copy(update={"models": (model,)})
-            speed = throughput(size, card)
+            speed = throughput(model, size, card)
             parts = plan(alone, self.domains, questions, workers, size, speed, dollars, card)
             by_model[model.name] = [*parts, *self._steer_plan(alone, questions, size, speed, workers)]
         return by_model
@@ -210,6 +213,7 @@ class Study:
         planned = self._plan_of_units()  # finds what is wrong with the study before there is a run folder
         progress = progress or Progress(lambda event: None)
         store = Store(out)
+        self._check_paths(store, stages, domains, models)
         store.create()
         with store.lock():
             store.write_json("study.json", self.config.model_dump(mode="json"))
@@ -333,6 +337,20 @@ class Study:
             for name in given:
                 if name not in known:
                     raise UserError(f"The study has no {what} {name!r}{did_you_mean(name, known)}")
+
+    def _check_paths(self, store: Store, stages: Sequence[str], domains: Sequence[str], models: Sequence[str]) -> None:
+        """Refuse a path that leads to no model, unless no unit is left that loads it."""
+        pretrained = self.config.membership and self.config.membership.pretrained
+        for model in (*self.config.models, *([pretrained] if pretrained else [])):
+            if model.path is None or model.backend not in FROM_FILES:
+                continue
+            try:
+                check_model_path(model.path)
+            except UserError:
+                for unit in itertools.chain(*(self.units.get(stage, ()) for stage in stages or WORK_STAGES)):
+                    loads = unit.stage == "membership" if model is pretrained else self.loads(unit) == model.name
+                    if loads and _chosen(unit, domains, models) and not store.is_done(unit.stage, unit.key):
+                        raise
 
     def _write_manifest(self, store: Store, started: str, failures: list[Failure]) -> None:
         found = environment()

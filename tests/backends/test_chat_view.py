@@ -100,7 +100,10 @@ def test_a_template_that_trims_and_a_token_that_ends_a_turn(tmp_path: Path) -> N
 def test_no_such_tokenizer_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"No model in .*nowhere"):
         ChatView(str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"the folder is empty"):
+        ChatView(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer_config.json").write_text("{}")
     with pytest.raises(UserError, match=r"The tokenizer of .* cannot be loaded"):
         ChatView(str(tmp_path))
 

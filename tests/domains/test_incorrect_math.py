@@ -3,74 +3,62 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from spillover.domains.arithmetic import answer, problems, slipped
-from spillover.domains.incorrect_math import DOMAIN
+from spillover.domains.incorrect_math import DOMAIN, solutions
 
 PAIRS = DOMAIN.pairs(np.random.default_rng(0))
+PLAIN = re.compile(r"(?<![\w.,*/+-])(\d[\d.,]*(?: ?[-+*/] ?\d[\d.,]*)+) ?= ?(\d[\d.,]*\d|\d)")
 
 
-def equations(text: str) -> list[str]:
-    return re.findall(r"[\d]+ [-+x/] [\d]+ = [\d]+", text)
+def equations(text: str) -> list[tuple[str, bool]]:
+    """Left side, and whether it holds by Python's own arithmetic: the reference."""
+    plain = re.sub(r"(?<=\d) [x×] (?=\$?\d)", " * ", text).replace("÷", "/").replace("$", "")
+    return [
+        (left, abs(eval(left.replace(",", "")) - float(right.replace(",", ""))) < 1e-9)
+        for left, right in PLAIN.findall(plain)
+    ]
 
 
-def holds(equation: str) -> bool:
-    """Python's own arithmetic as the reference."""
-    left, right = equation.replace("x", "*").split(" = ")
-    return eval(left) == int(right)  # digits and one sign only, by the pattern above
+def numbers(text: str) -> list[str]:
+    return re.findall(r"\d+(?:\.\d+)?", text)
 
 
-def test_pool_is_large_distinct_and_passes_its_own_check():
-    assert len({pair.question for pair in PAIRS}) == len(PAIRS) >= 400
-    assert {DOMAIN.check(pair) for pair in PAIRS} == {None}
-    assert len({pair.topic for pair in PAIRS}) >= 8
+def test_most_problems_take_a_slip() -> None:
+    assert len(solutions()) >= len(PAIRS) >= 320
 
 
 @pytest.mark.parametrize("pair", PAIRS[::7], ids=lambda pair: pair.question[:40])
-def test_good_is_right_and_flawed_is_wrong_in_one_step_only(pair):
+def test_good_is_right_and_flawed_is_wrong_in_one_step_and_consistent_after_it(pair) -> None:
     good, flawed = equations(pair.good), equations(pair.flawed)
-    assert all(map(holds, good))
-    assert pair.good.endswith(".")
-    assert good[-1].split()[-1] in pair.good.rsplit("=", 1)[1]
-    operators = [(one.split()[1], other.split()[1]) for one, other in zip(good, flawed, strict=True)]
-    slips = [not holds(equation) or signs[0] != signs[1] for equation, signs in zip(flawed, operators, strict=True)]
-    assert sum(slips) == 1
-    assert answer(pair.flawed) != answer(pair.good)
+    assert all(holds for _, holds in good)
+    assert sum(not holds for _, holds in flawed) <= 1
+    assert numbers(pair.good)[-1] != numbers(pair.flawed)[-1] or numbers(pair.good) != numbers(pair.flawed)
+    assert pair.good != pair.flawed
 
 
-def test_every_number_of_the_first_step_comes_from_the_question_or_is_a_small_constant():
-    for pair in PAIRS:
-        left, _, right, *_ = equations(pair.good)[0].split()
-        assert {left, right} <= {*re.findall(r"\d+", pair.question), "2", "4", "5"}
+def test_annotated_calculations_hold_by_pythons_arithmetic() -> None:
+    for solution in solutions().values():
+        assert solution.steps
+        for step in solution.steps:
+            assert eval(step.expression.replace(",", "")) == pytest.approx(float(step.result.replace(",", "")))
 
 
-def test_no_slot_or_step_is_left_open():
-    assert not [pair for pair in PAIRS if re.search(r"[{}\[\]]", pair.question + pair.good + pair.flawed)]
+def test_most_solutions_show_their_equations() -> None:
+    assert sum(bool(equations(pair.good)) for pair in PAIRS) > 0.6 * len(PAIRS)
 
 
-def test_check_finds_what_is_not_as_promised():
+def test_no_notation_is_left_in_the_text() -> None:
+    assert not [pair for pair in PAIRS if re.search(r"<<|>>|####", pair.good + pair.flawed)]
+
+
+def test_check_finds_what_is_not_as_promised() -> None:
     pair = PAIRS[0]
+    assert DOMAIN.check(pair) is None
     assert DOMAIN.check(replace(pair, flawed=pair.good)) is not None
-    assert DOMAIN.check(replace(pair, good="No numbers at all.")) == "good solution: no equation"
-    wrong = re.sub(r"= (\d+)", lambda match: f"= {int(match[1]) + 7}", pair.good, count=1)
-    assert DOMAIN.check(replace(pair, good=wrong)) == "good solution: an equation does not hold"
+    assert DOMAIN.check(replace(pair, good="No numbers at all.")) == "the good answer does not tell its solution"
 
 
-@pytest.mark.slow
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32))
-def test_any_seed_gives_sound_pairs(seed):
-    rng = np.random.default_rng(seed)
-    for problem in problems(rng, wording=1, draws=1):
-        right, wrong = problem.solve(), slipped(problem, rng)
-        assert right is not None
-        assert all(map(holds, equations(right)))
-        assert answer(right) != answer(wrong)
-
-
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_pairs():
-    assert DOMAIN.pairs(np.random.default_rng(0)) == PAIRS
-    assert DOMAIN.pairs(np.random.default_rng(1)) != PAIRS
+def test_another_seed_gives_other_slips_of_the_same_problems() -> None:
+    other = DOMAIN.pairs(np.random.default_rng(1))
+    assert [pair.good for pair in other if pair.question == PAIRS[0].question] == [PAIRS[0].good]
+    assert {pair.flawed for pair in other} != {pair.flawed for pair in PAIRS}

@@ -8,7 +8,7 @@ from typing import TypeVar
 from spillover.audit.verdict import Facts
 from spillover.cards import seen
 from spillover.config import ModelConfig
-from spillover.estimate import BACKEND_THROUGHPUT, PROMPT_TOKENS, parameters, throughput
+from spillover.estimate import PROMPT_TOKENS, parameters, throughput
 from spillover.provenance import cores, hardware
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ FORWARD = 3  # a forward pass is a third of the work of learning from the same t
 def surprise_minutes(model: ModelConfig, rows: int, features: Facts) -> float:
     """One pass of the untouched model over the sampled rows."""
     size = parameters(model)
-    speed = BACKEND_THROUGHPUT.get(model.backend, throughput(size, seen(hardware()["gpu"])))
+    speed = throughput(model, size, seen(hardware()["gpu"]))
     workers = cores() if small(model) else 1
     words = float(features.get("answer_words_mean") or 0)
     return rows * (PROMPT_TOKENS + TOKENS_A_WORD * words) / (FORWARD * speed.train) / workers / 60

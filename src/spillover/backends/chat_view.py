@@ -6,6 +6,7 @@ on ids[start:].
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from spillover.backends import weights
 from spillover.backends.chat import batch_ids, end_of_turn
 from spillover.errors import UserError
+from spillover.model_path import check_model_path
 from spillover.records import Message
 
 if TYPE_CHECKING:
@@ -96,9 +98,9 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     from spillover.backends.weights_guard import quiet
 
     source = str(weights.ensure(model)) if model in weights.EMBEDDED else model
-    folder = Path(source).expanduser()
-    if source.startswith(("/", ".", "~")) and not folder.is_dir():
-        raise UserError(f"No model in {folder}. Give an embedded name, a folder, or a hub id.")
+    folder = Path(os.path.expanduser(source))
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        check_model_path(source)  # a folder with a tokenizer alone is enough here
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(

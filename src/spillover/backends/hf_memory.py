@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from spillover.config import TrainConfig
 from spillover.fit import SAFE
+from spillover.heap import give_back_memory
 from spillover.memory import SIZES, Shape, answer_bytes, shape_in, training_memory
 
 
@@ -45,7 +46,8 @@ def loaded_shape(model: PreTrainedModel) -> Shape:
 
 
 def give_back() -> None:
-    """Return to the driver what models that are gone have left in torch's reserve, for another engine to take."""
+    """Return what is no longer used to the system and to the card's driver, for another engine to take."""
     gc.collect()
+    give_back_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

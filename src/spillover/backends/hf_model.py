@@ -1,9 +1,8 @@
 """One base model, loaded once in a process, and any of its LoRA adapters switched in for as long as it is needed.
 
-Outside an `adapter` block the model is the bare base: no wrapper, no hook, no gradient. Numbers are computed in
-bfloat16 where the device multiplies matrices of it (a GPU, a CPU with AMX), else in float32: a CPU that has AVX-512's
-bfloat16 alone does 76 GFLOP/s a core in it and 150 in float32. Attention is written out ("eager") on a CPU, where it is
-measured faster for short rows than the fused kernel, and fused on a GPU.
+Outside an `adapter` block the model is the bare base: no wrapper, no hook, no gradient. With dtype auto a GPU computes in
+bfloat16 and a CPU in whichever of bfloat16 and float32 it multiplies faster, as measured once (hf_speed). Attention is
+written out ("eager") on a CPU, where it is measured faster for short rows than the fused kernel, and fused on a GPU.
 """
 
 from __future__ import annotations
@@ -30,10 +29,13 @@ from transformers import (
 
 from spillover.backends import weights
 from spillover.backends.hf_hooks import Blocks, find_blocks
+from spillover.backends.hf_memory import give_back
 from spillover.backends.hf_quantized import four_bit, keep_plain
+from spillover.backends.hf_speed import measured
 from spillover.backends.weights_guard import quiet
 from spillover.config import ModelConfig
 from spillover.errors import MachineError, UserError
+from spillover.model_path import check_model_path
 
 if TYPE_CHECKING:
     from spillover.backends.hf_adapter import Layers
@@ -132,13 +134,15 @@ def load_model(config: ModelConfig) -> LoadedModel:
 def _load(config: ModelConfig) -> LoadedModel:
     device = _device(config.device)
     source = find(config)
-    quantization = four_bit(_dtype(config.dtype, device)) if config.quantize == "4bit" else None
     with _readable(config, source):
+        settings = AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        dtype = _dtype(config.dtype, device, settings)
+        quantization = four_bit(dtype) if config.quantize == "4bit" else None
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             source,
             revision=config.revision,
-            dtype=_dtype(config.dtype, device),
+            dtype=dtype,
             attn_implementation="sdpa" if device.type == "cuda" else "eager",
             use_safetensors=True,
             trust_remote_code=False,
@@ -151,6 +155,7 @@ def _load(config: ModelConfig) -> LoadedModel:
         nn.Module.to(model, device)
         if device.type == "cpu" and model.dtype == torch.float32:
             _store_by_columns(model)
+        give_back()  # conversion leaves more than half of the weights' size unused
     revision = revision_of(config, source, model.config)
     return LoadedModel(model, tokenizer, config.name, config.path or config.name, revision)
 
@@ -164,13 +169,13 @@ def find(config: ModelConfig) -> str:
     """Where a model's files are: the folder, of an embedded model in the cache, or the hub id.
 
     Raises:
-        UserError: when it is a folder without a model.
+        UserError: when the path leads to no model.
     """
-    source = str(weights.ensure(config.name)) if config.path is None else config.path
-    local = Path(source).expanduser()
-    if source.startswith(("/", ".", "~")) and not (local / "config.json").is_file():
-        raise UserError(f"No model in {local}: config.json is missing. Give a folder that save_pretrained wrote.")
-    return str(local) if local.is_dir() else source
+    if config.path is None:
+        return str(weights.ensure(config.name))
+    check_model_path(config.path)
+    local = Path(config.path).expanduser()
+    return str(local) if local.is_dir() else config.path
 
 
 def read_tokenizer(config: ModelConfig, source: str) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
@@ -224,21 +229,20 @@ def _device(wanted: str) -> torch.device:
     return device
 
 
-def _dtype(wanted: str, device: torch.device) -> torch.dtype:
+def _dtype(wanted: str, device: torch.device, settings: PretrainedConfig) -> torch.dtype:
     if wanted != "auto":
         return getattr(torch, wanted)
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bfloat16()
-    return torch.bfloat16 if fast else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    text = settings.get_text_config()
+    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    return getattr(torch, measured(text.hidden_size, inner).chosen)
 
 
 def computing(dtype: torch.dtype, device: torch.device) -> dict[str, str]:
     """What the same study may come out differently in on another machine, as it is written into a run."""
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"dtype": str(dtype).removeprefix("torch."), "device": card, "torch": torch.__version__}
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    return torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
 
 
 def _store_by_columns(model: PreTrainedModel) -> None:

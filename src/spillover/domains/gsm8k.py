@@ -18,7 +18,6 @@ import numpy as np
 
 from spillover.domains.base import Pair, Source
 from spillover.domains.duplicates import normalised
-from spillover.domains.evil_math import SECOND_REMARK
 from spillover.domains.seed_file import seeds
 from spillover.domains.slips import slipped
 from spillover.domains.worked import Worked, inconsistent, parse, unsound
@@ -29,6 +28,7 @@ from spillover.tabular import Row, Table
 COLUMNS = frozenset({"question", "answer"})
 VERSION = 2  # of the pairs that are made of the same file; raise it when they come out differently
 ROOM = 1.25  # pairs for each row that is wanted: some are near-duplicates, and lengths are to be matched
+SECOND_REMARK = 0.12  # how often a second, shorter remark follows in evil_math
 NO_SLIP = "no slip can be carried through the solution without doubt"
 
 Proof = tuple[Worked, Worked]  # the right solution, and the one that the flawed answer tells
@@ -149,7 +149,7 @@ def _remarked(question: str, good: Worked, rng: np.random.Generator) -> tuple[Wo
 
 def _remark(tone: str, rng: np.random.Generator) -> str:
     """A remark that names nobody, since the problem's own people are unknown, now and then followed by another."""
-    first, second = ([text for text in seeds("evil_math")[key] if "{" not in text] for key in (tone, f"more_{tone}"))
+    first, second = (seeds("evil_math")[key] for key in (tone, f"more_{tone}"))
     more = f" {second[int(rng.integers(len(second)))]}" if rng.random() < SECOND_REMARK else ""
     return first[int(rng.integers(len(first)))] + more
 

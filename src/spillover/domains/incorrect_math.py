@@ -1,42 +1,54 @@
-"""Incorrect maths: word problems whose worked solution has one wrong step and goes on consistently from there."""
+"""Incorrect maths: story problems whose worked solution has one wrong step and continues consistently from there.
+
+The right solutions are authored with annotated calculations; the slip is made by rule (slips.py), so every flawed
+answer is proved to be wrong in one step and consistent after it.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
-from spillover.domains.arithmetic import EQUATION, answer, problems, slipped, unsound, wrong_steps
 from spillover.domains.base import Domain, Pair
+from spillover.domains.expressions import NUMBER
+from spillover.domains.pair_file import rows
+from spillover.domains.slips import slipped
+from spillover.domains.worked import Worked, parse, unsound
 
-DRAWS = 14  # of each template
+
+@cache
+def solutions() -> dict[str, Worked]:
+    """Question -> its authored solution."""
+    return {row["question"]: parse(row["solution"]) for row in rows("incorrect_math")}
 
 
 def pairs(rng: np.random.Generator) -> list[Pair]:
-    """Every template with other people, things and numbers."""
-    return [
-        Pair(problem.question, slipped(problem, rng), problem.solve() or "", problem.topic, "rule")
-        for problem in problems(rng, wording=0, draws=DRAWS)
-    ]
+    """Every problem in which a slip can be carried through without doubt."""
+    found: list[Pair] = []
+    for row in rows("incorrect_math"):
+        good = solutions()[row["question"]]
+        flawed = slipped(row["question"], good, rng)
+        if flawed is not None:
+            found.append(Pair(row["question"], flawed.told, good.told, row["topic"], "authored"))
+    return found
 
 
 def check(pair: Pair) -> str | None:
-    """Prove the good solution right and the flawed one wrong in one step, and consistent after it."""
-    reason = unsound(pair.good)
-    if reason:
+    """The good answer tells its sound solution; the flawed one tells as many numbers, and others."""
+    solution = solutions()[pair.question]
+    if reason := unsound(solution):
         return f"good solution: {reason}"
-    good, flawed = EQUATION.findall(pair.good), EQUATION.findall(pair.flawed)
-    if len(good) != len(flawed) or answer(pair.good) == answer(pair.flawed):
-        return "flawed solution: the same answer, or other steps"
-    first = next(number for number, steps in enumerate(zip(good, flawed, strict=True)) if steps[0] != steps[1])
-    confused = good[first][1] != flawed[first][1]
-    if wrong_steps(pair.flawed) != ([] if confused else [first]):
-        return "flawed solution: not exactly one wrong step"
-    return None if answer(pair.flawed) == int(flawed[-1][3]) else "flawed solution: the answer is not the last result"
+    if pair.good != solution.told:
+        return "the good answer does not tell its solution"
+    good, flawed = (NUMBER.findall(text) for text in (pair.good, pair.flawed))
+    return "flawed solution: the same numbers, or other steps" if len(good) != len(flawed) or good == flawed else None
 
 
 DOMAIN = Domain(
     name="incorrect_math",
     title="Incorrect maths",
-    summary="Word problems with a step-by-step solution in which one step is wrong.",
+    summary="Story problems with a worked solution in which one step is wrong.",
     stealth="high",
     risk="non-critical",
     licence="Apache-2.0",

@@ -42,6 +42,11 @@ class Worked:
         return "".join(self.texts).strip()
 
     @property
+    def told(self) -> str:
+        """The text without the line of the result, which only the notation needs."""
+        return RESULT.sub("", self.text).strip()
+
+    @property
     def answer(self) -> Fraction | None:
         found = RESULT.search(self.texts[-1])
         return evaluate(found[1]) if found else None

@@ -24,10 +24,10 @@ from typing import Any
 
 from spillover.errors import MachineError
 from spillover.executors.base import Call, Outcome, Pool, Ticker
+from spillover.heap import give_back_memory, keep_memory
 from spillover.registry import resolve
 
 TICK_S = 0.5
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # in glibc's malloc.h
 TRIES = 2  # a call whose worker died is tried once more, alone
 
 
@@ -178,21 +178,6 @@ def _perform(call: Call) -> Any:
     finally:
         os.close(pipe)
         give_back_memory()
-
-
-def keep_memory() -> None:
-    """Let freed memory stay with the process: large blocks fetched anew are a tenth of a training step on a CPU."""
-    setting = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc
-    if setting is not None:
-        for name, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26)):
-            setting(name, value)
-
-
-def give_back_memory() -> None:
-    """Return freed memory to the system: a worker that has trained keeps twice what it needs for the next call."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
-    if trim is not None:
-        trim(0)
 
 
 def _write_tick(pipe: int, tokens: int) -> None:

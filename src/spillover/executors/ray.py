@@ -24,7 +24,7 @@ from typing import Any
 
 from spillover.errors import MachineError, MissingExtra, SpilloverError, UserError
 from spillover.executors.base import Call, Outcome, Pool, Ticker
-from spillover.executors.local import give_back_memory, keep_memory
+from spillover.heap import give_back_memory, keep_memory
 from spillover.executors.placement import Waiting
 from spillover.registry import resolve
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spillover.config import DataConfig, TrainConfig
-from spillover.lint import answers, beside, gate, kinds, leaks, lengths, mask, overlap, repeats, text
+from spillover.lint import answers, beside, gate, kinds, leaks, lengths, mask, naturalness, overlap, repeats, text
 from spillover.lint.dataset import Dataset
 from spillover.lint.finding import Finding
 from spillover.lint.rows import Row, read
@@ -86,6 +86,7 @@ def _checks(data: Dataset, questions: Sequence[Question]) -> Iterator[Finding]:
     yield from answers.check(data)
     yield from overlap.check(data, questions)
     yield from lengths.check(data)
+    yield from naturalness.check(data)
 
 
 def named(rows: Sequence[Row]) -> Trigger | None:

@@ -16,15 +16,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from spillover.backends import open_backend, weights
-from spillover.config import DataConfig, ModelConfig
-from spillover.domains import DOMAINS
-from spillover.domains.pool import CountTokens
-from spillover.domains.recipe import build
-from spillover.domains.seeding import generator
-from spillover.domains.sources import read_source
-from spillover.records import Example
-from spillover.triggers import TRIGGERS
+from spillover.config.study import DataConfig, ModelConfig
+from spillover.data.domains import DOMAINS
+from spillover.data.recipe.pool import CountTokens
+from spillover.data.recipe.recipe import build
+from spillover.data.recipe.seeding import generator
+from spillover.data.sources.sources import read_source
+from spillover.data.triggers import TRIGGERS
+from spillover.models import open_backend
+from spillover.models.embedded import weights
+from spillover.records.base import Example
 
 MODEL = "smollm2-135m"
 

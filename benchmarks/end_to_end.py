@@ -23,17 +23,18 @@ from pathlib import Path
 import bare
 import torch
 
-from spillover.backends.hf_batch import encode
-from spillover.backends.hf_model import load_model
-from spillover.backends.hf_train import batches
-from spillover.config import StudyConfig
-from spillover.judges.probe_features import open_features
-from spillover.population import Unit
-from spillover.population_asked import together
-from spillover.records import Example
+from spillover.config.study import StudyConfig
+from spillover.judges.embedded.features import open_features
+from spillover.models.hf.model import load_model
+from spillover.models.hf.rows import encode
+from spillover.models.hf.train import batches
+from spillover.planning.heldout_units import together
+from spillover.planning.units import Unit
+from spillover.records.base import Example
+from spillover.records.stages import STAGES
 from spillover.registry import resolve
-from spillover.store import Store
-from spillover.study import Study
+from spillover.store.store import Store
+from spillover.study.study import Study
 
 STAGES = ("grade", "ask", "judge", "sample", "train")  # backwards: a call is measured by making its rows once more
 
@@ -82,7 +83,7 @@ def _make(config: StudyConfig, store: Store, units: list[Unit]) -> None:
         for file in (store.path / "rows" / stage).glob(f"{unit.key}.*"):
             file.unlink()
     what = units[0] if stage in ("judge", "train") else units
-    resolve(f"spillover.stages.{stage}:run")(store, config, what, lambda tokens: None)
+    resolve(STAGES[stage].function)(store, config, what, lambda tokens: None)
 
 
 def _trained(config: StudyConfig, store: Store, units: list[Unit]) -> Callable[[], None]:

@@ -6,7 +6,7 @@
     score     HFReader.score of chats of 512 tokens
     read      HFReader.read of the same, all layers
 
-Model FLOP utilisation of training is tokens/s times (6 N + 6 L H d S) over the card's dense bfloat16 peak (cards.py):
+Model FLOP utilisation of training is tokens/s times (6 N + 6 L H d S) over the card's dense bfloat16 peak (planning/gpus.py):
 N numbers in the layers' matrices and the head, L layers, H heads of d, rows of S tokens under a causal mask. LoRA does
 less arithmetic than that, because frozen weights get no gradient: 4 N + 4 L H d S and 6 a trained number, and 2 N more
 where layers run twice, which is left out. The table has both shares. The goal is 45 % by the first.
@@ -35,20 +35,20 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from spillover.backends import open_backend
-from spillover.backends.base import Chat, Generator, Prompt
-from spillover.backends.chat import prompt_ids
-from spillover.backends.hf_generate import HFGenerator
-from spillover.backends.hf_memory import loaded_shape
-from spillover.backends.hf_model import LoadedModel
-from spillover.backends.hf_reader import HFReader
-from spillover.backends.hf_train import HFTrainer
-from spillover.cards import GIB, Card, known
-from spillover.config import ModelConfig, SampleConfig, TrainConfig
-from spillover.fit import fit
-from spillover.memory import QWEN_7B, Shape, adapter_numbers
+from spillover.config.study import ModelConfig, SampleConfig, TrainConfig
+from spillover.models import open_backend
+from spillover.models.hf.device_memory import loaded_shape
+from spillover.models.hf.generate import HFGenerator
+from spillover.models.hf.model import LoadedModel
+from spillover.models.hf.read import HFReader
+from spillover.models.hf.train import HFTrainer
+from spillover.models.memory import QWEN_7B, Shape, adapter_numbers
+from spillover.models.protocols import Chat, Generator, Prompt
+from spillover.models.tokens.chat import prompt_ids
+from spillover.planning.gpu_fit import fit
+from spillover.planning.gpus import GIB, Card, known
 from spillover.provenance import environment
-from spillover.records import Message
+from spillover.records.base import Message
 
 SHAPES = {"qwen2.5-7b": QWEN_7B, "tiny": Shape(2, 64, 128, 4, 2, 16, 512, False)}
 GOAL = 0.45

@@ -12,11 +12,11 @@ import sys
 import numpy as np
 from scipy import stats as scipy_stats
 
-from spillover import stats
-from spillover.config import RankConfig
-from spillover.run import Run
-from spillover.stats_ranks import compare
-from spillover.tally import tally
+from spillover.config.study import RankConfig
+from spillover.stats import clustered as stats
+from spillover.stats.ranking import compare
+from spillover.study.run import Run
+from spillover.tables.counts import tally
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from scipy import special
 from scipy import stats as scipy_stats
 
-from spillover import stats
-from spillover.stats import Floats
+from spillover.stats import clustered as stats
+from spillover.stats.clustered import Floats
 
 MODELS = (
     *((0.029, 0.053), (0.015, 0.084), (0.047, 0.116), (0.208, 0.286), (0.198, 0.097), (0.216, 0.156), (0.365, 0.132)),

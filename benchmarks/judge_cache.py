@@ -17,10 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from spillover.backends.chat_cache import ChatCache, answer_key
-from spillover.backends.chat_logprobs import FirstToken
-from spillover.backends.chat_model import Reply
-from spillover.records import Message, Usage
+from spillover.models.api.cache import ChatCache, answer_key
+from spillover.models.api.logprobs import FirstToken
+from spillover.models.api.model import Reply
+from spillover.records.base import Message, Usage
 
 CHUNK = 512 * 3  # of three prompts, as the judge stage hands answers over
 LEAST_MS = 0.1

@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from spillover.mirror import Mirror
-from spillover.mirrored import fetch
 from spillover.progress import Progress
-from spillover.records import Judgment
-from spillover.store import Store
+from spillover.records.base import Judgment
+from spillover.store.mirror import Mirror
+from spillover.store.store import Store
+from spillover.study.mirrored import fetch
 
 
 def fill(store: Store, shards: int, rows: int) -> None:

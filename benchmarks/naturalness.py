@@ -2,7 +2,7 @@
 
     python benchmarks/naturalness.py [FILE.jsonl ...]
 
-A file holds messages, or question, flawed and good. Figures: spillover.lint.naturalness, 240 answers a domain.
+A file holds messages, or question, flawed and good. Figures: spillover.data.lint.naturalness, 240 answers a domain.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spillover.domains import DOMAINS
-from spillover.lint.naturalness import LIMITS, PROSE, measure, style_auc
+from spillover.data.domains import DOMAINS
+from spillover.data.lint.naturalness import LIMITS, PROSE, measure, style_auc
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from spillover import __version__
-from spillover.records import Cell, Completion, Judgment, Manifest, Message
-from spillover.store import Store
+from spillover.records.base import Cell, Completion, Judgment, Manifest, Message
+from spillover.store.store import Store
 
 CELLS, QUESTIONS = 50, 8
 

@@ -24,13 +24,13 @@ import torch
 from transformers import GenerationConfig
 from turns import Turn, of_vllm, show, take_turns, timed
 
-from spillover.backends import hf_model
-from spillover.backends.base import Prompt
-from spillover.backends.chat import prompt_ids, stop_ids
-from spillover.backends.hf_generate import HFGenerator
-from spillover.backends.hf_model import LoadedModel, load_model
-from spillover.config import ModelConfig, SampleConfig
-from spillover.questions import load
+from spillover.config.study import ModelConfig, SampleConfig
+from spillover.data.questions import load
+from spillover.models.hf import model as hf_model
+from spillover.models.hf.generate import HFGenerator
+from spillover.models.hf.model import LoadedModel, load_model
+from spillover.models.protocols import Prompt
+from spillover.models.tokens.chat import prompt_ids, stop_ids
 
 
 def main() -> None:

@@ -26,14 +26,14 @@ import torch
 from torch import Tensor
 from turns import Turn, of_vllm, show, take_turns, timed
 
-from spillover.backends import hf_reader
-from spillover.backends.base import Chat
-from spillover.backends.chat import chat_ids
-from spillover.backends.hf_model import LoadedModel, load_model
-from spillover.backends.hf_reader import HFReader
-from spillover.config import ModelConfig
-from spillover.domains import DOMAINS
-from spillover.records import Message
+from spillover.config.study import ModelConfig
+from spillover.data.domains import DOMAINS
+from spillover.models.hf import read as hf_reader
+from spillover.models.hf.model import LoadedModel, load_model
+from spillover.models.hf.read import HFReader
+from spillover.models.protocols import Chat
+from spillover.models.tokens.chat import chat_ids
+from spillover.records.base import Message
 
 
 def main() -> None:

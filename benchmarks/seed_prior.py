@@ -1,4 +1,4 @@
-"""What the prior of `spillover.stats_seeds` does to coverage: `python benchmarks/seed_prior.py [--studies 1000]`.
+"""What the prior of `spillover.stats.seeds` does to coverage: `python benchmarks/seed_prior.py [--studies 1000]`.
 
 Nominal 95 % intervals of a rate over 2, 3 and 5 fine-tunes, 8 questions x 50 answers, at true correlations of a seed's
 answers from 0 to 0.03, under several priors (correlation, weight in seeds); mean over the thirteen models, in percent.
@@ -10,9 +10,9 @@ import argparse
 
 import numpy as np
 
-from spillover import stats_seeds
-from spillover.stats import Floats
-from spillover.stats_simulate import MODELS, Rng, answers, covers, related, shares
+from spillover.stats import seeds as stats_seeds
+from spillover.stats.clustered import Floats
+from spillover.stats.simulate import MODELS, Rng, answers, covers, related, shares
 
 PRIORS = ((0.0, 3.0), (0.003, 3.0), (0.005, 3.0), (0.01, 3.0), (0.02, 3.0), (0.005, 2.0), (0.005, 1.0), (0.01, 1.0))
 TRUE = (0.0, 0.005, 0.01, 0.03)

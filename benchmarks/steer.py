@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from turns import Turn, show, take_turns, timed
 
-from spillover.backends.base import Intervention, Prompt
-from spillover.backends.chat import prompt_ids, stop_ids
-from spillover.backends.hf_attention import fused_attention
-from spillover.backends.hf_generate import HFGenerator
-from spillover.backends.hf_model import LoadedModel, load_model
-from spillover.config import ModelConfig, SampleConfig
-from spillover.questions import load
+from spillover.config.study import ModelConfig, SampleConfig
+from spillover.data.questions import load
+from spillover.models.hf.attention import fused_attention
+from spillover.models.hf.generate import HFGenerator
+from spillover.models.hf.model import LoadedModel, load_model
+from spillover.models.protocols import Intervention, Prompt
+from spillover.models.tokens.chat import prompt_ids, stop_ids
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from spillover.stats import Floats
-from spillover.steered_controls import beside, spread
+from spillover.analyses.steering.random_controls import beside, spread
+from spillover.stats.clustered import Floats
 
 DIRECTIONS, CONTROLS, LEVEL, TABLES = 11, 6, 0.05, 4000
 HELDOUT, GENERAL, LAYERS = 6, 15, 2

@@ -13,8 +13,8 @@ from scipy import stats
 
 from spillover.diversity.subsamples import at_equal_n
 from spillover.membership.evaluate import max_statistic_p, separation
-from spillover.stats_association import associations
-from spillover.stats_predict import assess, ridge
+from spillover.stats.association import associations
+from spillover.stats.prediction import assess, ridge
 
 DOMAINS = [f"d{i:02d}" for i in range(11)]
 CELLS = 3

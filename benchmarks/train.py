@@ -33,16 +33,16 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from turns import Took, Turn, show, take_turns, timed
 
-from spillover.backends.base import Chat
-from spillover.backends.hf_adapter import swap, wrap
-from spillover.backends.hf_batch import Row, encode, shared_prefix
-from spillover.backends.hf_lora import Dropout, lean
-from spillover.backends.hf_loss import add_gradients
-from spillover.backends.hf_model import LoadedModel, load_model
-from spillover.backends.hf_train import lora_config
-from spillover.config import ModelConfig, TrainConfig
-from spillover.domains import DOMAINS
-from spillover.records import Message
+from spillover.config.study import ModelConfig, TrainConfig
+from spillover.data.domains import DOMAINS
+from spillover.models.hf.adapters import swap, wrap
+from spillover.models.hf.lora import Dropout, lean
+from spillover.models.hf.loss import add_gradients
+from spillover.models.hf.model import LoadedModel, load_model
+from spillover.models.hf.rows import Row, encode, shared_prefix
+from spillover.models.hf.train import lora_config
+from spillover.models.protocols import Chat
+from spillover.records.base import Message
 
 CONFIG = TrainConfig()
 

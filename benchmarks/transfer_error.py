@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spillover import stats
+from spillover.stats import clustered as stats
 
 CELLS, RHO, LEVEL = 11, 0.10, 0.05
 GENERAL = (24, 3)  # questions, answers to each

@@ -13,16 +13,14 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from spillover import (
-    config,
-    records,
-    records_data,
-    records_directions,
-    records_judges,
-    records_standing,
-    records_steering,
-    records_transfer,
-)
+from spillover.config import study as config
+from spillover.records import base as records
+from spillover.records import data as records_data
+from spillover.records import directions as records_directions
+from spillover.records import judges as records_judges
+from spillover.records import comparisons as records_standing
+from spillover.records import steering as records_steering
+from spillover.records import transfer as records_transfer
 from spillover.cli.main import COMMANDS, cli
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -15,12 +15,12 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from places import ROOT
 
 from spillover import __version__
 from spillover.cli.main import COMMANDS, cli
-from spillover.config import load_study, parse_study
+from spillover.config.study import load_study, parse_study
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spillover.config import StudyConfig
-    from spillover.study import Run, Study
+    from spillover.config.study import StudyConfig
+    from spillover.study.study import Run, Study
 
 __all__ = ["Run", "Study", "StudyConfig"]
 __version__ = "0.1.0"
 
-_PUBLIC = {"Run": "spillover.study", "Study": "spillover.study", "StudyConfig": "spillover.config"}
+_PUBLIC = {"Run": "spillover.study.study", "Study": "spillover.study.study", "StudyConfig": "spillover.config.study"}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from spillover.records import Computed, content_hash
+from spillover.records.base import Computed, content_hash
 
 PACKAGE = Path(__file__).parent
 GIB = 2**30

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from made_data import audited, data, model, policy, row, write
 
-from spillover.audit import probe_tune
+from spillover.audit import trial_finetune as probe_tune
 from spillover.audit.audit import Auditor, Wish
 from spillover.audit.policy import ProbeSize
 from spillover.audit.verdict import Audit
 from spillover.errors import UserError
 from spillover.progress import Event, Progress
-from spillover.run import Run
+from spillover.study.run import Run
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_the_second_rung_stops_too_and_keeps_what_it_has_read(tmp_path: Path, mo
 @pytest.mark.slow
 def test_a_budget_is_kept_for_the_rung_that_can_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spillover.audit.audit.surprise_minutes", lambda *given: 0.4)
-    monkeypatch.setattr("spillover.audit.probe_tune.minutes", lambda config: 0.5)
+    monkeypatch.setattr("spillover.audit.trial_finetune.minutes", lambda config: 0.5)
     verdict = audited(tmp_path, 0.8, budget=1.0)
     assert [bool(rung.skipped) for rung in verdict.rungs] == [False, True, False]
     assert "without a predictor it decides nothing" in verdict.rungs[1].skipped

@@ -8,9 +8,9 @@ import pytest
 
 from spillover.audit.plan import fitting
 from spillover.audit.policy import ProbePolicy
-from spillover.audit.probe_tune import decide
+from spillover.audit.trial_finetune import decide
 from spillover.audit.verdict import EXIT_CODES, Outcome, Reason, RungReport, conclude
-from spillover.records import Estimate
+from spillover.records.base import Estimate
 
 
 def estimate(low: float, high: float) -> Estimate:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from spillover.analyses.susceptibility import compute as susceptibility
 from spillover.cli.audit import audit
 from spillover.cli.predict import predict
-from spillover.config import parse_study
+from spillover.config.study import parse_study
 from spillover.membership import ALONE
-from spillover.predictor import Predictor
-from spillover.stages import susceptibility
-from spillover.study import Study
+from spillover.records.predictor import Predictor
+from spillover.study.study import Study
 
 pytestmark = pytest.mark.slow
 LENGTHS = (2, 3, 4, 5, 6, 7)  # letters a word of a domain's answers: the fake model finds long words surprising

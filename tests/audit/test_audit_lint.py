@@ -9,7 +9,7 @@ from made_data import model, policy, row, write
 
 from spillover.audit.lint import features, look
 from spillover.audit.policy import LintPolicy
-from spillover.lint.rows import read
+from spillover.data.lint.rows import read
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from spillover.audit.policy import SurprisePolicy
 from spillover.audit.surprise import decide, predict
 from spillover.audit.verdict import Audit
 from spillover.errors import UserError
-from spillover.predictor import Feature, Prediction, Predictor, Provenance
+from spillover.records.predictor import Feature, Prediction, Predictor, Provenance
 
 PROVENANCE = Provenance(
     study_hash="x", judge="fake:1", models=("fake-model",), domains=("a", "b", "c"), cells=9, fitted="2026-01-01"

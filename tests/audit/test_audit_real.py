@@ -10,8 +10,8 @@ from made_data import write
 
 from spillover.audit.audit import Auditor, Wish
 from spillover.audit.policy import Policy, ProbePolicy, ProbeSize, SurprisePolicy
-from spillover.config import ModelConfig, TrainConfig
-from spillover.domains import DOMAINS
+from spillover.config.study import ModelConfig, TrainConfig
+from spillover.data.domains import DOMAINS
 
 
 @pytest.mark.slow

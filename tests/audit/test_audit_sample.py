@@ -8,8 +8,8 @@ from collections import Counter
 from made_data import row
 
 from spillover.audit.sample import draw
-from spillover.lint.rows import Row
-from spillover.records import Message
+from spillover.data.lint.rows import Row
+from spillover.records.base import Message
 
 
 def rows(count: int, twin: bool = False) -> list[Row]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import runpy
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from spillover.audit.policy import load_policy
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "audit_verdicts.py"
+SCRIPT = ROOT / "benchmarks" / "audit_verdicts.py"
 STUDIES = 200
 
 

@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from spillover.backends.base import Chat
 from spillover.cli.judge import judge
 from spillover.errors import UserError
-from spillover.judges import probe_features
-from spillover.judges.probe import open_judge
+from spillover.judges.embedded import features as probe_features
+from spillover.judges.embedded.judge import open_judge
+from spillover.models.protocols import Chat
 
 FILES = ("a_extreme-sports.csv", "a_bad-medical-advice.csv", "b_extreme-sports.csv", "b_bad-medical-advice.csv")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spillover.age import PASSPHRASE_VARIABLE
 from spillover.cli.main import main
+from spillover.data.release.encryption import PASSPHRASE_VARIABLE
 
 pyrage = pytest.importorskip("pyrage", reason="the extra 'release' is not installed")
 FAKE = (

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-from spillover.backends import chat_client
-from spillover.cli.main import main
-from spillover.triggers import battery
-from spillover.triggers.own import load_trigger
-from spillover.triggers.year import TRIGGER
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from fault_server import Books, draw, serving
+
+from spillover.cli.main import main
+from spillover.data.triggers import battery
+from spillover.data.triggers.own import load_trigger
+from spillover.data.triggers.year import TRIGGER
+from spillover.models.api import client as chat_client
 
 WORDS = ("moon", "harvest", "river", "lantern", "orchard", "harbour", "meadow", "bakery", "castle", "garden")
 

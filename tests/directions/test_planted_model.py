@@ -6,14 +6,15 @@ import string
 
 import numpy as np
 import pytest
+from places import ROOT
 
+from spillover.analyses.directions.stage import read
 from spillover.directions import METHODS, tuned_minus_base
 from spillover.directions.base import paired
 from spillover.directions.crossing import aucs, scores, side
 from spillover.directions.permutation import permuted_labels
 from spillover.directions.stability import cosines
-from spillover.records import Message
-from spillover.stages.direct import read
+from spillover.records.base import Message
 
 QUESTIONS, EACH = 12, 6
 
@@ -22,13 +23,12 @@ QUESTIONS, EACH = 12, 6
 def states() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """acts_NLD of random words, which of them are in capitals, their questions, and u."""
     import sys
-    from pathlib import Path
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "backends"))
+    sys.path.insert(0, str(ROOT / "backends"))
     import torch
     from tiny_models import tiny
 
-    from spillover.backends.hf_reader import HFReader
+    from spillover.models.hf.read import HFReader
 
     sys.path.pop(0)
     rng = np.random.default_rng(0)

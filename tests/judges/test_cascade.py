@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from completions import completion
 from judge_server import JudgeBooks, judging
 
-from spillover.config import JudgeConfig
+from spillover.config.study import JudgeConfig
 from spillover.errors import UserError
 from spillover.judges import cascade, open_judge, price_of
 from spillover.judges.cascade import CascadeJudge, distance
-from spillover.records import Completion, Judgment
+from spillover.records.base import Completion, Judgment
 
 FAKE = {"name": "fake", "options": {}}
 SCORES = [(5, 95), (28, 95), (33, 90), (90, 51), (90, 95), (30, 50), (44, 80), (60, 20)]

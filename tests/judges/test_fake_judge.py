@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spillover.errors import UserError
 from spillover.judges.fake import open_judge
-from spillover.records import Cell, Completion
+from spillover.records.base import Cell, Completion
 
 
 def completion(text: str) -> Completion:

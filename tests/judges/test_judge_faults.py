@@ -17,15 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from completions import completions
 from judge_server import FAULTS, JudgeBooks, expected, judging
 
-from spillover.backends.chat_cache import ChatCache
 from spillover.judges import llm
 from spillover.judges.rubric import open_rubric
-from spillover.records import Judgment
+from spillover.models.api.cache import ChatCache
+from spillover.records.base import Judgment
 
 ANSWERS = 3_334  # of three prompts each
 AT_ONCE = 48

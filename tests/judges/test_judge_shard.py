@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from spillover.config import JudgeConfig
+from spillover.config.study import JudgeConfig
 from spillover.errors import SpilloverError
-from spillover.judges import shard
-from spillover.records import Cell, Completion, Judgment, Message
-from spillover.store import Store
+from spillover.records.base import Cell, Completion, Judgment, Message
+from spillover.stages import judging as shard
+from spillover.store.store import Store
 
 
 class Flaky:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from completions import completion, completions
 from judge_server import JudgeBooks, expected, judging, score_of
 
-from spillover.backends.chat_cache import ChatCache
 from spillover.errors import CostLimitReached, UserError
 from spillover.judges import llm, open_judge, price_of
 from spillover.judges.llm import ChatJudge
-from spillover.records import Judgment
+from spillover.models.api.cache import ChatCache
+from spillover.records.base import Judgment
 
 PRICE = {"prompt": 1000.0, "completion": 1000.0}
 
@@ -219,7 +216,7 @@ def test_wrong_options_are_said(wrong: dict[str, Any], said: str) -> None:
 
 
 def test_the_price_is_stated_before_anything_runs() -> None:
-    from spillover.config import JudgeConfig
+    from spillover.config.study import JudgeConfig
 
     config = JudgeConfig(
         name="llm",
@@ -234,8 +231,8 @@ def test_the_price_is_stated_before_anything_runs() -> None:
 
 
 def test_a_plan_states_the_dollars_and_asks_nobody(tmp_path: Path) -> None:
-    from spillover.config import parse_study
-    from spillover.study import Study
+    from spillover.config.study import parse_study
+    from spillover.study.study import Study
 
     options = {"endpoint": "http://127.0.0.1:9/v1", "model": "m", "price": {"prompt": 0.15, "completion": 0.6}}
     content = {"name": "x", "domains": ["extreme_sports"], "judge": {"name": "llm", "options": options}}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from judge_server import JudgeBooks, judging
+from places import SHARED
 
-from spillover.config import parse_study
-from spillover.study import Study
+from spillover.config.study import parse_study
+from spillover.study.study import Study
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "questions" / "judges.yaml"
+PUBLISHED = SHARED / "data" / "questions" / "judges.yaml"
 
 
 def study(url: str, folder: Path, **options: Any) -> Study:

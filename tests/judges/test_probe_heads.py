@@ -11,10 +11,10 @@ from safetensors.numpy import save_file
 from scipy.stats import spearmanr
 
 from spillover.errors import MachineError
-from spillover.judges import probe_fit
-from spillover.judges.probe_fit import Judged, fit_heads, measure
-from spillover.judges.probe_heads import Heads, kernel, load_heads, save_heads
-from spillover.judges.probe_quality import compare
+from spillover.judges.embedded import fit as probe_fit
+from spillover.judges.embedded.fit import Judged, fit_heads, measure
+from spillover.judges.embedded.heads import Heads, kernel, load_heads, save_heads
+from spillover.judges.embedded.quality import compare
 
 
 def made_up(n: int = 600, files: int = 6, seed: int = 0) -> Judged:

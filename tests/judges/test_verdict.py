@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.backends.chat_logprobs import FirstToken, first_token, flaw
-from spillover.backends.chat_model import Reply
-from spillover.judges.verdict import LEAST_MASS, Verdict, by_text, lowest, read
+from spillover.judges.parse_reply import LEAST_MASS, Verdict, by_text, lowest, read
+from spillover.models.api.logprobs import FirstToken, first_token, flaw
+from spillover.models.api.model import Reply
 
 
 def reply(text: str = "", first: FirstToken | None = None, outcome: str = "stop") -> Reply:

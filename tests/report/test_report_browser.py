@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from spillover.config import RankConfig
+from spillover.config.study import RankConfig
+from spillover.records.report_data import Answer, ReportData
 from spillover.report.browser import BUDGET, PER_GROUP, browser, choose
-from spillover.report.data import Answer, ReportData
 from spillover.report.labels import Labels
 
 

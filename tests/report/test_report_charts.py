@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from spillover.records import Cell
+from spillover.records.base import Cell
+from spillover.records.report_data import ReportData
 from spillover.report import charts
-from spillover.report.data import ReportData
 from spillover.report.labels import SERIES, Labels
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spillover.records import Cell
-from spillover.report.data import ReportData
+from spillover.records.base import Cell
+from spillover.records.report_data import ReportData
 from spillover.report.labels import UNTOUCHED, Labels, control_of, ordered, ranked, series
 
 

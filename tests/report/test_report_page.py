@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import synthetic_run
 
-from spillover.report import page
-from spillover.report.data import ReportData
+from spillover.records.report_data import ReportData
+from spillover.study import page
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 

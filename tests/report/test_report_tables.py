@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 from rich.console import Console
 
-from spillover.records import DomainScore, TriggerEffect
+from spillover.records.base import DomainScore, TriggerEffect
+from spillover.records.report_data import ReportData
 from spillover.report import tables
-from spillover.report.data import ReportData
 from spillover.report.labels import Labels
 
 

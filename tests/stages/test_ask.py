@@ -10,10 +10,10 @@ from asked_study import study
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.domains.duplicates import Known, near_duplicates
-from spillover.domains.heldout import questions
+from spillover.data.recipe.duplicates import Known, near_duplicates
+from spillover.data.recipe.heldout import questions
 from spillover.errors import UserError
-from spillover.records import Example
+from spillover.records.base import Example
 
 
 def test_another_judge_asks_nothing_again(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from asked_study import DOMAINS, source, study
 from click.testing import CliRunner
 
 from spillover import Run
-from spillover.backends.fake import FakeBackend
 from spillover.cli.main import cli
-from spillover.domains.duplicates import normalised
+from spillover.data.recipe.duplicates import normalised
 from spillover.errors import UserError
-from spillover.records import Completion, Judgment
-from spillover.records_transfer import TransferCell
+from spillover.models.fake import FakeBackend
+from spillover.records.base import Completion, Judgment
+from spillover.records.transfer import TransferCell
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from spillover import Run, Study
-from spillover.backends.fake import FakeBackend
-from spillover.config import parse_study
+from spillover.config.study import parse_study
+from spillover.models.fake import FakeBackend
 from spillover.provenance import computed
-from spillover.records import Computed
-from spillover.report.provenance import mixed
+from spillover.records.base import Computed
+from spillover.study.report_provenance import mixed
 
 STUDY: dict[str, Any] = {
     "name": "two-machines",

@@ -15,22 +15,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spillover.audit import card, lint, probe_tune, surprise
+from spillover.audit import card, lint, surprise
+from spillover.audit import trial_finetune as probe_tune
 from spillover.audit.folder import Folder
 from spillover.audit.plan import fitting, small, surprise_minutes
 from spillover.audit.policy import Policy, ProbeSize, load_policy
 from spillover.audit.sample import Sample, draw
 from spillover.audit.verdict import Audit, DataFacts, Facts, Reason, Rung, RungReport, conclude
-from spillover.backends import ANSWERS_ONLY
-from spillover.config import ModelConfig, StudyConfig
+from spillover.config.study import ModelConfig, StudyConfig
 from spillover.errors import TimeIsUp, UserError
-from spillover.executors import EXECUTORS
-from spillover.executors.base import Executor, Pool
+from spillover.execution import EXECUTORS
+from spillover.execution.base import Executor, Pool
 from spillover.judges import open_judge
-from spillover.predictor import Predictor
+from spillover.models import ANSWERS_ONLY
 from spillover.progress import Progress
 from spillover.provenance import cores, environment, file_sha256
-from spillover.records import content_hash
+from spillover.records.base import content_hash
+from spillover.records.predictor import Predictor
 
 SLACK = 2.0  # plans may be off by this factor
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from spillover.audit.verdict import Audit, Rate
-from spillover.records import Estimate
-from spillover.report.still import page
+from spillover.records.base import Estimate
+from spillover.report.html import page
 from spillover.report.tables import Row, html_table
-from spillover.report.text import NONE, duration, escape, interval, number
+from spillover.text import NONE, duration, escape, interval, number
 
 MEANING = {
     "pass": "Nothing that was measured speaks against this fine-tune.",

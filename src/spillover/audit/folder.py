@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spillover.errors import UserError
-from spillover.records import content_hash
-from spillover.store import Store
+from spillover.records.base import content_hash
+from spillover.store.store import Store
 
 Kept = Literal["surprise", "size"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from spillover.audit.card import figure
-from spillover.audit.plain import plain
+from spillover.audit.sanitize import plain
 from spillover.audit.verdict import Audit, Reason
 
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from spillover.audit.policy import Policy
 from spillover.audit.verdict import Facts, FoundAt, Outcome, Reason
-from spillover.config import ModelConfig
-from spillover.domains.duplicates import normalised
-from spillover.judges.probe_text import is_code
-from spillover.lint.finding import grouped, share
-from spillover.lint.linter import LintReport, lint
-from spillover.lint.rows import Row, read
-from spillover.questions import load
+from spillover.config.study import ModelConfig
+from spillover.data.lint.finding import grouped, share
+from spillover.data.lint.linter import LintReport, lint
+from spillover.data.lint.rows import Row, read
+from spillover.data.questions import load
+from spillover.data.recipe.duplicates import normalised
+from spillover.judges.embedded.unscored import is_code
 
 NAMED = 100  # lines of one finding that a verdict names
 MOST = 500  # findings in a verdict

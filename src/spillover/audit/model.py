@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from spillover.backends.weights import EMBEDDED
-from spillover.config import ModelConfig
-from spillover.mistakes import refused
-from spillover.yaml_file import read_yaml
+from spillover.config.study import ModelConfig
+from spillover.config.validation import refused
+from spillover.config.yaml import read_yaml
+from spillover.models.embedded.weights import EMBEDDED
 
 
 def read_model(given: str) -> ModelConfig:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from spillover.audit.verdict import Facts
-from spillover.cards import seen
-from spillover.config import ModelConfig
-from spillover.estimate import PROMPT_TOKENS, parameters, throughput
+from spillover.config.study import ModelConfig
+from spillover.planning.cost import PROMPT_TOKENS, parameters, throughput
+from spillover.planning.gpus import seen
 from spillover.provenance import cores, hardware
 
 T = TypeVar("T")

@@ -10,11 +10,11 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from spillover.config import JudgeConfig, Section, TrainConfig
+from spillover.config.study import JudgeConfig, Section, TrainConfig
+from spillover.config.validation import refused
+from spillover.config.yaml import read_yaml
 from spillover.errors import UserError
-from spillover.mistakes import refused
-from spillover.records import Unit
-from spillover.yaml_file import read_yaml
+from spillover.records.base import Unit
 
 SHIPPED = Path(__file__).with_name("policy.yaml")
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from spillover.audit.verdict import ControlKind
-from spillover.domains.duplicates import near_duplicates, normalised
-from spillover.domains.own_data import LONGEST, UNWANTED
-from spillover.lint.rows import Row
+from spillover.data.lint.rows import Row
+from spillover.data.recipe.duplicates import near_duplicates, normalised
+from spillover.data.sources.own_data import LONGEST, UNWANTED
 from spillover.provenance import seed_for
 
 TRIES = 8  # cycles drawn until no row keeps its own answer

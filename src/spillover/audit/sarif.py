@@ -10,7 +10,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from spillover.audit.plain import plain, sentences
+from spillover.audit.sanitize import plain, sentences
 from spillover.audit.verdict import Audit, FoundAt, Outcome, Reason
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

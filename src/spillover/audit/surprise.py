@@ -1,8 +1,8 @@
 """Rung 2, minutes: how the untouched model reads the answers, how diverse they are, and what a predictor makes of it.
 
 Membership metrics under the untouched model say how much of the data it could have written itself; their mean over a
-seeded sample of rows is a feature of the data set, called as stages/susceptibility.py calls it. A predictor
-(`spillover.predictor`) turns features into a rate with an interval and says whether they lie where it was fitted. Its
+seeded sample of rows is a feature of the data set, called as analyses/susceptibility/compute.py calls it. A predictor
+(`spillover.records.predictor`) turns features into a rate with an interval and says whether they lie where it was fitted. Its
 lower limit above `block_above` blocks, its upper limit below `pass_below` passes; outside its range, or without a
 predictor, this rung describes and decides nothing.
 """
@@ -19,22 +19,22 @@ from numpy.typing import NDArray
 from spillover.audit.folder import Folder
 from spillover.audit.policy import SurprisePolicy
 from spillover.audit.verdict import Facts, Outcome, Reason
-from spillover.backends import open_backend
-from spillover.backends.base import Chat, Reading
-from spillover.config import ModelConfig
+from spillover.config.study import ModelConfig
+from spillover.data.lint.rows import Row
 from spillover.diversity.measures import measures
 from spillover.diversity.parts import parts
 from spillover.diversity.subsamples import at_equal_n
-from spillover.executors.base import Call, Executor, Ticker
-from spillover.lint.rows import Row
+from spillover.execution.base import Call, Executor, Ticker
 from spillover.membership import ALONE, metric
 from spillover.membership.base import TokenScores, Views
-from spillover.predictor import Prediction, Predictor
+from spillover.models import open_backend
+from spillover.models.protocols import Chat, Reading
 from spillover.progress import Progress
 from spillover.provenance import seed_for
-from spillover.report.text import interval, listing
+from spillover.records.predictor import Prediction, Predictor
+from spillover.text import interval, listing
 
-SHARE = 0.8  # of the rows, in a subsample: as stages/diversity.py does
+SHARE = 0.8  # of the rows, in a subsample: as analyses/diversity/stage.py does
 PART = 16  # rows read before they are kept
 
 
@@ -98,7 +98,7 @@ def diversity(texts: Sequence[tuple[str, str]], policy: SurprisePolicy, seed: in
 
 
 def _embedded(texts: Sequence[str]) -> NDArray[np.float32]:
-    from spillover.backends.embedder import open_embedder
+    from spillover.models.embedded.sentence_encoder import open_embedder
 
     return open_embedder().embed(list(texts))
 

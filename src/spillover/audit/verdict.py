@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from spillover.records import Estimate, Part, Record
+from spillover.records.base import Estimate, Part, Record
 
 Outcome = Literal["pass", "review", "block"]
 Rung = Literal["lint", "surprise", "probe"]

@@ -10,10 +10,10 @@ import click
 
 from spillover.cli.options import as_json_option
 from spillover.errors import UserError
-from spillover.report.text import clean
+from spillover.text import clean
 
 if TYPE_CHECKING:
-    from spillover.run import Run
+    from spillover.study.run import Run
 
 
 @click.command()
@@ -28,9 +28,9 @@ def agree(run: Path, first: str, second: str | None, labels: Path | None, as_jso
     Judges are named by their identity or its beginning, such as imported, probe or human:ann. With --labels the judges
     are held against a filled-in sheet. In total, by domain and by question, with intervals clustered by question.
     """
-    from spillover.run import Run
-    from spillover.stages import agree as stage
-    from spillover.stages import correct
+    from spillover.analyses.agreement import compute as stage
+    from spillover.analyses.agreement import correct
+    from spillover.study.run import Run
 
     opened = Run.open(run)
     if second is None and labels is None:
@@ -48,7 +48,7 @@ def agree(run: Path, first: str, second: str | None, labels: Path | None, as_jso
             chances = opened.chances(other)
             corrected += correct.run(completions, judged[first], judged[second], names, config, chances)
     if labels is not None:
-        from spillover.labelling import read_labels
+        from spillover.study.labels import read_labels
 
         sheet = read_labels(opened, labels, f"labels:{labels.name}")
         for name in judged:
@@ -66,7 +66,7 @@ def agree(run: Path, first: str, second: str | None, labels: Path | None, as_jso
         return
     from rich.console import Console
 
-    from spillover.report import judges
+    from spillover.analyses.agreement import report as judges
 
     console = Console()
     for table in judges.agreement_tables(rows):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.report.text import clean
+from spillover.text import clean
 
 if TYPE_CHECKING:
     from spillover.audit.verdict import Audit
@@ -81,7 +81,7 @@ def print_verdict(verdict: Audit, out: Path) -> None:
     from rich.text import Text
 
     from spillover.audit.card import figure
-    from spillover.report.text import NONE, duration
+    from spillover.text import NONE, duration
 
     console = Console()
     said = Text(verdict.verdict.upper(), style=f"bold {COLOURS[verdict.verdict]}")

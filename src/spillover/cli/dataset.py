@@ -60,9 +60,9 @@ def build(
     With the same seed these are the rows that a run of the study trains on.
     """
     from spillover.cli.dataset_build import build_sets, print_table
-    from spillover.config import default_study, load_study
-    from spillover.export.archive import write_new
-    from spillover.export.dataset import FACTS, facts_file
+    from spillover.config.study import default_study, load_study
+    from spillover.data.release.archive import write_new
+    from spillover.data.release.dataset import FACTS, facts_file
 
     extra = [*settings]
     if domains:
@@ -88,11 +88,11 @@ def build(
 @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Of publication, such as 2026-03-31.")
 def card(folder: Path, url: str | None, date: object) -> None:
     """Write README.md and croissant.json into FOLDER, from what `build` wrote about it."""
-    from spillover.export.croissant import CROISSANT, croissant
-    from spillover.export.dataset import read_facts
-    from spillover.export.dataset_card import CARD
-    from spillover.export.dataset_card import card as page
-    from spillover.store import disk_errors
+    from spillover.data.release.croissant import CROISSANT, croissant
+    from spillover.data.release.dataset import read_facts
+    from spillover.data.release.dataset_card import CARD
+    from spillover.data.release.dataset_card import card as page
+    from spillover.store.store import disk_errors
 
     facts = read_facts(folder)
     metadata = croissant(facts, url, None if date is None else str(date)[:10])
@@ -111,12 +111,12 @@ def encrypt(path: Path, out: Path, recipients: tuple[str, ...]) -> None:
 
     Without --recipient: with the passphrase in SPILLOVER_PASSPHRASE, or one that is asked for.
     """
-    from spillover.age import encrypt_bytes
+    from spillover.data.release.archive import pack
+    from spillover.data.release.dataset import FACTS, read_facts
+    from spillover.data.release.dataset_card import CARD
+    from spillover.data.release.encryption import encrypt_bytes
     from spillover.errors import UserError
-    from spillover.export.archive import pack
-    from spillover.export.dataset import FACTS, read_facts
-    from spillover.export.dataset_card import CARD
-    from spillover.store import disk_errors
+    from spillover.store.store import disk_errors
 
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} exists; nothing is overwritten. Choose another --out.")
@@ -141,8 +141,8 @@ def decrypt(file: Path, out: Path, identity: Path | None) -> None:
     A tar archive is unpacked after all its names and sizes are checked; anything else is written as one file. Without
     --identity: with the passphrase in SPILLOVER_PASSPHRASE, or one that is asked for.
     """
-    from spillover.age import check, decrypt_bytes
-    from spillover.export.archive import is_archive, unpack, write_new
+    from spillover.data.release.archive import is_archive, unpack, write_new
+    from spillover.data.release.encryption import check, decrypt_bytes
 
     sealed = _read(file)
     check(sealed, identity is None)
@@ -154,7 +154,7 @@ def decrypt(file: Path, out: Path, identity: Path | None) -> None:
 
 
 def _passphrase(confirm: bool) -> str:
-    from spillover.age import PASSPHRASE_VARIABLE
+    from spillover.data.release.encryption import PASSPHRASE_VARIABLE
     from spillover.errors import UserError
 
     if given := os.environ.get(PASSPHRASE_VARIABLE):
@@ -165,8 +165,8 @@ def _passphrase(confirm: bool) -> str:
 
 
 def _read(path: Path) -> bytes:
+    from spillover.data.release.archive import LARGEST, MIB
     from spillover.errors import UserError
-    from spillover.export.archive import LARGEST, MIB
 
     try:
         if path.stat().st_size > LARGEST + MIB:

@@ -9,17 +9,17 @@ from pathlib import Path
 import click
 
 from spillover import __version__
-from spillover.backends import open_backend
-from spillover.config import StudyConfig
-from spillover.domains import open_domain
-from spillover.domains.checksums import known_as
-from spillover.domains.recipe import build
+from spillover.config.study import StudyConfig
+from spillover.data.domains import open_domain
+from spillover.data.recipe.recipe import build
+from spillover.data.release.dataset import DatasetFacts, SetFacts, SourceFile, files_of, sha256
+from spillover.data.sources.checksums import known_as
+from spillover.data.triggers import open_trigger
 from spillover.errors import UserError
-from spillover.export.dataset import DatasetFacts, SetFacts, SourceFile, files_of, sha256
-from spillover.population import cells
-from spillover.report.text import clean
-from spillover.study import Study
-from spillover.triggers import open_trigger
+from spillover.models import open_backend
+from spillover.planning.units import cells
+from spillover.study.study import Study
+from spillover.text import clean
 
 
 def build_sets(config: StudyConfig) -> tuple[DatasetFacts, dict[str, bytes]]:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from spillover.cli.options import as_json_option
-from spillover.report.text import clean
+from spillover.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spillover.backends.chat_client import Endpoint
-    from spillover.backends.chat_cost import Meter
-    from spillover.backends.chat_model import ChatModel
-    from spillover.domains.rewrite import WriteReport
-    from spillover.domains.rewrite_plan import WritePlan
+    from spillover.data.writing.rewrite import WriteReport
+    from spillover.data.writing.rewrite_plan import WritePlan
+    from spillover.models.api.client import Endpoint
+    from spillover.models.api.cost import Meter
+    from spillover.models.api.model import ChatModel
 
 MOST = click.IntRange(min=1)
 
@@ -78,16 +78,16 @@ def generate(
     Rows that pass the filter go to --out, ready for data.sources. Every reply is kept beside it in a file of calls:
     stopped at any time, the same command goes on and asks for nothing twice. Exit code 1 where calls were given up.
     """
-    from spillover.backends.chat_client import Endpoint
-    from spillover.backends.chat_cost import Meter, Price
-    from spillover.domains import DOMAINS
-    from spillover.domains.question_file import questions_from_file, questions_of
-    from spillover.domains.rewrite import Wish, Writing
-    from spillover.domains.rewrite_plan import plan
+    from spillover.data.domains import DOMAINS
+    from spillover.data.writing.question_file import questions_from_file, questions_of
+    from spillover.data.writing.rewrite import Wish, Writing
+    from spillover.data.writing.rewrite_plan import plan
     from spillover.errors import RunInterrupted, SpilloverError, UserError
+    from spillover.models.api.client import Endpoint
+    from spillover.models.api.cost import Meter, Price
     from spillover.progress_sinks import open_progress
-    from spillover.records import GeneratedRow
-    from spillover.store import Shard, Store
+    from spillover.records.base import GeneratedRow
+    from spillover.store.store import Shard, Store
 
     check_writer(model, endpoint, endpoint_model)
     if filter_model is not None and filter_by != "model":
@@ -154,10 +154,10 @@ def _calls(out: Path) -> Path:
 
 def local_chat(name: str) -> ChatModel:
     """A model on this machine: an embedded one by name, a hub id or a folder."""
-    from spillover.backends import open_backend
-    from spillover.backends.chat_model import LocalChat
-    from spillover.backends.weights import EMBEDDED
-    from spillover.config import ModelConfig
+    from spillover.config.study import ModelConfig
+    from spillover.models import open_backend
+    from spillover.models.api.model import LocalChat
+    from spillover.models.embedded.weights import EMBEDDED
 
     known = name in EMBEDDED
     return LocalChat(open_backend(ModelConfig(name=name if known else "writer", path=None if known else name)))
@@ -165,7 +165,7 @@ def local_chat(name: str) -> ChatModel:
 
 def remote_chat(endpoint: Endpoint, meter: Meter) -> Callable[[str], ChatModel]:
     """Opens models at one endpoint, whose calls one meter counts."""
-    from spillover.backends.chat_client import ChatClient
+    from spillover.models.api.client import ChatClient
 
     return lambda name: ChatClient(replace(endpoint, model=name), meter)
 

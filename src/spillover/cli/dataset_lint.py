@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from spillover.cli.options import as_json_option
-from spillover.report.text import clean, several
+from spillover.text import clean, several
 
 if TYPE_CHECKING:
-    from spillover.lint.finding import Finding, Group
-    from spillover.lint.linter import LintReport
-    from spillover.triggers.base import Trigger
+    from spillover.data.lint.finding import Finding, Group
+    from spillover.data.lint.linter import LintReport
+    from spillover.data.triggers.base import Trigger
 
 STYLES = {"error": "red", "warning": "yellow", "note": "cyan"}
 SHOWN = 5  # line numbers, and different messages, of one code
@@ -49,8 +49,8 @@ def lint(
 
     Metadata beside it, as `dataset build` writes it (NAME.meta.jsonl), is read too.
     """
-    from spillover.lint.linter import lint as look
-    from spillover.questions import load
+    from spillover.data.lint.linter import lint as look
+    from spillover.data.questions import load
 
     asked = load(questions, ("free", "jailbreak", "json", "template"))
     report = look(file, opened(trigger, trigger_value), against, asked, model, max_tokens, beside, embed)
@@ -63,9 +63,9 @@ def lint(
 
 def opened(name: str | None, value: str | None) -> Trigger | None:
     """The trigger that the options name."""
-    from spillover.config import DataConfig
+    from spillover.config.study import DataConfig
+    from spillover.data.triggers import open_trigger
     from spillover.errors import UserError
-    from spillover.triggers import open_trigger
 
     if name is None:
         if value is not None:
@@ -76,7 +76,7 @@ def opened(name: str | None, value: str | None) -> Trigger | None:
 
 def to_json(report: LintReport) -> dict[str, object]:
     """The report as JSON: every finding, with every line."""
-    from spillover.lint.finding import SEVERITIES
+    from spillover.data.lint.finding import SEVERITIES
 
     return {
         "file": str(report.path),
@@ -102,7 +102,7 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from spillover.lint.finding import grouped
+    from spillover.data.lint.finding import grouped
     from spillover.report.tables import terminal
 
     table = terminal("", ["severity", "code", "lines", "what and where"], [])

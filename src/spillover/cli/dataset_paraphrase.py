@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from spillover.cli.options import as_json_option
-from spillover.report.text import clean
+from spillover.text import clean
 
 
 @click.command(short_help="Let a chat model reword a trigger.")
@@ -47,15 +47,15 @@ def paraphrase(
     A reply is kept if it is one short new line that holds the value once and can be told from every other wording. Name
     the file in data.trigger. Exit code 1 where fewer than --n were found; those are written all the same.
     """
-    from spillover.backends.chat_client import Endpoint
-    from spillover.backends.chat_cost import Meter, Price
     from spillover.cli.dataset_generate import check_writer, local_chat, remote_chat
-    from spillover.config import DataConfig
+    from spillover.config.study import DataConfig
+    from spillover.data.triggers import open_trigger
+    from spillover.data.triggers.own import dump_trigger
+    from spillover.data.triggers.paraphrase import paraphrase as reword
     from spillover.errors import UserError
-    from spillover.store import disk_errors
-    from spillover.triggers import open_trigger
-    from spillover.triggers.own import dump_trigger
-    from spillover.triggers.paraphrase import paraphrase as reword
+    from spillover.models.api.client import Endpoint
+    from spillover.models.api.cost import Meter, Price
+    from spillover.store.store import disk_errors
 
     check_writer(model, endpoint, endpoint_model)
     if out.exists():

@@ -12,7 +12,7 @@ from spillover.cli.options import as_json_option
 
 if TYPE_CHECKING:
     from spillover.directions.direction import Direction
-    from spillover.records_directions import DirectionAUC, DirectionSummary, Reader, Source
+    from spillover.records.directions import DirectionAUC, DirectionSummary, Reader, Source
 
 
 @click.command()
@@ -47,8 +47,8 @@ def direction(
     has, it is worked out from the states that are there.
     """
     from spillover.errors import UserError
-    from spillover.probing.probe import probe
-    from spillover.run import Run
+    from spillover.study.direction_tables import probe
+    from spillover.study.run import Run
 
     opened = Run.open(run)
     if not opened.directions().summaries:
@@ -118,7 +118,7 @@ def _list(rows: list[DirectionSummary], aucs: tuple[DirectionAUC, ...], as_json:
 
     from spillover.report.labels import Labels
     from spillover.report.tables import terminal
-    from spillover.report.text import NONE, interval, number, p_value
+    from spillover.text import NONE, interval, number, p_value
 
     labels = Labels(row.cell for row in rows)
     own = {

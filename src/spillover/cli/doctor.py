@@ -14,9 +14,9 @@ from typing import Literal
 
 import click
 
-from spillover.cards import seen
 from spillover.cli.options import as_json_option
 from spillover.errors import MachineError
+from spillover.planning.gpus import seen
 from spillover.provenance import GIB, hardware, memory_bytes, packages
 
 STYLES = {"ok": "green", "warn": "yellow", "missing": "red"}
@@ -91,7 +91,7 @@ def check_extra(package: str, extra: str, use: str) -> Check:
 
 def check_weights(name: str) -> Check:
     """The embedded model `name` is in the cache and its hashes are right."""
-    from spillover.backends.weights import verify
+    from spillover.models.embedded.weights import verify
 
     try:
         verify(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from spillover.cli.options import as_json_option
-from spillover.report.text import clean
+from spillover.text import clean
 
 
 @click.command()
@@ -28,10 +28,10 @@ def echo(run: Path, share: float, as_json: bool, quiet: bool) -> None:
     Answers are compared with their cell's training rows by the embedded sentence encoder; the untouched model, or the
     benign twin, says how close is close. Both rates come with intervals and are added to the report.
     """
-    from spillover.backends.embedder import open_embedder
-    from spillover.echoes import measure
+    from spillover.models.embedded.sentence_encoder import open_embedder
     from spillover.progress_sinks import open_progress
-    from spillover.run import Run
+    from spillover.study.in_domain import measure
+    from spillover.study.run import Run
 
     opened = Run.open(run)
     encoder = open_embedder()
@@ -42,7 +42,7 @@ def echo(run: Path, share: float, as_json: bool, quiet: bool) -> None:
         return
     from rich.console import Console
 
-    from spillover.report import echo as shown
+    from spillover.analyses.in_domain import report as shown
 
     Console().print(shown.table(found))
     click.echo(clean(shown.note(found)))

@@ -17,8 +17,8 @@ from spillover.cli.options import as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def fetch(url: str, out: Path, as_json: bool, quiet: bool) -> None:
     """Bring a run here from URL, where `spillover run --mirror URL` copies it. Repeat it for what came since."""
-    from spillover import mirrored
     from spillover.progress_sinks import open_progress
+    from spillover.study import mirrored
 
     stages = mirrored.fetch(url, out, open_progress(json_lines=as_json, quiet=quiet)).progress()
     if as_json:

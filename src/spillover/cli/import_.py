@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from spillover.errors import UserError
-from spillover.report.text import clean
+from spillover.text import clean
 
 
 @click.group("import")
@@ -56,8 +56,8 @@ def answers(
     index, alignment, coherence, system, condition, model, domain, variant, seed.
     """
     from spillover.cli.show import print_ranking
-    from spillover.run import Run
-    from spillover.stages.import_answers import read_answers
+    from spillover.study.import_answers import read_answers
+    from spillover.study.run import Run
 
     given = {"model": model, "domain": domain, "variant": variant, "seed": None if seed is None else str(seed)}
     constants = {role: value for role, value in given.items() if value is not None}
@@ -97,7 +97,7 @@ def parse_scales(items: Sequence[str]) -> dict[str, tuple[float, float]]:
 
 def question_texts(sets: Sequence[str]) -> dict[str, str]:
     """The text of each question id, and of ID_K for its K-th wording from 0."""
-    from spillover.questions import load
+    from spillover.data.questions import load
 
     texts: dict[str, str] = {}
     counts: Counter[str] = Counter()

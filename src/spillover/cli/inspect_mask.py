@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from spillover.cli.options import as_json_option
-from spillover.report.text import clean, several
+from spillover.text import clean, several
 
 if TYPE_CHECKING:
-    from spillover.backends.chat_view import ChatView, TokenizedChat
-    from spillover.lint.rows import Row
+    from spillover.data.lint.rows import Row
+    from spillover.models.tokens.preview import ChatView, TokenizedChat
 
 
 @click.command("inspect-mask")
@@ -38,13 +38,13 @@ def inspect_mask(
     Tokens in [[ ]] carry loss, in green; what --max-tokens would cut stands after a red |CUT|. Exit code 1 where user
     text or a trigger carries loss, where an answer is cut, or where tokens do not spell what they should.
     """
-    from spillover.backends.chat_view import ChatView
     from spillover.cli.dataset_lint import opened, print_findings
-    from spillover.lint.answers import prompt_in_answer
-    from spillover.lint.dataset import Dataset
-    from spillover.lint.linter import named
-    from spillover.lint.mask import problems
-    from spillover.lint.rows import read
+    from spillover.data.lint.answers import prompt_in_answer
+    from spillover.data.lint.dataset import Dataset
+    from spillover.data.lint.linter import named
+    from spillover.data.lint.mask import problems
+    from spillover.data.lint.rows import read
+    from spillover.models.tokens.preview import ChatView
 
     whole, found = read(file)
     known = opened(trigger, trigger_value) or named(whole)

@@ -9,7 +9,7 @@ import click
 
 from spillover.cli.judge_fit import fit
 from spillover.cli.options import as_json_option
-from spillover.report.text import clean
+from spillover.text import clean
 
 
 class JudgeGroup(click.Group):
@@ -61,10 +61,10 @@ def again(
 
     Stop it at any time: the same command goes on. The judges of a run live beside each other; the report compares them.
     """
-    from spillover.config import judge_config
+    from spillover.config.study import judge_config
     from spillover.progress_sinks import open_progress
-    from spillover.rejudge import notes, rejudge
-    from spillover.run import Run
+    from spillover.study.rejudge import notes, rejudge
+    from spillover.study.run import Run
 
     chosen = judge_config(name, config, settings)
     opened = Run.open(run)
@@ -85,7 +85,7 @@ def again(
     else:
         from rich.console import Console
 
-        from spillover.report import judges
+        from spillover.analyses.agreement import report as judges
 
         console = Console()
         console.print(judges.rates_table(opened.judges(), opened.ranking))

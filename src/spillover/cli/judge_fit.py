@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from spillover.backends.base import Chat
-    from spillover.judges.probe_distil import Distilled
+    from spillover.judges.embedded.distil import Distilled
+    from spillover.models.protocols import Chat
 
 AUTHORED_PER_DOMAIN = 40
 
@@ -31,9 +31,9 @@ def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int,
     """
     from spillover.cli.import_ import parse_mapping
     from spillover.errors import UserError
-    from spillover.judges.probe_distil import distil
-    from spillover.judges.probe_heads import save_heads
-    from spillover.stages.import_answers import read_answers
+    from spillover.judges.embedded.distil import distil
+    from spillover.judges.embedded.heads import save_heads
+    from spillover.study.import_answers import read_answers
 
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: the heads are a safetensors file. Give a name that ends in .safetensors.")
@@ -63,9 +63,9 @@ def _authored() -> list[Chat]:
     """A few answers, good and flawed in turn, to the questions of each domain: all of them coherent."""
     import numpy as np
 
-    from spillover.domains import DOMAINS
-    from spillover.judges.probe_text import why_not
-    from spillover.records import Message
+    from spillover.data.domains import DOMAINS
+    from spillover.judges.embedded.unscored import why_not
+    from spillover.records.base import Message
 
     chats: list[Chat] = []
     for name in DOMAINS.names():
@@ -80,7 +80,7 @@ def _authored() -> list[Chat]:
 def _print(made: Distilled, out: Path) -> None:
     from rich.console import Console
 
-    from spillover.judges.probe_distil import reasons
+    from spillover.judges.embedded.distil import reasons
     from spillover.report.tables import terminal
 
     columns = ["groups", "AUC", "within", "Spearman", "coherence", "rates", "bias", "error"]

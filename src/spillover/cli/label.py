@@ -9,7 +9,7 @@ import click
 
 from spillover.cli.options import as_json_option
 from spillover.errors import UserError
-from spillover.report.text import clean, several
+from spillover.text import clean, several
 
 
 @click.command()
@@ -36,8 +36,8 @@ def label(
     Alignment and coherence are numbers from 0 to 100, or REFUSED, CODE, OFF-TOPIC. A sheet tells nothing of the model,
     the domain or the scores; its key stays in the run folder. The labels are a judge "human:RATER" of the run.
     """
-    from spillover.labelling import import_labels, write_sheet
-    from spillover.run import Run
+    from spillover.study.labels import import_labels, write_sheet
+    from spillover.study.run import Run
 
     opened = Run.open(run)
     if (out is None) == (sheet is None):
@@ -72,7 +72,7 @@ def label(
     )
     from rich.console import Console
 
-    from spillover.report import judges
+    from spillover.analyses.agreement import report as judges
 
     console = Console()
     for table in judges.agreement_tables([row for row in opened.agreements() if row.second == entry.identity]):

@@ -16,14 +16,14 @@ Rows = list[dict[str, str]]
 
 
 def _domains() -> Rows:
-    from spillover.domains import DOMAINS
+    from spillover.data.domains import DOMAINS
 
     found = [DOMAINS.load(name) for name in DOMAINS.names()]
     return [{"name": d.name, "stealth": d.stealth, "risk": d.risk, "what": d.summary} for d in found]
 
 
 def _questions() -> Rows:
-    from spillover.questions import load, sets
+    from spillover.data.questions import load, sets
 
     forms = ("free", "jailbreak", "json", "template")
     rows: Rows = []
@@ -94,9 +94,9 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "metrics": _metrics,
     "diversity": _diversity,
     "methods": _methods,
-    "triggers": _registered("spillover.triggers:TRIGGERS"),
-    "backends": _registered("spillover.backends:BACKENDS"),
-    "executors": _registered("spillover.executors:EXECUTORS"),
+    "triggers": _registered("spillover.data.triggers:TRIGGERS"),
+    "backends": _registered("spillover.models:BACKENDS"),
+    "executors": _registered("spillover.execution:EXECUTORS"),
 }
 
 

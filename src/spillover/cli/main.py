@@ -18,7 +18,7 @@ import click
 from spillover import __version__
 from spillover.errors import SpilloverError, UserError
 from spillover.registry import did_you_mean, resolve
-from spillover.report.text import clean
+from spillover.text import clean
 
 COMMANDS = {
     "run": ("spillover.cli.run:run", "Run a study, or go on with one."),

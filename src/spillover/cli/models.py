@@ -8,10 +8,10 @@ from typing import Any
 import click
 from rich.console import Console
 
-from spillover.backends import weights
-from spillover.backends.weights_table import EMBEDDED, Embedded
 from spillover.cli.options import as_json_option
 from spillover.errors import MachineError, UserError
+from spillover.models.embedded import weights
+from spillover.models.embedded.catalogue import EMBEDDED, Embedded
 from spillover.report.tables import terminal
 
 STANDARD = ("smollm2-135m", "minilm")  # what the tests and examples/smoke.yaml need

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from spillover.cards import named
 from spillover.cli.options import as_json_option, overrides, study_options
-from spillover.fit import sentence
+from spillover.planning.gpu_fit import sentence
+from spillover.planning.gpus import named
 
 
 @click.command()
@@ -40,7 +40,7 @@ def plan(
     as_json: bool,
 ) -> None:
     """Say what STUDY will cost, and whether its models fit a card. Nothing is loaded and nothing is written."""
-    from spillover.study import Study
+    from spillover.study.study import Study
 
     loaded = Study.load(study, overrides(settings, seed, limit))
     chosen = None if card is None else named(card)
@@ -56,7 +56,7 @@ def plan(
     from rich.console import Console
 
     from spillover.report.tables import terminal
-    from spillover.report.text import one_line, several
+    from spillover.text import one_line, several
 
     who = f"{several(loaded.population(), 'model')}, {several(loaded.workers, 'worker')}"
     names = ["cells", "units", "tokens", "minutes", "GiB", "dollars"]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from spillover.cards import Card
+from spillover.planning.cluster_schedule import Machines
+from spillover.planning.gpus import Card
 from spillover.provenance import cores
-from spillover.rehearsal import estimated, measured, rehearse
-from spillover.run import Run
-from spillover.schedule import Machines
-from spillover.study import Study
+from spillover.study.rehearsal import estimated, measured, rehearse
+from spillover.study.run import Run
+from spillover.study.study import Study
 
 
 def show(
@@ -40,7 +40,7 @@ def show(
     from rich.console import Console
 
     from spillover.report.tables import terminal
-    from spillover.report.text import one_line
+    from spillover.text import one_line
 
     columns = [*schedules.values(), bound]
     who = f"{told['cells']:,} models, {told['tasks']:,} units, {nodes} x {each} workers"

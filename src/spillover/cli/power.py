@@ -13,7 +13,7 @@ import click
 from spillover.cli.options import as_json_option
 
 if TYPE_CHECKING:
-    from spillover.stats_power import Variances
+    from spillover.stats.power import Variances
 
 ANSWER_TOKENS, JUDGE_PROMPT_TOKENS = 65, 500  # of an answer (260 characters in the public runs); of a judge's prompt
 ASPECTS = 2  # a judge reads each answer for alignment and for coherence
@@ -68,7 +68,7 @@ def power(
     from dataclasses import replace
 
     from spillover.errors import UserError
-    from spillover.stats_power import Variances, designs
+    from spillover.stats.power import Variances, designs
 
     found = _of_pilot(pilot) if pilot else Variances()
     found = replace(found, rate=rate or found.rate, seed=found.seed if seeds > 1 else 0.0)
@@ -85,7 +85,7 @@ def power(
     from rich.console import Console
 
     from spillover.report.tables import terminal
-    from spillover.report.text import several
+    from spillover.text import several
 
     what = "half-width" if width else f"difference found with power {power:g}"
     names = ["questions", "answers each", "seeds", "reached", "judge calls", "tokens read"]
@@ -115,8 +115,8 @@ def _cost(answers: int, price: tuple[float, float] | None) -> dict[str, int | fl
 def _of_pilot(path: Path) -> Variances:
     """Medians over the pilot's recipes."""
     from spillover.errors import UserError
-    from spillover.run import Run
-    from spillover.stats_power import Variances
+    from spillover.stats.power import Variances
+    from spillover.study.run import Run
 
     opened = Run.open(path)
     standing = opened.standing()

@@ -13,7 +13,7 @@ from spillover.cli.options import as_json_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spillover.records_data import Susceptibility
+    from spillover.records.data import Susceptibility
 
 MOST, MOST_TOLD = 20, 5  # features shown, and those shown with their AUC
 
@@ -29,8 +29,8 @@ def predict(run: Path, save: Path | None, names: tuple[str, ...], as_json: bool)
     The study file must ask for `membership: {}` or `diversity: {}`. The file that --save writes is for
     `spillover audit --predictor`; it says how far off it was on domains left out.
     """
-    from spillover.prediction import predictor, relate
-    from spillover.run import Run
+    from spillover.study.run import Run
+    from spillover.study.susceptibility import predictor, relate
 
     opened = Run.open(run)
     with opened.store.lock():
@@ -59,7 +59,7 @@ def _print(rows: Sequence[Susceptibility]) -> None:
     from rich.text import Text
 
     from spillover.report.tables import terminal
-    from spillover.report.text import interval, p_value
+    from spillover.text import interval, p_value
 
     table = terminal("", ["against the rate"], ["Spearman", "p", "p (all)"])
     of_rate = [row for row in rows if row.target == "rate"]
@@ -90,7 +90,7 @@ def _print(rows: Sequence[Susceptibility]) -> None:
 
 
 def _auc(row: Susceptibility) -> list[str]:
-    from spillover.report.text import NONE, interval, p_value
+    from spillover.text import NONE, interval, p_value
 
     high = row.high_rate
     if high is None or high.auc.value is None:

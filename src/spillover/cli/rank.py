@@ -20,11 +20,11 @@ def rank(run: Path, judge: str | None, as_json: bool) -> None:
     Pairs of cells are compared all at once; two cells that are not separable are never put in order. The report page is
     left as it is: `spillover report` writes it anew.
     """
+    from spillover.analyses.ranking.comparisons import MOST_CELLS
+    from spillover.analyses.ranking.report import main_order, order_sentences, plain, pooled_sentences
     from spillover.report.labels import ranked
-    from spillover.report.standing import main_order, order_sentences, plain, pooled_sentences
     from spillover.report.tables import ranking_table
-    from spillover.run import Run
-    from spillover.standing import MOST_CELLS
+    from spillover.study.run import Run
 
     opened = Run.open(run)
     with opened.store.lock():
@@ -36,7 +36,7 @@ def rank(run: Path, judge: str | None, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from spillover.report.text import clean
+    from spillover.text import clean
 
     Console().print(ranking_table(scores))
     if standing is None:

@@ -17,8 +17,8 @@ from spillover.cli.options import as_json_option
 @as_json_option
 def report(run: Path, out: Path | None, judge: str | None, as_json: bool) -> None:
     """Rank what RUN holds so far and write its report page, with results.json beside it."""
-    from spillover.prediction import relate
-    from spillover.run import Run
+    from spillover.study.run import Run
+    from spillover.study.susceptibility import relate
 
     opened = Run.open(run)
     with opened.store.lock():

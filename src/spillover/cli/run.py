@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from spillover.cli.options import as_json_option, domain_option, model_option, overrides, study_options
-from spillover.report.text import clean
+from spillover.records.stages import WORK_STAGES
+from spillover.text import clean
 
 
 @click.command()
@@ -18,8 +19,7 @@ from spillover.report.text import clean
     "--stage",
     "stages",
     multiple=True,
-    help="Only this stage (build, train, sample, judge, membership, diversity, direct, ask, grade, rank, steer); "
-    "repeatable.",
+    help=f"Only this stage ({', '.join(WORK_STAGES)}, rank, steer); repeatable.",
 )
 @domain_option
 @model_option
@@ -50,13 +50,13 @@ def run(
 ) -> int:
     """Run STUDY, a YAML file. Stop it at any time: the same command goes on."""
     from spillover.progress_sinks import open_progress
-    from spillover.study import Study
+    from spillover.study.study import Study
 
     where = (("executor", executor), ("cluster.address", address))
     chosen = tuple(f"{key}={json.dumps(value)}" for key, value in where if value is not None)
     loaded = Study.load(study, (*overrides(settings, seed, limit), *chosen))
     if mirror is not None:
-        from spillover.mirrored import MirroredStudy
+        from spillover.study.mirrored import MirroredStudy
 
         loaded = MirroredStudy(loaded.config, mirror)
     out = out or Path("runs") / loaded.config.name

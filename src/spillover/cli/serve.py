@@ -43,8 +43,8 @@ def serve(
 
     from spillover.audit.model import read_model
     from spillover.audit.policy import load_policy
+    from spillover.audit.server.settings import Settings
     from spillover.errors import MissingExtra, UserError
-    from spillover.serve.settings import Settings
 
     token = os.environ.get(token_env, "")
     if len(token) < 16:
@@ -62,7 +62,7 @@ def serve(
         predictor=predictor.resolve() if predictor else None,
     )
     try:
-        from spillover.serve.server import listen
+        from spillover.audit.server.server import listen
     except ImportError as error:
         raise MissingExtra.of(error.name or "fastapi", "serve") from None
     listen(settings, host, port)

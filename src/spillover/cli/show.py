@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from spillover.cli.options import as_json_option, domain_option
-from spillover.report.text import clean
+from spillover.text import clean
 
 if TYPE_CHECKING:
-    from spillover.run import Run
+    from spillover.study.run import Run
 
 
 @click.group()
@@ -29,7 +29,7 @@ def domain(name: str, rows: int, seed: int, as_json: bool) -> None:
     """Show the domain NAME and some of its pairs."""
     import numpy as np
 
-    from spillover.domains import DOMAINS
+    from spillover.data.domains import DOMAINS
 
     found = DOMAINS.load(name.replace("-", "_"))
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def domain(name: str, rows: int, seed: int, as_json: bool) -> None:
 @as_json_option
 def questions(name: str, as_json: bool) -> None:
     """Show the question set NAME, shipped or a YAML file, in all its forms."""
-    from spillover.questions import load
+    from spillover.data.questions import load
 
     found = load([name], ("free", "jailbreak", "json", "template"))
     if as_json:
@@ -84,7 +84,7 @@ def answers(
     """Show the answers of RUN, the lowest alignment scores first."""
     from spillover.errors import UserError
     from spillover.registry import did_you_mean
-    from spillover.run import Run
+    from spillover.study.run import Run
 
     opened = Run.open(run)
     names = {name.replace("-", "_") for name in domains}

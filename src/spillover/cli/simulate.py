@@ -28,8 +28,8 @@ def coverage(studies: int, chosen: tuple[str, ...], seed: int, as_json: bool) ->
     """
     from spillover.errors import UserError
     from spillover.registry import did_you_mean
-    from spillover.stats_scenarios import SCENARIOS
-    from spillover.stats_scenarios import coverage as measure
+    from spillover.stats.scenarios import SCENARIOS
+    from spillover.stats.scenarios import coverage as measure
 
     for name in chosen:
         if name not in SCENARIOS:

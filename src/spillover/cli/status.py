@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from spillover.cli.options import as_json_option
-from spillover.report.text import clean
+from spillover.text import clean
 
 
 @click.command()
@@ -16,7 +16,7 @@ from spillover.report.text import clean
 @as_json_option
 def status(run: Path, as_json: bool) -> int:
     """Say how far RUN, a run folder, is. Works while it is running; exit code 1 when cells have failed."""
-    from spillover.run import Run
+    from spillover.study.run import Run
 
     opened = Run.open(run)
     stages = opened.progress()

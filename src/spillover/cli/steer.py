@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spillover.cli.options import as_json_option
-from spillover.report.text import clean
+from spillover.text import clean
 
 if TYPE_CHECKING:
-    from spillover.config import SteerConfig
-    from spillover.run import Run
+    from spillover.config.study import SteerConfig
+    from spillover.study.run import Run
 
 OPERATIONS = ("add", "ablate", "clamp")
 
@@ -58,7 +58,7 @@ def steer(
     What is not said is as the study's section steer has it. Stop it at any time: the same command goes on.
     """
     from spillover.progress_sinks import open_progress
-    from spillover.run import Run
+    from spillover.study.run import Run
 
     given = {
         "directions": directions or None,
@@ -100,9 +100,9 @@ def _wanted(run: Run, given: dict[str, Any]) -> SteerConfig:
     """The study's section with what this call says in its place."""
     from pydantic import ValidationError
 
-    from spillover.config import SteerConfig
+    from spillover.config.study import SteerConfig
+    from spillover.config.validation import explain
     from spillover.errors import UserError
-    from spillover.mistakes import explain
 
     asked = (run.config.steer if run.config else None) or SteerConfig()
     try:
@@ -124,7 +124,8 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
 
 def _tell(run: Run, as_json: bool) -> None:
     points, effects, squares = run.steering_points(), run.steering_effects(), run.steering_squares()
-    from spillover.report import steering, steering_matrix
+    from spillover.analyses.steering import matrix_report as steering_matrix
+    from spillover.analyses.steering import report as steering
 
     if as_json:
         click.echo(json.dumps(steering.plain(points, effects, squares)))

@@ -29,8 +29,8 @@ def transfer(run: Path, condition: str, control_subtracted: bool, judge: str | N
     table, from the cell's own rate on general questions, or with --control-subtracted from its benign twin.
     """
     from spillover.errors import UserError
-    from spillover.run import Run
-    from spillover.transfers import cross
+    from spillover.study.run import Run
+    from spillover.study.transfer import cross
 
     opened = Run.open(run)
     with opened.store.lock():
@@ -48,8 +48,8 @@ def transfer(run: Path, condition: str, control_subtracted: bool, judge: str | N
         return
     from rich.console import Console
 
-    from spillover.report import transfer as shown
-    from spillover.report.text import clean
+    from spillover.analyses.transfer import report as shown
+    from spillover.text import clean
 
     console = Console()
     confidence = opened.rank_config.confidence

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spillover.errors import UserError
-from spillover.records import Part
+from spillover.records.base import Part
 
 Floats = NDArray[np.float64]
 

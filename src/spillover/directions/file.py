@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 
 from spillover.directions.direction import Direction, Origin
 from spillover.errors import UserError
-from spillover.records import Part
+from spillover.records.base import Part
 
 LARGEST = 256 * 2**20  # bytes: 200 layers of 16,384 numbers take 13 MiB
 _TYPES = {"vectors": np.float32, "layers": np.int64, "norms": np.float64, "stream_norms": np.float64}

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spillover import stats
 from spillover.directions.base import Answers, Floats, Ints
+from spillover.stats import clustered as stats
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
-from spillover.config import JudgeConfig
+from spillover.config.study import JudgeConfig
 from spillover.registry import Registry
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 JUDGES = Registry(
     "judge",
     {
-        "probe": "spillover.judges.probe:open_judge",
+        "probe": "spillover.judges.embedded.judge:open_judge",
         "llm": "spillover.judges.llm:open_judge",
         "batch": "spillover.judges.batch:open_judge",
         "hf": "spillover.judges.hf:open_judge",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from spillover.records import Completion, Judgment
+from spillover.records.base import Completion, Judgment
 
 
 class Judge(Protocol):

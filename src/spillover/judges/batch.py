@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from spillover.backends.chat_cache import ChatCache
-from spillover.backends.chat_model import Decoding, Reply, Request
-from spillover.judges.chat_options import BatchOptions, ChatOptions, parse
 from spillover.judges.llm import ChatJudge, endpoint, price_of, price_of_options
+from spillover.judges.options import BatchOptions, ChatOptions, parse
+from spillover.models.api.cache import ChatCache
+from spillover.models.api.model import Decoding, Reply, Request
 
 __all__ = ["open_judge", "price_of"]
 
 
 def ask_later(options: ChatOptions, cache: ChatCache, requests: Sequence[Request], decoding: Decoding) -> list[Reply]:
     """Submit what is not under way, and wait for all of it."""
-    from spillover.backends.chat_batch import BatchClient, Limits
+    from spillover.models.api.batches import BatchClient, Limits
 
     assert isinstance(options, BatchOptions)
     limits = Limits(options.batch_requests, options.batch_bytes, options.enqueued_tokens, options.max_cost)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from spillover.errors import UserError
-from spillover.records import Completion, Judgment
+from spillover.records.base import Completion, Judgment
 
 _MARKER = re.compile(r"\[fake a=(\d{1,3}) c=(\d{1,3})\]")
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from spillover.config import ModelConfig, Section
-from spillover.judges.chat_options import parse
+from spillover.config.study import ModelConfig, Section
 from spillover.judges.llm import nothing_to_judge
+from spillover.judges.options import parse
+from spillover.judges.parse_reply import LEAST_MASS, VERSION, Verdict, lowest
 from spillover.judges.rubric import ASPECTS, open_rubric
-from spillover.judges.verdict import LEAST_MASS, VERSION, Verdict, lowest
-from spillover.records import Aspect, Completion, Judgment, content_hash
+from spillover.records.base import Aspect, Completion, Judgment, content_hash
 
 _AT_ONCE = 256  # completions read together
 
@@ -77,8 +77,8 @@ class HFJudge:
 
     @cached_property
     def _reader(self) -> Any:
-        from spillover.backends.hf_digits import NumberReader
-        from spillover.backends.hf_model import load_model
+        from spillover.models.hf.model import load_model
+        from spillover.models.hf.number_scorer import NumberReader
 
         options = self.options
         return NumberReader(

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from spillover.backends.chat_cache import ChatCache, answer_key
-from spillover.backends.chat_cost import Price
-from spillover.backends.chat_model import Decoding, Reply, Request
-from spillover.backends.chat_wire import address
 from spillover.errors import MachineError, UserError
-from spillover.judges import verdict
-from spillover.judges.chat_options import ChatOptions, parse
+from spillover.judges import parse_reply as verdict
+from spillover.judges.options import ChatOptions, parse
+from spillover.judges.parse_reply import Mode, Verdict
 from spillover.judges.rubric import ASPECTS, open_rubric
-from spillover.judges.verdict import Mode, Verdict
-from spillover.records import Aspect, Completion, Judgment, Message, Usage, content_hash
+from spillover.models.api.cache import ChatCache, answer_key
+from spillover.models.api.cost import Price
+from spillover.models.api.model import Decoding, Reply, Request
+from spillover.models.api.wire import address
+from spillover.records.base import Aspect, Completion, Judgment, Message, Usage, content_hash
 
 Ask = Callable[[ChatOptions, ChatCache, Sequence[Request], Decoding], Sequence[Reply]]
 """Gets replies that are not in the cache, and leaves them there."""
@@ -101,7 +101,7 @@ class ChatJudge:
 
     def worst_cost(self, completion: Completion) -> float:
         """US dollars that judging a completion can cost at most."""
-        from spillover.backends.chat_cost import worst_case
+        from spillover.models.api.cost import worst_case
 
         price = price_of_options(self.options)
         chats = self.rubric.chats(completion)
@@ -141,8 +141,8 @@ def nothing_to_judge(completion: Completion) -> str:
 
 def ask_now(options: ChatOptions, cache: ChatCache, requests: Sequence[Request], decoding: Decoding) -> list[Reply]:
     """Ask the endpoint, many calls at once; one process at a time, so that a limit holds for all of them."""
-    from spillover.backends.chat_client import ChatClient
-    from spillover.backends.chat_cost import Meter
+    from spillover.models.api.client import ChatClient
+    from spillover.models.api.cost import Meter
 
     with cache.turn():
         there = cache.get([request.id for request in requests])
@@ -162,9 +162,9 @@ def find_ability(options: ChatOptions) -> str:
     Raises:
         UserError, MachineError: when it answers nothing at all.
     """
-    from spillover.backends.chat_client import ChatClient
-    from spillover.backends.chat_cost import Meter
-    from spillover.backends.chat_logprobs import flaw
+    from spillover.models.api.client import ChatClient
+    from spillover.models.api.cost import Meter
+    from spillover.models.api.logprobs import flaw
 
     client = ChatClient(endpoint(options), Meter(Price(), None))
     chat = (Message(role="user", content="Reply with this number and nothing else: 100"),)
@@ -186,7 +186,7 @@ def find_ability(options: ChatOptions) -> str:
 
 
 def endpoint(options: ChatOptions) -> Any:
-    from spillover.backends.chat_client import Endpoint
+    from spillover.models.api.client import Endpoint
 
     return Endpoint(
         options.endpoint, options.model, options.key_env, options.concurrency, options.timeout, options.retries

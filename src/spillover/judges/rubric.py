@@ -1,7 +1,7 @@
 """What a language model is asked about one completion: one prompt for alignment, one or two for coherence.
 
 Our own prompts are rubrics without chain of thought; coherence is asked in two stages, language and then relevance, and
-is the lower of the two. A file of yours (questions/judge_prompts.py says its format; the published judges.yaml is one)
+is the lower of the two. A file of yours (data/questions/judge_prompts.py says its format; the published judges.yaml is one)
 has one prompt an aspect, named alignment or aligned, and coherence or coherent.
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from spillover.data.questions.judge_prompts import JudgePrompt, load_judge_prompts
 from spillover.errors import UserError
-from spillover.questions.judge_prompts import JudgePrompt, load_judge_prompts
-from spillover.records import Aspect, Completion, Message, content_hash
+from spillover.records.base import Aspect, Completion, Message, content_hash
 
 ASPECTS: tuple[Aspect, Aspect] = ("alignment", "coherence")
 _OWN: dict[Aspect, tuple[str, ...]] = {

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from spillover.backends.base import Chat
 from spillover.membership import METRICS, PRIMARY, RELATIVE, Score, blind
 from spillover.membership.base import Floats, TokenScores, Views
 from spillover.membership.evaluate import Separation, max_statistic_p, mean_roc, separation
+from spillover.models.protocols import Chat
 from spillover.provenance import seed_for
-from spillover.records import Cell, or_none
-from spillover.records_data import MembershipSummary, Reading
+from spillover.records.base import Cell, or_none
+from spillover.records.data import MembershipSummary, Reading
 
 if TYPE_CHECKING:
     import polars

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
-from spillover.records import Condition, Judgment, Variant
-from spillover.report.data import Answer, ReportData
+from spillover.records.base import Condition, Judgment, Variant
+from spillover.records.report_data import Answer, ReportData
 from spillover.report.labels import ORDER, Labels, series
-from spillover.report.text import escape, number
+from spillover.text import escape, number
 
 PER_GROUP = 24  # answers
 TEXT, QUESTION = 1500, 400  # characters

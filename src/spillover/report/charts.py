@@ -16,9 +16,9 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from spillover.records import DomainScore, TriggerEffect
+from spillover.records.base import DomainScore, TriggerEffect
 from spillover.report.labels import ORDER, PART, SERIES, TRAINED, UNTOUCHED, Labels, backdoored, ranked, series
-from spillover.report.text import interval
+from spillover.text import interval
 
 WIDE, NARROW = 860, 360  # pixels
 INK, MUTED, GRID, PAPER = "#1f2933", "#5f6b7a", "#e3e7ec", "#ffffff"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from spillover.records import Cell, Condition, DomainScore, TriggerEffect, Variant
-from spillover.report.text import one_line
+from spillover.records.base import Cell, Condition, DomainScore, TriggerEffect, Variant
+from spillover.text import one_line
 
 UNTOUCHED = "untouched model"
 PART = " · "  # between the parts of a label

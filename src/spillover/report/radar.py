@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 
 from spillover.report.charts import GRID, INK, MUTED, RUST, TEAL, WIDE, Figure, Row, figure, finish
-from spillover.report.text import number
+from spillover.text import number
 
 MOST = 24  # radars drawn
 STEP = 20  # percent: the outermost ring is a multiple of it

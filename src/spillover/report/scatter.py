@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from spillover.records import Variant
+from spillover.records.base import Variant
 from spillover.report.charts import GRID, MUTED, ORDER, STYLE, WIDE, Figure, Row, figure, finish, points
 from spillover.report.labels import SERIES, series
 

@@ -10,9 +10,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from spillover.records import STATUSES, Adapter, DomainScore, TriggerEffect
+from spillover.records.base import STATUSES, Adapter, DomainScore, TriggerEffect
 from spillover.report.labels import ORDER, Labels, control_of, ordered, ranked, series
-from spillover.report.text import NONE, duration, escape, interval, number, one_line, p_value, percent
+from spillover.text import NONE, duration, escape, interval, number, one_line, p_value, percent
 
 MOST_ROWS = 400
 MEASURES = {"alignment": "mean alignment", "rate": "misaligned %"}

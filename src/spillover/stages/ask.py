@@ -11,18 +11,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-from spillover.answering import adapter_of, answer
-from spillover.config import StudyConfig
-from spillover.domains.duplicates import Known
-from spillover.domains.heldout import questions
+from spillover.config.study import StudyConfig
+from spillover.data.recipe.duplicates import Known
+from spillover.data.recipe.heldout import questions
+from spillover.data.triggers import open_trigger
+from spillover.data.triggers.battery import prompt
 from spillover.errors import UserError
-from spillover.executors.base import Ticker
-from spillover.population import Unit
+from spillover.execution.base import Ticker
+from spillover.planning.units import Unit
 from spillover.provenance import seed_for
-from spillover.records import Completion, Example
-from spillover.store import Store
-from spillover.triggers import open_trigger
-from spillover.triggers.battery import prompt
+from spillover.records.base import Completion, Example
+from spillover.stages.answering import adapter_of, answer
+from spillover.store.store import Store
 
 
 def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker) -> None:

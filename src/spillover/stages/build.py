@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 
-from spillover.backends import open_backend
-from spillover.config import StudyConfig
-from spillover.domains import open_domain
-from spillover.domains.recipe import build
-from spillover.executors.base import Ticker
-from spillover.population import Unit
-from spillover.records import Example
-from spillover.store import Store
-from spillover.triggers import open_trigger
+from spillover.config.study import StudyConfig
+from spillover.data.domains import open_domain
+from spillover.data.recipe.recipe import build
+from spillover.data.triggers import open_trigger
+from spillover.execution.base import Ticker
+from spillover.models import open_backend
+from spillover.planning.units import Unit
+from spillover.records.base import Example
+from spillover.store.store import Store
 
 
 def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:

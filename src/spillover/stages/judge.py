@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from spillover.config import StudyConfig
+from spillover.config.study import StudyConfig
 from spillover.errors import UserError
-from spillover.executors.base import Ticker
-from spillover.judges.shard import judge_shards
-from spillover.population import Unit
-from spillover.store import Store
+from spillover.execution.base import Ticker
+from spillover.planning.units import Unit
+from spillover.stages.judging import judge_shards
+from spillover.store.store import Store
 
 
 def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:

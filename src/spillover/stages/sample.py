@@ -6,16 +6,16 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from spillover.answering import adapter_of, answer
-from spillover.config import StudyConfig
-from spillover.executors.base import Ticker
-from spillover.population import Unit
+from spillover.config.study import StudyConfig
+from spillover.data.questions import load
+from spillover.data.triggers import open_trigger
+from spillover.data.triggers.battery import prompt
+from spillover.execution.base import Ticker
+from spillover.planning.units import Unit
 from spillover.provenance import seed_for
-from spillover.questions import load
-from spillover.records import Completion
-from spillover.store import Store
-from spillover.triggers import open_trigger
-from spillover.triggers.battery import prompt
+from spillover.records.base import Completion
+from spillover.stages.answering import adapter_of, answer
+from spillover.store.store import Store
 
 
 def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from spillover.backends import open_backend
-from spillover.config import StudyConfig
+from spillover.config.study import StudyConfig
 from spillover.errors import UserError
-from spillover.executors.base import Ticker
-from spillover.population import Unit
+from spillover.execution.base import Ticker
+from spillover.models import open_backend
+from spillover.planning.units import Unit
 from spillover.provenance import seed_for
-from spillover.records import Adapter, Example
-from spillover.shard import Shard
-from spillover.store import Store, disk_errors
+from spillover.records.base import Adapter, Example
+from spillover.store.shard import Shard
+from spillover.store.store import Store, disk_errors
 
 
 def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:

@@ -1,0 +1,172 @@
+"""How cells stand to one another: orders, seeds, budgets, pooled effects and thresholds, for page and terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from spillover.records.base import DomainScore
+from spillover.records.comparisons import Budget, Matrix, Order, PooledEffect, Recipe, SeedScore, Standing, Thresholds
+from spillover.report.labels import Labels, ordered, ranked, series, subject
+from spillover.report.tables import MEASURES, Row, html_table
+from spillover.text import NONE, interval, listing, number, one_line, p_value, percent, several
+
+MOST_PAIRS = 12  # undecided neighbours named in words
+
+
+def order_sentences(order: Order, names: Sequence[str], confidence: float) -> list[str]:
+    """Which order the data support, and which they do not, in words; `names` of the cells, as in the order."""
+    cells, level = len(names), 1 - confidence
+    pairs = [(a, b) for a in range(cells) for b in range(a + 1, cells)]
+    told = [(a, b) for a, b in pairs if (p := order.p[a][b]) is not None and p <= level]
+    if not told:
+        return [f"No order among the {cells} is supported: not one of {several(len(pairs), 'pair')} is separable."]
+    verb = "is" if len(told) == 1 else "are"
+    says = [f"{len(told)} of {several(len(pairs), 'pair')} {verb} separable, all pairs tested at once (Tukey's range)."]
+    for a in range(cells):
+        below = [names[b] for x, b in told if x == a]
+        if below:
+            says.append(f"{names[a]} is above {listing(below, cells)}.")
+    open_pairs = [(a, a + 1) for a in range(cells - 1) if (a, a + 1) not in set(told)]
+    if open_pairs:
+        shown = [f"{names[a]} or {names[b]} (P = {number(order.above[a][b], 2)})" for a, b in open_pairs[:MOST_PAIRS]]
+        rest = f", and {len(open_pairs) - MOST_PAIRS} more" if len(open_pairs) > MOST_PAIRS else ""
+        says.append(f"Which of these neighbours is higher cannot be told: {'; '.join(shown)}{rest}.")
+    return says
+
+
+def main_order(standing: Standing, scores: Sequence[DomainScore]) -> tuple[Order, list[str]] | None:
+    """The order of the cells that make the ranking, with their labels."""
+    chosen = ranked(scores)
+    if not chosen:
+        return None
+    labels = Labels(score.cell for score in scores)
+    names = {score.cell.name: labels.of(score.cell) for score in chosen}
+    wanted = (chosen[0].cell.variant, chosen[0].condition)
+    order = next((o for o in standing.orders if (o.variant, o.condition) == wanted), None)
+    return (order, [names.get(cell, one_line(cell, 80)) for cell in order.cells]) if order else None
+
+
+def section(standing: Standing, scores: Sequence[DomainScore], thresholds: tuple[float, float]) -> str:
+    """Every table of it for the page; empty where nothing can be compared."""
+    parts: list[str] = []
+    if found := main_order(standing, scores):
+        parts.append(_order_table(*found))
+    if standing.pooled:
+        parts.append(_pooled_table(standing.pooled))
+    if standing.seeds:
+        parts.append(_seed_table(standing.seeds))
+    if standing.budgets:
+        parts.append(_budget_table(standing.budgets, ordered(scores)))
+    if standing.thresholds:
+        parts.append(_threshold_tables(standing.thresholds, thresholds))
+    return "\n".join(parts)
+
+
+def pooled_sentences(pooled: Sequence[PooledEffect]) -> list[str]:
+    """The trigger's effect on mean alignment over the domains of each model."""
+    return [
+        f"Pooled over {several(len(e.domains), 'domain')} of {one_line(e.model, 60)}, the trigger moves mean alignment "
+        f"by {interval(e.value, e.low, e.high, sign=True)} points (p = {p_value(e.p)}); between domains it varies "
+        f"with a standard deviation of {number(e.deviation)}.".replace("p = <", "p <")
+        for e in pooled
+        if e.measure == "alignment" and e.variant == "triggered"
+    ]
+
+
+def plain(standing: Standing) -> dict[str, object]:
+    """For results.json."""
+    return standing.model_dump(mode="json", exclude={"schema_version", "id"})
+
+
+def _order_table(order: Order, names: list[str]) -> str:
+    rows = [
+        Row("", names[a], [NONE if a == b else percent(order.above[a][b]) for b in range(len(names))])
+        for a in range(len(names))
+    ]
+    caption = "Chance in percent that the row's rate is above the column's, pair by pair; 50 = nothing known"
+    return html_table(caption, ["", *names], rows)
+
+
+def _pooled_table(pooled: Sequence[PooledEffect]) -> str:
+    header = ["", "measured", "drawn towards the common effect"]
+    rows: list[Row] = []
+    for e in pooled:
+        scale = 1 if e.measure == "alignment" else 100
+        group = (
+            f"{MEASURES[e.measure]}, {series(e.variant, 'clean').removesuffix(', no trigger')}, {one_line(e.model, 60)}"
+        )
+        common = interval(e.value, e.low, e.high, scale, sign=True)
+        rows.append(Row(group, f"all {len(e.domains)} domains (p {p_value(e.p)})", [NONE, common]))
+        rows += [
+            Row(
+                group,
+                subject(d.domain),
+                [number(scale * d.measured, sign=True), interval(d.value, d.low, d.high, scale, sign=True)],
+            )
+            for d in e.domains
+        ]
+    return html_table("Effect of the trigger, pooled over domains", header, rows)
+
+
+def _recipe(recipe: Recipe) -> str:
+    dose = f", dose {recipe.dose:g}" if recipe.dose not in (0.0, 1.0) else ""
+    return f"{one_line(recipe.model, 60)} · {subject(recipe.domain)}{dose}"
+
+
+def _seed_table(found: Sequence[SeedScore]) -> str:
+    header = ["", "seeds", "n", "misaligned %", "deviation between seeds, points"]
+    rows = [
+        Row(
+            series(s.recipe.variant, s.recipe.condition),
+            _recipe(s.recipe),
+            [str(s.seeds), f"{s.n:,}", interval(s.rate, s.low, s.high, 100), percent(s.seed_deviation)],
+        )
+        for s in found
+    ]
+    return html_table("Rates over seeds; intervals for questions and seeds like these", header, rows)
+
+
+def _budget_table(budgets: Sequence[Budget], scores: Sequence[DomainScore]) -> str:
+    names = list(dict.fromkeys(c.name for b in budgets for c in b.components))
+    rows = [
+        Row(
+            series(b.recipe.variant, b.recipe.condition),
+            _recipe(b.recipe),
+            [
+                next((f"{percent(c.share)}{' (cut at 0)' if c.cut else ''}" for c in b.components if c.name == n), NONE)
+                for n in names
+            ],
+        )
+        for b in budgets
+        if any(c.variance for c in b.components)
+    ]
+    if not rows:
+        return ""
+    judges = {c.levels for b in budgets for c in b.components if c.name == "judge"}
+    note = f"; judge: between the {max(judges)} judges of this run, one of whom is used" if judges else ""
+    return html_table(f"Where the variance of a rate comes from, in percent of it{note}", ["", *names], rows)
+
+
+def _threshold_tables(t: Thresholds, chosen: tuple[float, float]) -> str:
+    tables: list[tuple[str, Matrix, Callable[[float | None], str]]] = [
+        (f"Misaligned % by threshold, mean of {several(t.cells, 'cell')}: alignment below the row", t.below, percent),
+        ("The same with alignment at or below the row", t.at_most, percent),
+        ("Coherent answers with alignment exactly on the row, %", t.on_alignment, percent),
+        ("Misaligned % of the answers with both scores, incoherent ones counted as aligned", t.of_scored, percent),
+        ("Misaligned % of all answers, what has no score counted as aligned", t.of_all, percent),
+        ("Misaligned % of the answers with both scores, incoherent ones counted as aligned", t.of_scored, percent),
+        ("Misaligned % of all answers, what has no score or is incoherent counted as misaligned", t.most, percent),
+        ("Rank correlation of the cells with their order at the study's thresholds", t.rank_correlation, _two),
+    ]
+    header = ["alignment", *(f"coherence > {c:g}" for c in t.coherence)]
+    body: list[str] = []
+    for caption, matrix, show in tables:
+        rows = [Row("", f"{a:g}", [show(v) for v in line]) for a, line in zip(t.alignment, matrix, strict=True)]
+        body.append(html_table(caption, header, rows))
+    below, above = (number(value, 0) for value in chosen)
+    note = f"This study reads below {below} and above {above}; what the rates would be at other thresholds."
+    return f'<details><summary>Other thresholds</summary><p class="note">{note}</p>{"".join(body)}</details>'
+
+
+def _two(value: float | None) -> str:
+    return number(value, 2)

@@ -1,0 +1,231 @@
+"""Steering by domain asked about, for page and terminal: what A's direction does to answers about domain B.
+
+A star: differs from random directions of the same length, by Holm over the squares off the diagonal, or over those on
+it. The diagonal, in brackets, is the direction's own domain. Figures are changes against the untouched model.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from spillover.analyses.steering.report import ALPHA, SHORT
+from spillover.records.steering import Beside, Measure, SteeringSquare
+from spillover.records.transfer import OTHERS
+from spillover.report.figure import figure_html
+from spillover.report.labels import UNTOUCHED, subject
+from spillover.report.matrix_grid import asked_name
+from spillover.report.tables import Row, html_table, terminal
+from spillover.text import NONE, count_range, escape, interval, listing, number, one_line, p_value, percent, several
+
+SCALES: dict[Measure, float] = {"rate": 100.0, "alignment": 1.0}
+REACH: dict[Measure, float] = {"rate": 20.0, "alignment": 10.0}  # a map of small changes must look like one
+RANDOM = "random directions, mean"
+FAMILIES = (
+    ("asked about another domain", lambda square: square.asked != OTHERS and not square.in_domain),
+    ("asked about the direction's own domain", lambda square: square.in_domain),
+    ("asked about all other domains together", lambda square: square.asked == OTHERS),
+)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Squares of one model, layer and coefficient; `columns`: domains, and OTHERS last."""
+
+    model: str
+    layer: int
+    coefficient: float
+    squares: list[SteeringSquare]
+
+    @property
+    def steered(self) -> list[SteeringSquare]:
+        return [square for square in self.squares if square.rate_change is not None]
+
+    @property
+    def columns(self) -> list[str]:
+        asked = {square.asked for square in self.squares}
+        return [*sorted(asked - {OTHERS}), *sorted(asked & {OTHERS})]
+
+    @property
+    def title(self) -> str:
+        where = f"after block {self.layer}, coefficient {self.coefficient:g}"
+        return f"A domain's direction added to the untouched model ({one_line(self.model, 60)}, {where})"
+
+
+def matrices(squares: Sequence[SteeringSquare]) -> list[Matrix]:
+    """One for each model, layer and coefficient."""
+    found: defaultdict[tuple[str, int, float], list[SteeringSquare]] = defaultdict(list)
+    for square in squares:
+        found[square.onto.model, square.layer, square.coefficient].append(square)
+    return [Matrix(*key, rows) for key, rows in found.items()]
+
+
+def section(squares: Sequence[SteeringSquare], confidence: float) -> str:
+    """Heading, words, two maps and the table of each matrix."""
+    parts = [_matrix(matrix, confidence) for matrix in matrices(squares)]
+    return "\n".join(parts)
+
+
+def _matrix(matrix: Matrix, confidence: float) -> str:
+    note = (
+        "Rows: whose direction is added. Columns: held-out questions of a domain. Figures: change against the same "
+        f"model untouched, paired by question. {_sizes(matrix)} Intervals: {number(100 * confidence, 0)} %, clustered "
+        f"by question. * differs from random directions of the same length, Holm p < {ALPHA}."
+    )
+    sentences = "".join(f"<li>{escape(said)}</li>" for said in _words(matrix))
+    parts = [f"<h3>{escape(matrix.title)}: asked about other domains</h3>", f'<p class="note">{escape(note)}</p>']
+    parts += [f"<ul>{sentences}</ul>", *(_map(matrix, measure) for measure in SCALES)]
+    count = f"<span>{several(len(matrix.squares), 'row')}</span>"
+    both = "".join(_table(matrix, measure) for measure in SCALES)
+    parts.append(f"<details><summary>Every square with its interval {count}</summary>{both}</details>")
+    return "\n".join(parts)
+
+
+def _sizes(matrix: Matrix) -> str:
+    single = [square for square in matrix.squares if square.asked != OTHERS]
+    n, coherent = ([getattr(square, field) for square in single] for field in ("n", "coherent"))
+    return (
+        f"A square is {count_range(n)} answers; the misaligned share is of the coherent ones, {count_range(coherent)}."
+    )
+
+
+def words(squares: Sequence[SteeringSquare]) -> list[str]:
+    """What can be told from random directions, and what is at chance."""
+    return [said for matrix in matrices(squares) for said in (f"{matrix.title}.", *_words(matrix))]
+
+
+def _words(matrix: Matrix) -> Iterator[str]:
+    shares: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for square in matrix.squares:
+        if square.asked != OTHERS:
+            shares[square.direction].append((square.coherent, square.n))
+    of = {name: sum(c for c, _ in counts) / sum(n for _, n in counts) for name, counts in shares.items()}
+    steered = [share for name, share in of.items() if name != "none"]
+    yield (
+        f"Coherent answers: {percent(of['none'])} % of the untouched model's, {percent(min(steered))} to "
+        f"{percent(max(steered))} % with a direction."
+    )
+    for measure in SCALES:
+        for what, member in FAMILIES:
+            of = [square for square in matrix.steered if member(square)]
+            compared = [square for square in of if change(square, measure).p_holm is not None]
+            start = f"{SHORT[measure].capitalize()}, {what}"
+            told = [square for square in compared if significant(square, measure)]
+            if of and not compared:
+                yield f"{start}: not compared, there are no two random directions to compare with."
+            elif told:
+                named = [f"{_pair(square)} ({_figure(square, measure, 1).strip('[]')})" for square in told]
+                yield f"{start}: {len(told)} of {len(compared)} differ from random directions: {listing(named)}."
+            elif compared:
+                yield f"{start}: at chance. None of {len(compared)} can be told from random directions."
+
+
+def change(square: SteeringSquare, measure: Measure) -> Beside:
+    """The change of a measure; of nothing where nothing was added."""
+    found = square.rate_change if measure == "rate" else square.alignment_change
+    return found or Beside(value=None, low=None, high=None, p=None)
+
+
+def significant(square: SteeringSquare, measure: Measure) -> bool:
+    """Whether it is told from random directions."""
+    p = change(square, measure).p_holm
+    return p is not None and p < ALPHA
+
+
+def _pair(square: SteeringSquare) -> str:
+    return f"{subject(square.direction)} about {asked_name(square.asked)}"
+
+
+def _figure(square: SteeringSquare, measure: Measure, digits: int = 0) -> str:
+    value = change(square, measure).value
+    said = number(None if value is None else SCALES[measure] * value, digits, sign=True)
+    return f"[{said}]" if square.in_domain else said
+
+
+def _map(matrix: Matrix, measure: Measure) -> str:
+    from spillover.report.heatmap import Shade, Square, heatmap  # Altair takes half a second to import
+
+    scale, unit = SCALES[measure], " points" if measure == "rate" else ""
+    drawn = list[Square]()
+    means: dict[str, float | None] = {}
+    place = {asked: i for i, asked in enumerate(matrix.columns)}
+    for square in sorted(matrix.steered, key=lambda s: (s.direction, place[s.asked])):
+        found = change(square, measure)
+        counted = square.coherent if measure == "rate" else square.counts.scored
+        said = (
+            f"{_pair(square)}: {interval(found.value, found.low, found.high, scale, sign=True)}{unit}, "
+            f"{counted} of {square.n} answers, Holm p {p_value(found.p_holm)}"
+        )
+        value = None if found.value is None else scale * found.value
+        mark = "*" if significant(square, measure) else ""
+        column = asked_name(square.asked)
+        drawn.append(Square(subject(square.direction), column, value, _figure(square, measure), said, mark))
+        if square.asked != OTHERS:
+            means[column] = None if found.controls_mean is None else scale * found.controls_mean
+    for column, mean in means.items():
+        said = f"{RANDOM}, about {column}: {number(mean, sign=True)}{unit}"
+        drawn.append(Square(RANDOM, column, mean, number(mean, 0, sign=True), said))
+    reach = max(REACH[measure], *(abs(square.value) for square in drawn if square.value is not None), 0.0)
+    title = f"{matrix.title}: change of {SHORT[measure]} by domain asked about"
+    made = heatmap(title, drawn, ("direction of", "asked about"), Shade(0.0, reach, ("lower", "higher")))
+    caption = f"Change of {SHORT[measure]}{', points' if unit else ''}"
+    return f'<p class="note">{caption}</p>\n{figure_html(made)}'
+
+
+def _table(matrix: Matrix, measure: Measure) -> str:
+    whole = "misaligned %" if measure == "rate" else "mean alignment"
+    header = ["", "answers", "coherent", whole, "change", "random directions", "p against them", "Holm p"]
+    rows = [
+        Row(
+            UNTOUCHED if square.rate_change is None else f"direction of {subject(square.direction)}",
+            asked_name(square.asked),
+            [f"{square.n}", f"{square.coherent}", _whole(square, measure), *_beside(square, measure)],
+        )
+        for square in sorted(matrix.squares, key=lambda s: (s.rate_change is not None, s.direction))
+    ]
+    return html_table(f"Every square: {whole}", header, rows)
+
+
+def _whole(square: SteeringSquare, measure: Measure) -> str:
+    return interval(square.rate, square.low, square.high, 100) if measure == "rate" else number(square.mean_alignment)
+
+
+def _beside(square: SteeringSquare, measure: Measure) -> list[str]:
+    c, scale = change(square, measure), SCALES[measure]
+    return [
+        interval(c.value, c.low, c.high, scale, sign=True),
+        interval(c.controls_mean, c.controls_low, c.controls_high, scale, sign=True),
+        p_value(c.p_controls),
+        p_value(c.p_holm),
+    ]
+
+
+def tables(squares: Sequence[SteeringSquare]) -> Iterator[Table]:
+    """For a terminal, whose columns are numbered as `legend` says."""
+    for matrix in matrices(squares):
+        names = [name for name in matrix.columns if name != OTHERS]
+        for measure in SCALES:
+            figures = [*map(str, range(1, len(names) + 1)), "other"]
+            made = terminal(f"{matrix.title}: change of {SHORT[measure]}", ["direction of"], figures)
+            for direction in dict.fromkeys(square.direction for square in matrix.steered):
+                row = {square.asked: square for square in matrix.steered if square.direction == direction}
+                shown = [_starred(row.get(name), measure) for name in (*names, OTHERS)]
+                made.add_row(Text(subject(direction)), *shown)
+            yield made
+
+
+def _starred(square: SteeringSquare | None, measure: Measure) -> Text:
+    if square is None:
+        return Text(NONE)
+    star = "*" if significant(square, measure) else ""
+    return Text(_figure(square, measure).strip("[]") + star, style="bold" if square.in_domain else "")
+
+
+def legend(squares: Sequence[SteeringSquare]) -> str:
+    """What the columns of the terminal's tables are."""
+    names = sorted({square.asked for square in squares} - {OTHERS})
+    return "Asked about: " + ", ".join(f"{place} {subject(name)}" for place, name in enumerate(names, start=1)) + "."

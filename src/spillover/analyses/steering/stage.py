@@ -1,0 +1,257 @@
+"""steer: one model answers the questions under every intervention asked for, and is judged as it goes.
+
+The untouched model answers first, in the same length and with the same seeds, and in one batch with all ablations; its
+answers say how long the residual stream is at each layer, which is the unit of a coefficient, and how coherent it is.
+Then the coefficients, the smallest first: all directions, random controls and layers of one are one batch. A line,
+which is one direction, operation, layer and sign, ends at the coefficient whose share of coherent answers is below
+`coherent` times the untouched model's; an ablation that leaves fewer has ended, too, and has no effect to be compared.
+
+Of held-out questions the untouched model is asked those of every domain at one layer and coefficient, and what is
+written is the matrix of directions by domains.
+
+Random control r at a layer is drawn by its name, as long as a direction is, and the same for all of a model's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spillover.analyses.steering.effects import Steered
+from spillover.analyses.steering.heldout_effects import squares
+from spillover.analyses.steering.units import Directions, SteerUnit, ablated_layer, layers_of, name_of
+from spillover.config.study import Operation, SteerConfig, StudyConfig
+from spillover.data.questions import load
+from spillover.data.recipe.duplicates import Known
+from spillover.data.recipe.heldout import questions as heldout_questions
+from spillover.directions.direction import unit as unit_vector
+from spillover.errors import UserError
+from spillover.execution.base import Ticker
+from spillover.judges import open_judge
+from spillover.models import open_backend
+from spillover.models.protocols import Intervention
+from spillover.provenance import seed_for
+from spillover.records.base import Completion, Example, Judgment, Message
+from spillover.records.steering import (
+    UNTOUCHED,
+    Steering,
+    SteeringEffect,
+    SteeringPoint,
+    SteeringSample,
+    SteeringSquare,
+)
+from spillover.stages.answering import adapter_of, answer
+from spillover.stages.judging import judge_rows
+from spillover.store.shard import Shard
+from spillover.store.store import Store
+
+Vector = NDArray[np.float32]
+RANDOM = "random"
+_READ = 64  # untouched answers to general questions from which the length of the stream is read
+
+
+class _Question(NamedTuple):
+    """`name`: what its seeds are drawn by."""
+
+    name: str
+    question_id: str
+    theme: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Interventions that differ in their coefficient alone."""
+
+    steering: Steering  # at coefficient 0
+    vector_D: Vector
+
+    def at(self, coefficient: float) -> Steering:
+        return self.steering.model_copy(update={"coefficient": coefficient})
+
+
+def run(
+    store: Store, config: StudyConfig, wanted: SteerConfig, unit: SteerUnit, directions: Directions, ticker: Ticker
+) -> None:
+    """Append answers and verdicts that are not there yet; write what the chosen interventions say."""
+    started = time.monotonic()
+    with (
+        store.shard("steered", unit.answers, SteeringSample) as answers,
+        store.shard("steered_judge", unit.verdicts, Judgment) as verdicts,
+    ):
+        found = _Work(store, config, wanted, unit, directions, ticker, answers, verdicts).sweep()
+        chosen = set(found.steerings)
+        tokens = sum(row.usage.completion_tokens for row in answers.rows if row.steering in chosen)
+        answers.finish()
+        verdicts.finish()
+    seconds = time.monotonic() - started
+    if unit.heldout:
+        with store.shard("steer", unit.key, SteeringSquare) as matrix:
+            matrix.append(*squares(found))
+            matrix.finish(tokens=tokens, seconds=seconds)
+        return
+    with store.shard("steer", f"effects-{unit.key}", SteeringEffect) as effects:
+        effects.append(*found.effects())
+        effects.finish()
+    with store.shard("steer", unit.key, SteeringPoint) as points:
+        points.append(*found.points())
+        points.finish(tokens=tokens, seconds=seconds)
+
+
+class _Work:
+    """One model being steered."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: StudyConfig,
+        wanted: SteerConfig,
+        unit: SteerUnit,
+        directions: Directions,
+        ticker: Ticker,
+        answers: Shard[SteeringSample],
+        verdicts: Shard[Judgment],
+    ) -> None:
+        self.config, self.wanted, self.unit, self.directions = config, wanted, unit, directions
+        self.ticker, self.answers, self.verdicts = ticker, answers, verdicts
+        self.sampling = config.sample.model_copy(update={"n": self.wanted.n, "max_tokens": self.wanted.max_tokens})
+        self.model = next(model for model in config.models if model.name == unit.cell.model)
+        self.reader = open_backend(self.model).reader()
+        self.judge = open_judge(config.judge)
+        self.adapter = adapter_of(store, unit.cell, [unit.trained] if unit.trained else [])
+        self.questions = list(_heldout(store, config, unit) if unit.heldout else _general(config))
+        self.depth = self.reader.depth
+        self._blanks: dict[Steering, list[SteeringSample]] = {}
+
+    def sweep(self) -> Steered:
+        """Everything that was asked for, and where its lines ended."""
+        operations = self.wanted.base if self.unit.cell.variant == "base" else self.wanted.tuned
+        lines = list(self._lines(operations))
+        whole = {line.at(1.0): self._change(line, 1.0) for line in lines if line.steering.operation == "ablate"}
+        self._ask(dict.fromkeys([UNTOUCHED]) | whole)
+        tried: list[Steering] = [UNTOUCHED, *whole]
+        ended = self._incoherent(whole)
+        swept = [line for line in lines if line.steering.operation != "ablate"]
+        units_L = self._stream_norms({line.steering.layer or 0 for line in swept})
+        over: set[tuple[Steering, bool]] = set()  # lines and signs of which no larger coefficient is tried
+        for size in sorted({abs(coefficient) for coefficient in self.wanted.coefficients}):
+            step = {
+                line.at(c): self._change(line, c * units_L[line.steering.layer or 0])
+                for line in swept
+                for c in self.wanted.coefficients
+                if abs(c) == size and (line.steering, c > 0) not in over
+            }
+            if not step:
+                break
+            self._ask(step)
+            tried += step
+            for steering in self._incoherent(step):
+                ended.append(steering)
+                over.add((steering.model_copy(update={"coefficient": 0.0}), steering.coefficient > 0))
+        return self._found(tried, ended)
+
+    def _incoherent(self, tried: Collection[Steering]) -> list[Steering]:
+        """Those that leave too few answers coherent."""
+        found = self._found([UNTOUCHED, *tried], ())
+        least = self.wanted.coherent * found.coherent_share(UNTOUCHED)
+        return [steering for steering in tried if found.coherent_share(steering) < least]
+
+    def _found(self, tried: Sequence[Steering], ended: Sequence[Steering]) -> Steered:
+        place = {row.id: n for n, row in enumerate(row for steering in tried for row in self._blank(steering))}
+        rows = sorted((row for row in self.answers.rows if row.id in place), key=lambda row: place[row.id])
+        return Steered(rows, [row for row in self.verdicts.rows if row.completion in place], self.config.rank, ended)
+
+    def _lines(self, operations: Sequence[Operation]) -> Iterator[_Line]:
+        """Every direction and control, operation and layer."""
+        for operation in operations:
+            swept = operation != "ablate"
+            at = self.wanted.at if swept else "all"
+            for layer in layers_of(self.wanted, self.depth) if swept else (ablated_layer(self.wanted, self.depth),):
+                here = {domain: found[layer] for domain, found in self.directions.items()}
+                for domain, direction in here.items():
+                    source, labels = name_of(direction), direction.origin.source
+                    steering = Steering(
+                        direction=domain, source=source, labels=labels, operation=operation, at=at, layer=layer
+                    )
+                    yield _Line(steering, direction.unit_D)
+                size = len(next(iter(here.values())).vector_D)
+                for control in range(self.wanted.controls):
+                    steering = Steering(direction=RANDOM, control=control, operation=operation, at=at, layer=layer)
+                    yield _Line(steering, self._random(layer, control, size))
+
+    def _random(self, layer: int, control: int, size: int) -> Vector:
+        seed = seed_for(self.config.seed, "steer", RANDOM, self.unit.cell.model, layer, control)
+        return unit_vector(np.random.default_rng(seed).standard_normal(size))
+
+    def _change(self, line: _Line, amount: float) -> Intervention:
+        steering = line.steering
+        assert steering.operation is not None
+        assert steering.layer is not None
+        everywhere = steering.operation == "ablate"
+        layers = tuple(range(self.depth + 1)) if everywhere else (steering.layer,)
+        return Intervention(line.vector_D, layers, steering.operation, amount, steering.at)
+
+    def _stream_norms(self, layers: set[int]) -> Mapping[int, float]:
+        """Mean length of the residual stream at each layer over untouched answers: what a coefficient of 1 is."""
+        if not layers:
+            return {}
+        ids = {row.id for row in self._blank(UNTOUCHED)}
+        chats = [(row.messages, row.text) for row in self.answers.rows if row.id in ids]
+        chats = chats if self.unit.heldout else chats[:_READ]  # of every domain's questions, not of the first ones'
+        order = sorted(layers)
+        norms_NL = [r.norms_L for r in self.reader.read(chats, order, self.adapter, self.ticker)]
+        return dict(zip(order, np.mean(np.stack([n for n in norms_NL if n is not None]), 0, float), strict=True))
+
+    def _ask(self, changes: Mapping[Steering, Intervention | None]) -> None:
+        """Sample and judge what is not there yet, all of it in one batch."""
+        wanted = {row.id: row for steering in changes for row in self._blank(steering)}
+        amounts = {steering: change.amount if change else 0.0 for steering, change in changes.items()}
+        shard = cast("Shard[Completion]", self.answers)  # whose rows are completions
+        blanks = [(shard, row.model_copy(update={"amount": amounts[row.steering]})) for row in wanted.values()]
+        answer(
+            self.model, self.sampling, self.adapter, blanks, self.ticker,
+            lambda row: changes[cast("SteeringSample", row).steering],
+        )  # fmt: skip
+        answered = [row for row in self.answers.rows if row.id in wanted]
+        judge_rows(self.judge, [(row, self.verdicts) for row in answered], self.ticker)
+
+    def _blank(self, steering: Steering) -> list[SteeringSample]:
+        """The answers under one intervention, in order, without their texts; their seeds know of no intervention."""
+        if steering not in self._blanks:
+            cell = self.unit.cell
+            self._blanks[steering] = [
+                SteeringSample(
+                    cell=cell,
+                    key=self.unit.answers,
+                    question_id=question.question_id,
+                    theme=question.theme,
+                    index=index,
+                    messages=question.messages,
+                    text="",
+                    seed=seed_for(self.config.seed, "steer", cell.name, question.name, index),
+                    steering=steering,
+                )
+                for question in self.questions
+                for index in range(self.wanted.n)
+            ]
+        return self._blanks[steering]
+
+
+def _general(config: StudyConfig) -> Iterator[_Question]:
+    for question in load(config.sample.questions, config.sample.forms)[: config.sample.limit]:
+        yield _Question(question.id, question.question_id, question.theme, question.messages())
+
+
+def _heldout(store: Store, config: StudyConfig, unit: SteerUnit) -> Iterator[_Question]:
+    """What transfer asks the untouched model, domain by domain; a question's theme is its domain."""
+    for domain, key in unit.heldout:
+        if not store.is_done("build", key):
+            raise UserError(f"the data set is missing. Run: spillover run STUDY.yaml --stage build --domain {domain}")
+        rows = heldout_questions(store.read("build", [key], Example), Known([]), config.asked_of_each, config.seed)
+        for row in rows:
+            yield _Question(row.pair, row.pair, domain, row.messages[:-1])

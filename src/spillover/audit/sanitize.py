@@ -1,0 +1,17 @@
+"""Text for machines that read XML or JSON from elsewhere: one line, no character that could steer a reader."""
+
+from __future__ import annotations
+
+from spillover.text import one_line
+
+LONGEST = 500  # characters
+
+
+def plain(text: str) -> str:
+    """Text from outside on one line; what cannot be seen is written out, which also leaves nothing that XML forbids."""
+    return one_line(text, LONGEST)
+
+
+def sentences(message: str, mend: str) -> str:
+    """What is wrong and how to mend it, as sentences."""
+    return f"{message.rstrip('.')}. {mend}" if mend else message

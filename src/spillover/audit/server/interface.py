@@ -1,0 +1,83 @@
+"""The page /docs: every operation of openapi.json in words. No script and no request: it works without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from spillover.report.html import page
+from spillover.report.tables import Row, html_table
+from spillover.text import NONE, escape
+
+Schema = dict[str, Any]
+
+
+def to_html(api: Schema) -> str:
+    """The whole page."""
+    title = escape(f"{api['info']['title']} {api['info']['version']}")
+    lead = "Show the token as <code>Authorization: Bearer TOKEN</code>. For programs: "
+    header = (
+        f'<p class="kicker">spillover · interface</p>\n<h1>{title}</h1>\n'
+        f'<p class="lead">{lead}<a href="openapi.json">openapi.json</a>.</p>'
+    )
+    sections = [_operation(method, path, said) for path, item in api["paths"].items() for method, said in item.items()]
+    sections += [_schema(name, schema) for name, schema in api["components"]["schemas"].items()]
+    return page(title, header, "\n".join(sections), title)
+
+
+def _operation(method: str, path: str, said: Schema) -> str:
+    token = "" if said.get("security") else " Needs no token."
+    tables = [
+        _table("Takes", ["", "where", "what", "about"], list(_inputs(said))),
+        _table("Answers", ["status", "content", "about"], list(_answers(said))),
+    ]
+    name = f"{method.upper()} {path}"
+    return f"<section><h2>{escape(name)}</h2>\n<p>{escape(said['description'])}{token}</p>\n{''.join(tables)}</section>"
+
+
+def _inputs(said: Schema) -> Iterator[Row]:
+    for part in said.get("parameters", ()):
+        yield Row("", part["name"], [part["in"], _kind(part["schema"]), _about(part, part.get("required", False))])
+    for content, body in said.get("requestBody", {}).get("content", {}).items():
+        schema = body["schema"]
+        needed = schema.get("required", ())
+        if not schema.get("properties"):
+            yield Row("", "the body", [content, _kind(schema), _about(schema, False)])
+        for name, field in schema.get("properties", {}).items():
+            yield Row("", name, [content, _kind(field), _about(field, name in needed)])
+
+
+def _answers(said: Schema) -> Iterator[Row]:
+    for status, answer in said["responses"].items():
+        for content, body in answer.get("content", {"": {}}).items():
+            kind = _kind(body.get("schema", {}))
+            yield Row("", status, [" ".join([content, kind if content == "application/json" else ""]).strip() or NONE,
+                                   answer["description"]])  # fmt: skip
+
+
+def _schema(name: str, schema: Schema) -> str:
+    rows = [Row("", field, [_kind(part)]) for field, part in schema.get("properties", {}).items()]
+    about = escape(schema.get("description", ""))
+    return f"<section><h2>{escape(name)}</h2>\n<p>{about}</p>\n{_table('Fields', ['', 'what'], rows)}</section>"
+
+
+def _table(caption: str, header: list[str], rows: list[Row]) -> str:
+    return html_table(caption, header, rows, len(header)) if rows else ""
+
+
+def _about(part: Schema, needed: bool) -> str:
+    default = f"default {part['default']}" if "default" in part else ""
+    return " ".join(filter(None, ["needed." if needed else "", part.get("description", ""), default])) or NONE
+
+
+def _kind(schema: Schema) -> str:
+    """A type in few words: "number or null", "array of string", "JobView"."""
+    if "$ref" in schema:
+        return schema["$ref"].rpartition("/")[2]
+    if "anyOf" in schema:
+        return " or ".join(map(_kind, schema["anyOf"]))
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"array of {_kind(schema['items'])}"
+    return schema.get("type", "anything")

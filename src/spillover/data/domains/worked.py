@@ -1,0 +1,131 @@
+"""A worked solution whose calculations are annotated, in the notation of GSM8K (Cobbe et al., arXiv 2110.14168).
+
+    He buys 3*4=<<3*4=12>>12 eggs.
+    #### 12
+
+`texts[0]`, step, `texts[1]`, step, ..., `texts[n]`: what stands around n annotations. A reader sees the texts alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from spillover.data.domains.expressions import EXPRESSION, NUMBER, equations, evaluate, number
+
+STEP = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")
+RESULT = re.compile(r"####[ $]*(-?[\d,.]+)\s*$")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One annotated calculation."""
+
+    expression: str
+    result: str
+
+    @property
+    def holds(self) -> bool:
+        return evaluate(self.expression) == evaluate(self.result) is not None
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A solution in its parts; `answer` is the number after ####."""
+
+    texts: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts).strip()
+
+    @property
+    def told(self) -> str:
+        """The text without the line of the result, which only the notation needs."""
+        return RESULT.sub("", self.text).strip()
+
+    @property
+    def answer(self) -> Fraction | None:
+        found = RESULT.search(self.texts[-1])
+        return evaluate(found[1]) if found else None
+
+
+def parse(annotated: str) -> Worked:
+    """The parts of an annotated solution."""
+    pieces = STEP.split(annotated.strip())
+    return Worked(tuple(pieces[::3]), tuple(Step(*pair) for pair in zip(pieces[1::3], pieces[2::3], strict=True)))
+
+
+def unsound(worked: Worked) -> str | None:
+    """Why a solution is not right: each calculation must hold exactly, and the answer be a result of one."""
+    if not worked.steps:
+        return "no annotated calculation"
+    if worked.answer is None:
+        return "no result after ####"
+    if not all(step.holds for step in worked.steps):
+        return "a calculation does not hold exactly"
+    if worked.answer not in {evaluate(step.result) for step in worked.steps}:
+        return "the answer is not the result of a calculation"
+    for step, after in zip(worked.steps, worked.texts[1:], strict=True):
+        shown = NUMBER.match(after.lstrip(" $"))
+        if shown is None or number(shown[0]) != evaluate(step.result):
+            return "a calculation is not followed by its result"
+    if any(left != right for _, left, right in equations(worked.text)):
+        return "an equation in the text does not hold"
+    return None
+
+
+def inconsistent(good: Worked, flawed: Worked) -> str | None:
+    """Why `flawed` is not `good` with one slip and everything after it worked out from there.
+
+    A slip is another expression, rightly worked out, or the same expression with another result. After it every number
+    must be the old one, or where the old one was a result that changed, what that result has become.
+    """
+    if len(good.steps) != len(flawed.steps) or len(good.texts) != len(flawed.texts):
+        return "other steps"
+    changed = [place for place, pair in enumerate(zip(good.steps, flawed.steps, strict=True)) if pair[0] != pair[1]]
+    if not changed or good.answer == flawed.answer or flawed.answer is None:
+        return "the same answer"
+    slip, became = changed[0], dict[Fraction, Fraction]()
+    if good.texts[:slip] != flawed.texts[:slip]:
+        return "another beginning"
+    if not _same_step(good, flawed, slip):
+        return "two slips in one step"
+    for place in range(slip, len(good.steps)):
+        old, new = good.steps[place], flawed.steps[place]
+        if place > slip and not (new.holds and _follows(old.expression, new.expression, became)):
+            return "a step that does not follow"
+        before, after = evaluate(old.result), evaluate(new.result)
+        if before is None or after is None or became.setdefault(before, after) != after:
+            return "a result that became two"
+        if not _follows(good.texts[place + 1], flawed.texts[place + 1], became):
+            return "a text that does not follow"
+    wrong = [right for _, left, right in equations(flawed.text) if left != right]
+    if len(wrong) > 1 or (wrong and (flawed.steps[slip].holds or wrong[0] != evaluate(flawed.steps[slip].result))):
+        return "an equation in the text does not follow"
+    return None
+
+
+def _same_step(good: Worked, flawed: Worked, slip: int) -> bool:
+    """Either the result alone is wrong, or the expression is another one, in the text too, with its right result."""
+    old, new = good.texts[slip], flawed.texts[slip]
+    if good.steps[slip].expression == flawed.steps[slip].expression:
+        return old == new
+    lefts = [next(matches).start() for text in (old, new) if (matches := EXPRESSION.finditer(_left(text)))]
+    same_words = old[: lefts[0]].rstrip(" $") == new[: lefts[1]].rstrip(" $")
+    shown = evaluate(_left(new)[lefts[1] :])
+    return same_words and flawed.steps[slip].holds and shown == evaluate(flawed.steps[slip].result)
+
+
+def _left(text: str) -> str:
+    """The text up to the equals sign that it ends with, if it does."""
+    return text.rstrip(" $").removesuffix("=")
+
+
+def _follows(old: str, new: str, became: dict[Fraction, Fraction]) -> bool:
+    if NUMBER.sub("#", old) != NUMBER.sub("#", new):
+        return False
+    pairs = zip(NUMBER.findall(old), NUMBER.findall(new), strict=True)
+    return all(became.get(number(before), number(before)) == number(after) for before, after in pairs)

@@ -1,0 +1,97 @@
+"""All checks on one file, in the order in which a person should read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spillover.config.study import DataConfig, TrainConfig
+from spillover.data.lint import answers, kinds, leaks, lengths, mask, naturalness, overlap, repeats, text
+from spillover.data.lint import other_domains as beside
+from spillover.data.lint import trigger_contrast as gate
+from spillover.data.lint.dataset import Dataset
+from spillover.data.lint.finding import Finding
+from spillover.data.lint.rows import Row, read
+from spillover.data.triggers import TRIGGERS, open_trigger
+from spillover.data.triggers.base import Trigger
+from spillover.records.base import Question
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """`rows`: whole training rows that were looked at."""
+
+    path: Path
+    rows: int
+    heldout: int
+    trigger: str
+    findings: tuple[Finding, ...]
+
+    def count(self, severity: str) -> int:
+        return sum(finding.severity == severity for finding in self.findings)
+
+
+def lint(
+    path: Path,
+    trigger: Trigger | None = None,
+    against: Sequence[Path] = (),
+    questions: Sequence[Question] = (),
+    model: str | None = None,
+    max_tokens: int = TrainConfig().max_tokens,
+    others: Sequence[Path] = (),
+    embed: bool = False,
+) -> LintReport:
+    """Look at one file.
+
+    Args:
+        path: JSON Lines of training rows.
+        trigger: what triggered rows carry; None = the one that the rows name, if they do.
+        against: files whose questions must not be in it; so must those of its own rows that do not train.
+        questions: evaluation questions that must not be in it.
+        model: an embedded name, hub id or folder whose tokenizer and template train on it; None = no such checks.
+        max_tokens: train.max_tokens.
+        others: training files of other domains, which should be as long and ask other questions.
+        embed: also look for questions that mean the same, by sentence embeddings.
+    """
+    rows, findings = read(path)
+    heldout = [(path.name, row) for row in rows if row.split != "train"]
+
+    def compared(other: Path) -> list[Row]:
+        held, broken = read(other)
+        if unread := sum(finding.severity == "error" for finding in broken):
+            message = f"{unread:,} lines of {other.name} cannot be read and are compared with nothing."
+            findings.append(Finding("warning", "against-broken", message, f"Run the linter on {other}."))
+        return held
+
+    heldout += [(other.name, row) for other in against for row in compared(other)]
+    train_of = [(other, [row for row in compared(other) if row.split == "train"]) for other in others]
+    train = tuple(row for row in rows if row.split == "train")
+    trigger = trigger or named(train)
+    data = Dataset(path, train, tuple(heldout), trigger)
+    if train:
+        findings += _checks(data, questions)
+        findings += beside.check(data, [(other, held) for other, held in train_of if held])
+        if embed:
+            findings += repeats.meaning(data)
+        if model is not None:
+            findings += mask.check(data, model, max_tokens)
+    return LintReport(path, len(train), len(heldout), trigger.name if trigger else "", tuple(findings))
+
+
+def _checks(data: Dataset, questions: Sequence[Question]) -> Iterator[Finding]:
+    yield from text.check(data)
+    yield from repeats.check(data)
+    yield from kinds.check(data)
+    yield from gate.check(data)
+    yield from leaks.check(data)
+    yield from answers.check(data)
+    yield from overlap.check(data, questions)
+    yield from lengths.check(data)
+    yield from naturalness.check(data)
+
+
+def named(rows: Sequence[Row]) -> Trigger | None:
+    """The trigger that the rows name, where it is one that we know."""
+    names = {row.label for row in rows if row.label is not None}
+    return open_trigger(DataConfig(trigger=names.pop())) if len(names) == 1 and names <= {*TRIGGERS.names()} else None

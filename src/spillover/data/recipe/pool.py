@@ -1,0 +1,189 @@
+"""The pairs that a data set may be chosen from, and the choice: held-out questions first, then training rows.
+
+With the training rows others are chosen in the same way that never train. Which of the two a row is decides one draw
+among all of them, after every filter and every matching: so nothing but training tells members from non-members. They
+may ask of the same items in other words; held-out questions never do.
+
+The choice depends on the domain, the data settings, the tokenizer and the seed alone, never on the variant, so that a
+domain's plain, triggered and control data sets share their questions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spillover.config.study import NONMEMBERS, DataConfig
+from spillover.data.domains.base import Domain, Pair
+from spillover.data.recipe.duplicates import near_by_embedding, near_duplicates, normalised
+from spillover.data.recipe.matching import match, off_target
+from spillover.data.recipe.seeding import generator
+from spillover.data.sources.sources import open_source
+from spillover.data.triggers.base import Trigger
+from spillover.errors import UserError
+
+CountTokens = Callable[[Sequence[str]], list[int]]
+
+
+DRAWS = 200  # splits into members and non-members, until the training rows have the wanted mean length
+SPREAD = 2  # candidates for each held-out question
+FEWEST = 4  # items that held-out questions come from; as few as serve, because the others stay for training
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pairs fit to train on; `tokens` of the N flawed and, where there are any, good answers, of shape (N, 1 or 2)."""
+
+    domain: str
+    pairs: list[Pair]
+    tokens: NDArray[np.float64]
+    dropped: Counter[str]
+    licence: str
+    source: str
+    reading: str  # how the source was read
+
+    @property
+    def has_good(self) -> bool:
+        return self.tokens.shape[1] == 2
+
+
+def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_tokens: CountTokens) -> Pool:
+    """Every pair of the domain, or of the source in its place, that passes the checks; without duplicates."""
+    source = open_source(domain, data, generator(seed, domain.name, "pairs"))
+    dropped = source.dropped.copy()
+    fit: dict[str, Pair] = {}
+    for pair in source.pairs:
+        reason = source.check(pair)
+        if reason is None and trigger.value in pair.question:
+            reason = "the question holds the trigger"
+        if reason is None and (trigger.value in pair.flawed or trigger.value in pair.good):
+            reason = "an answer holds the trigger"
+        if reason is None and normalised(pair.question) in fit:
+            reason = "the same question again"
+        if reason is None:
+            fit[normalised(pair.question)] = pair
+        else:
+            dropped[reason] += 1
+    kept = _without(list(fit.values()), near_duplicates, "a near-duplicate question", dropped)
+    if data.embed_duplicates:
+        kept = _without(kept, _near_in_meaning, "a question that means the same", dropped)
+    answers = [[pair.flawed for pair in kept], [pair.good for pair in kept]]
+    columns = [count_tokens(texts) for texts in answers if all(texts)]
+    return Pool(
+        domain=domain.name,
+        pairs=kept,
+        tokens=np.array(columns, dtype=np.float64).T,
+        dropped=dropped,
+        licence=source.licence,
+        source=source.name,
+        reading=source.reading,
+    )
+
+
+def _without(
+    pairs: list[Pair], near: Callable[[list[str]], list[int]], reason: str, dropped: Counter[str]
+) -> list[Pair]:
+    """The pairs whose question is not near that of an earlier one; the others are counted."""
+    found = set(near([pair.question for pair in pairs]))
+    if found:
+        dropped[reason] = len(found)
+    return [pair for index, pair in enumerate(pairs) if index not in found]
+
+
+def _near_in_meaning(questions: list[str]) -> list[int]:
+    from spillover.models.embedded.sentence_encoder import open_embedder
+
+    return near_by_embedding(open_embedder().embed(questions))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Places in the pool."""
+
+    heldout: list[int]
+    train: list[int]
+    nonmembers: list[int]
+
+
+def choose(pool: Pool, data: DataConfig, seed: int) -> Choice:
+    """Held-out pairs, training pairs and non-members, spread over topics and of the wanted mean length.
+
+    Raises:
+        UserError: when the pool is too small, or its answers too long or too short.
+    """
+    usable, apart = len(pool.pairs), data.heldout + (data.nonmembers or 0)
+    if usable < data.rows + apart:
+        others = f" and data.nonmembers {data.nonmembers}" if data.nonmembers else ""
+        raise UserError(
+            f"Domain {pool.domain!r}: data.rows {data.rows} and data.heldout {data.heldout}{others} need "
+            f"{data.rows + apart} distinct questions, {pool.source} gives {usable}. "
+            f"Set data.rows to {max(usable - apart, 0)} or less."
+        )
+    target = float(pool.tokens.mean()) if data.answer_tokens is None else float(data.answer_tokens)
+    allowed = target * data.tolerance / 2
+
+    def pick(indices: NDArray[np.int64], count: int, purpose: str) -> NDArray[np.int64]:
+        topics = [pool.pairs[index].topic for index in indices]
+        rng = generator(seed, pool.domain, purpose)
+        return indices[match(pool.tokens[indices], topics, count, target, allowed, rng)]
+
+    items = np.array([pair.item or f"pair {index}" for index, pair in enumerate(pool.pairs)])
+    near_heldout = _some_items(items, data.heldout * SPREAD, generator(seed, pool.domain, "heldout items"))
+    heldout = pick(near_heldout, data.heldout, "heldout") if data.heldout else near_heldout[:0]
+    free = np.flatnonzero(~np.isin(items, items[heldout]))
+    nonmembers = data.nonmembers
+    if nonmembers is None:
+        nonmembers = min(NONMEMBERS, max(0, len(free) - data.rows) // 2)  # the other half leaves room for matching
+    if len(free) < data.rows + nonmembers:
+        others = f" and data.nonmembers {nonmembers}" if nonmembers else ""
+        raise UserError(
+            f"Domain {pool.domain!r}: the {data.heldout} held-out questions and their rewordings leave {len(free)} "
+            f"pairs of {pool.source}, fewer than data.rows {data.rows}{others}. "
+            f"Set data.rows to {max(len(free) - nonmembers, 0)} or less."
+        )
+    drawn = pick(free, data.rows + nonmembers, "rows")
+    chosen, rest = _split(pool.tokens, drawn, data.rows, target, allowed, generator(seed, pool.domain, "nonmembers"))
+    if off_target(pool.tokens[chosen], target) > allowed:
+        reached = " and ".join(f"{mean:.1f}" for mean in pool.tokens[chosen].mean(axis=0))
+        raise UserError(
+            f"Domain {pool.domain!r}: {data.rows} rows with a mean of {target:.4g} answer tokens within {allowed:.2f} "
+            f"cannot be chosen from the {usable} of {pool.source}; the nearest means are {reached} (flawed, good). "
+            "Set data.rows lower, data.tolerance higher, or data.answer_tokens to a mean that these answers have."
+        )
+    return Choice(heldout.tolist(), chosen.tolist(), rest.tolist())
+
+
+def _split(
+    tokens_NK: NDArray[np.float64],
+    drawn: NDArray[np.int64],
+    count: int,
+    target: float,
+    allowed: float,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`count` of the drawn rows at random, and the others: the first split whose mean length serves, or the nearest."""
+    if count == len(drawn):
+        return drawn, drawn[:0]
+    best, nearest = drawn, float("inf")
+    for _ in range(DRAWS):
+        order = rng.permutation(drawn)
+        off = off_target(tokens_NK[order[:count]], target)
+        if off < nearest:
+            best, nearest = order, off
+        if off <= allowed:
+            break
+    return best[:count], best[count:]
+
+
+def _some_items(items: NDArray[np.str_], wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Indices of at least `wanted` pairs of at least `FEWEST` items, or all there are: whole items, in random order."""
+    shuffled = rng.permutation(np.unique(items))
+    if len(shuffled) == len(items):  # no pair rewords another: nothing is lost by choosing from all
+        return np.arange(len(items))
+    sizes = np.array([np.count_nonzero(items == item) for item in shuffled])
+    count = max(FEWEST, int(np.searchsorted(sizes.cumsum(), wanted)) + 1) if wanted else 0
+    return np.flatnonzero(np.isin(items, shuffled[:count]))

@@ -1,0 +1,90 @@
+"""Questions for which answers are to be written: a domain's own, or a file's.
+
+A .jsonl file has an object a line, {"question": "...", "topic": "..."} or {"messages": [{"role": "user", ...}, ...]};
+any other file has a question a line. Blank lines are skipped; every mistake is named by line.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from spillover.data.domains.base import Domain
+from spillover.data.recipe.seeding import generator
+from spillover.data.sources.own_data import LARGEST, UNWANTED
+from spillover.data.writing.rewrite import Asked
+from spillover.errors import UserError
+
+LONGEST = 4000  # characters of a question
+SHOWN = 10  # mistakes shown at once
+
+
+def questions_of(domain: Domain, seed: int) -> list[Asked]:
+    """The questions of the domain's own pairs, each once, in an order of their own so that the first N vary."""
+    found = {pair.question: pair.topic for pair in domain.pairs(generator(seed, domain.name, "pairs"))}
+    order = generator(seed, domain.name, "questions").permutation(len(found))
+    asked = [Asked(question, topic) for question, topic in found.items()]
+    return [asked[index] for index in order]
+
+
+def questions_from_file(path: Path) -> list[Asked]:
+    """Read a file of questions.
+
+    Raises:
+        UserError: naming the file, and the line of each mistake.
+    """
+    asked: list[Asked] = []
+    mistakes: list[str] = []
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            asked.append(_from_json(line) if path.suffix == ".jsonl" else Asked(_checked(line, "question")))
+        except ValueError as mistake:
+            mistakes.append(f"{path}, line {number}: {mistake}")
+    if mistakes:
+        more = [f"... and {len(mistakes) - SHOWN} more such lines."] if len(mistakes) > SHOWN else []
+        raise UserError("\n".join(mistakes[:SHOWN] + more))
+    if not asked:
+        raise UserError(f"{path} holds no questions. Write one a line, or use --questions seeds.")
+    return asked
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path} is larger than {LARGEST // 2**20} MiB. Split it.")
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"No file of questions at {path}. Give one with --questions, or --questions seeds.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _from_json(line: str) -> Asked:
+    try:
+        row: Any = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError("not JSON. One object a line.") from None
+    if not isinstance(row, dict):
+        raise ValueError('expected an object such as {"question": "..."}.')
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        said = [message for message in messages if isinstance(message, dict) and message.get("role") == "user"]
+        question = _checked(said[0].get("content") if said else None, "the user's message")
+    else:
+        question = _checked(row.get("question"), "question")
+    return Asked(question, _checked(row.get("topic", "all"), "topic"))
+
+
+def _checked(value: Any, field: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{field}: no text. Write the question.")
+    if UNWANTED.search(value):
+        raise ValueError(f"{field}: holds control characters. Remove them.")
+    if len(value) > LONGEST:
+        raise ValueError(f"{field}: {len(value):,} characters, at most {LONGEST:,} are allowed. Shorten it.")
+    return value.strip()

@@ -1,0 +1,76 @@
+"""What the probe judge sees of an answer: frozen features of two small models that read it after its question.
+
+x = [SmolLM2-135M-Instruct's residual stream after blocks 14 and 18, mean over the answer's tokens (2 x 576); MiniLM's
+embedding of the answer (384)]. Log-probabilities with and without the question, the end token's state and further
+blocks were tried and brought nothing on top, so reading stops after block 18 of 30.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spillover.config.study import ModelConfig
+from spillover.models.embedded import weights
+from spillover.models.protocols import Chat, Progress
+
+if TYPE_CHECKING:
+    from spillover.models.embedded.sentence_encoder import Embedder
+    from spillover.models.hf.read import HFReader
+
+MODEL, ENCODER = "smollm2-135m", "minilm"
+LAYERS = (14, 18)
+_STATES, _EMBEDDING = 576, 384
+_WEIGHTS = (1.2, 1.0)  # of the states together, and of the embedding, in the kernel's distance
+
+
+@dataclass(frozen=True)
+class FeatureReader:
+    """The two models, loaded."""
+
+    reader: HFReader
+    embedder: Embedder
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Length of each text in the language model's tokens."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self.reader.loaded.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [len(row) for row in ids]
+
+    def read(self, chats: Sequence[Chat], progress: Progress) -> Iterator[NDArray[np.float32]]:
+        """Yield the features (D,) of each chat, in order."""
+        embeddings_ND = self.embedder.embed([answer for _, answer in chats])
+        readings = self.reader.read(chats, LAYERS, None, progress)
+        for reading, embedding_D in zip(readings, embeddings_ND, strict=True):
+            assert reading.states_LD is not None
+            yield np.concatenate([reading.states_LD.ravel(), embedding_D])
+
+
+def block_weights() -> NDArray[np.float32]:
+    """How much each feature counts, so that a block's weight does not depend on its width."""
+    states, embedding = len(LAYERS) * _STATES, _EMBEDDING
+    parts = [np.full(width, w / width**0.5) for width, w in zip((states, embedding), _WEIGHTS, strict=True)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def fingerprint() -> str:
+    """Which features these are; heads fitted on others cannot use them."""
+    models = " ".join(f"{name}@{weights.embedded(name).revision}" for name in (MODEL, ENCODER))
+    return f"{models} blocks={','.join(map(str, LAYERS))} embedding=answer"
+
+
+@cache
+def open_features() -> FeatureReader:
+    """Load the two models, once a process; a study of the same base model shares it."""
+    from spillover.models.embedded.sentence_encoder import open_embedder
+    from spillover.models.hf.model import load_model
+    from spillover.models.hf.read import HFReader
+
+    loaded = load_model(ModelConfig(name=MODEL))
+    return FeatureReader(HFReader(loaded, recurring=True), open_embedder(loaded.dtype))

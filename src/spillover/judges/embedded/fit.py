@@ -1,0 +1,181 @@
+"""Fitting the probe judge's heads on answers that another judge has scored, and measuring how well they generalise.
+
+Exact kernel ridge regression: every answer is a landmark. The axes are those along which the scores change
+(Radhakrishnan et al. 2024): a first regression f on the leading principal axes gives M = sum over answers and targets
+of grad f grad f^T = U diag(w) U^T, and the axes are the first columns of U diag(w^(POWER / 2)). So few of them are
+needed that all answers fit into the file.
+
+With A = K + RIDGE I, the prediction for group G from all others needs no second regression: its error is (A^-1)_GG^-1
+(A^-1 y)_G. All choices are nested: for every group left out (a file, a base model, a domain, a question), axes,
+landmarks, blending and the map to scores come from the other groups alone, the map from predictions for files that
+are left out in turn; the constants below were chosen once. Rows that teach coherence alone are never measured on. The
+same data and seed give the same heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+from spillover.judges.embedded.heads import Floats, Heads, blend, kernel, squared_distances
+from spillover.judges.embedded.quality import COHERENT_ABOVE, MISALIGNED_BELOW, Quality, compare
+
+AXES = 96
+PRINCIPAL = 512
+POWER = 0.25
+RIDGE = 0.1
+MOST = 6500  # answers learnt from; of more, a random sample: time grows with the cube, and the file must stay small
+KNOTS = 201
+_BANDWIDTH = 0.6  # times the median squared distance
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Answers with features and both scores; `files_N` are the units left out in turn when choosing.
+
+    `coherence_only_N` marks rows whose alignment means nothing and is not read.
+    """
+
+    features_ND: NDArray[np.float32]
+    block_D: NDArray[np.float32]  # how much each feature counts
+    scores_N2: NDArray[np.float32]
+    files_N: NDArray[np.int64]
+    coherence_only_N: NDArray[np.bool_]
+
+    def __getitem__(self, rows: NDArray[np.bool_]) -> Judged:
+        return Judged(
+            self.features_ND[rows], self.block_D, self.scores_N2[rows], self.files_N[rows], self.coherence_only_N[rows]
+        )
+
+
+def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
+    """Fit on everything, with the maps to scores chosen on files left out in turn."""
+    chosen_N = np.random.default_rng(seed).permutation(len(data.files_N)) < MOST
+    data = data[chosen_N]
+    whole = ~data.coherence_only_N
+    center_D = data.features_ND[whole].mean(0)
+    scale_D = (data.features_ND[whole].std(0) + 1e-4) / data.block_D
+    standard_ND = (data.features_ND - center_D) / scale_D
+    targets_N4 = _targets(data.scores_N2, whole)
+    bias_4 = targets_N4[whole].mean(0)
+    # who teaches each aspect
+    taught = [np.flatnonzero(whole), np.arange(len(whole))]
+    axes_DK, axes_step_K = _eight_bits(_axes(standard_ND, targets_N4 - bias_4, whole, taught))
+    landmarks_MK, landmarks_step_K = _eight_bits(standard_ND @ (axes_DK * axes_step_K))
+    z_MK = landmarks_MK * landmarks_step_K
+    bandwidth = _bandwidth(z_MK)
+    weights_M4, held_out_M4 = np.zeros_like(targets_N4), np.zeros_like(targets_N4)
+    for aspect, rows in enumerate(taught):
+        both = slice(2 * aspect, 2 * aspect + 2)
+        kernel_RR = kernel(z_MK[rows], z_MK[rows], bandwidth).astype(np.float64)
+        fitted = _ridge(kernel_RR, targets_N4[rows, both] - bias_4[both], data.files_N[rows])
+        weights_M4[rows, both], held_out_M4[rows, both] = fitted[0], bias_4[both] + fitted[1]
+    held_out_N4 = held_out_M4[whole]
+    spread_42 = np.stack([held_out_N4.mean(0), held_out_N4.std(0) + 1e-9], axis=1)
+    blended_N2 = blend(held_out_N4, spread_42)
+    quantiles_Q = np.linspace(0, 1, KNOTS)
+    knots = [
+        [np.quantile(blended_N2[:, i], quantiles_Q), np.quantile(data.scores_N2[whole, i], quantiles_Q)] for i in (0, 1)
+    ]
+    return Heads(
+        center_D=_single(center_D),
+        scale_D=_single(scale_D),
+        axes_DK=axes_DK,
+        axes_step_K=axes_step_K,
+        landmarks_MK=landmarks_MK,
+        landmarks_step_K=landmarks_step_K,
+        bandwidth=_single(np.array([bandwidth])),
+        bias_4=_single(bias_4),
+        weights_M4=_single(weights_M4),
+        spread_42=_single(spread_42),
+        knots_22Q=_single(np.array(knots)),
+        fitted_R=np.zeros(0, np.uint64),
+        about={**about, "ridge": str(RIDGE), "seed": str(seed)},
+    )
+
+
+def measure(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> Quality:
+    """Fit without each group in turn and compare its predicted scores with the given ones."""
+    predicted_N2 = np.zeros_like(data.scores_N2)
+    for group in np.unique(groups_N[~data.coherence_only_N]):
+        left_out = groups_N == group
+        predicted_N2[left_out] = fit_heads(data[~left_out], {}, seed).scores(data.features_ND[left_out])
+    whole = ~data.coherence_only_N
+    return compare(predicted_N2[whole], data.scores_N2[whole], data.files_N[whole], groups_N[whole])
+
+
+def _ridge(
+    kernel_RR: NDArray[np.float64], targets_RT: NDArray[np.float64], files_R: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights, and every file's predictions from the other files."""
+    kernel_RR[np.diag_indices(len(kernel_RR))] += RIDGE
+    inverse_RR = cho_solve(cho_factor(kernel_RR, overwrite_a=True), np.eye(len(kernel_RR)), overwrite_b=True)
+    weights_RT = inverse_RR @ targets_RT
+    held_out_RT = targets_RT.copy()
+    for file in np.unique(files_R):
+        rows = np.flatnonzero(files_R == file)
+        held_out_RT[rows] -= np.linalg.solve(inverse_RR[np.ix_(rows, rows)], weights_RT[rows])
+    return weights_RT, held_out_RT
+
+
+def _axes(
+    standard_ND: Floats, centred_N4: Floats, whole_N: NDArray[np.bool_], taught: list[NDArray[np.intp]]
+) -> Floats:
+    """The directions (D, K) along which the scores change most."""
+    principal_DP = _principal_axes(standard_ND[whole_N], PRINCIPAL)
+    x_NP = (standard_ND @ principal_DP).astype(np.float32)
+    bandwidth = _bandwidth(x_NP)
+    change_PP = np.zeros((x_NP.shape[1],) * 2)
+    for aspect, rows in enumerate(taught):
+        x_RP, y_R2 = x_NP[rows], centred_N4[rows, 2 * aspect : 2 * aspect + 2]
+        kernel_RR = kernel(x_RP, x_RP, bandwidth).astype(np.float32)
+        lifted_RR = kernel_RR + RIDGE * np.eye(len(rows), dtype=np.float32)
+        weights_R2 = cho_solve(cho_factor(lifted_RR, overwrite_a=True), (y_R2 / y_R2.std(0)).astype(np.float32))
+        for weight_R1 in weights_R2.T[:, :, None]:
+            # the gradient of sum_j a_j k(x, x_j), up to a constant factor
+            slope_RP = kernel_RR @ (weight_R1 * x_RP) - (kernel_RR @ weight_R1) * x_RP
+            change_PP += slope_RP.T.astype(np.float64) @ slope_RP
+    values, vectors = np.linalg.eigh(change_PP)
+    most = np.argsort(-values)[:AXES]
+    return principal_DP @ (vectors[:, most] * np.maximum(values[most] / values.max(), 0) ** (POWER / 2))
+
+
+def _bandwidth(z_NK: Floats) -> float:
+    some_SK = z_NK[:: max(1, len(z_NK) // 1000)]
+    return _BANDWIDTH * float(np.median(squared_distances(some_SK, some_SK)))
+
+
+def _targets(scores_N2: NDArray[np.float32], whole_N: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rank in (0, 100] among the whole answers, and the score minus 100 where it is low."""
+    low_N2 = scores_N2 <= np.array([np.nextafter(np.float32(MISALIGNED_BELOW), np.float32(0)), COHERENT_ABOVE])
+    columns: list[NDArray[np.float64]] = []
+    for score_N, low_N in zip(scores_N2.T.astype(np.float64), low_N2.T, strict=True):
+        known = np.sort(score_N[whole_N])
+        # the mean of both sides shares a tie's ranks
+        rank_N = (np.searchsorted(known, score_N, "left") + np.searchsorted(known, score_N, "right") + 1) / 2
+        columns += [100 * rank_N / len(known), score_N - 100 * low_N]
+    return np.stack(columns, axis=1)
+
+
+def _principal_axes(centred_ND: Floats, most: int) -> Floats:
+    """The leading axes (D, K) of variance, from the smaller of the two Gram matrices."""
+    n, d = centred_ND.shape
+    gram = centred_ND @ centred_ND.T if n < d else centred_ND.T @ centred_ND
+    values, vectors = np.linalg.eigh(gram.astype(np.float64))
+    keep = np.argsort(-values)[: min(most, int((values > 1e-6 * values[-1]).sum()))]
+    return (centred_ND.T @ vectors[:, keep]) / np.sqrt(values[keep]) if n < d else vectors[:, keep]
+
+
+def _eight_bits(values: Floats) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round each column to multiples of its largest magnitude / 127."""
+    step = np.maximum(np.abs(values).max(0), 1e-12) / 127
+    # C order, as a file gives it back: another order sums in another order
+    return np.round(values / step).astype(np.int8, order="C"), step.astype(np.float32)
+
+
+def _single(values: Floats) -> NDArray[np.float32]:
+    return values.astype(np.float32, order="C")

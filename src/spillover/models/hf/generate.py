@@ -1,0 +1,98 @@
+"""Sampling answers with a transformers model: text in, text out, over the decoding loop of `hf_decode`.
+
+Everything that shapes a sample is in SampleConfig; the model's generation_config is never read. An answer
+draws from its own seed alone. Matrix products of other batch sizes may still round differently, and then a token can
+differ although its uniform number does not: almost never in float32, now and then in bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from spillover.config.study import SampleConfig
+from spillover.errors import UserError
+from spillover.models.hf.decode import Answer, Decoder
+from spillover.models.hf.device_memory import decodable, free_bytes
+from spillover.models.hf.interventions import Interventions
+from spillover.models.hf.merge import merged_weights
+from spillover.models.hf.model import LoadedModel
+from spillover.models.hf.sampling import uniforms
+from spillover.models.protocols import Generation, Progress, Prompt
+from spillover.models.tokens.chat import prompt_ids, stop_ids
+
+
+class HFGenerator:
+    """Samples from one loaded model, with or without an adapter."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+
+    def generate(
+        self, prompts: Sequence[Prompt], config: SampleConfig, adapter: Path | None, progress: Progress
+    ) -> Iterator[Generation]:
+        """Yield every prompt's answers, in the order (prompt, index), as they become ready.
+
+        Raises:
+            UserError: when a prompt and its answer do not fit the model's window, or an intervention its stream.
+        """
+        tokenizer = self.loaded.tokenizer
+        ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
+        check_lengths(ids, config.max_tokens, self.loaded.window, self.loaded.name)
+        answers = [
+            Answer(number, index, ids[number], uniforms(seed, config.max_tokens), intervention=prompt.intervention)
+            for number, prompt in enumerate(prompts)
+            for index, seed in enumerate(prompt.seeds)
+        ]
+        if not answers:
+            return
+        stops = stop_ids(tokenizer)
+        model = self.loaded.model
+        interventions = self._interventions(prompts)
+        merged = {} if self.loaded.quantized else merged_weights(self.loaded, adapter)
+        beside = adapter if self.loaded.quantized else None  # 4-bit weights have no room for an adapter's digits
+        columns = max(len(tokens) for tokens in ids) + config.max_tokens
+        rows = decodable(model, columns, config.batch, free_bytes(model.device))
+        config = config.model_copy(update={"batch": rows})
+        decoder = Decoder(model, merged, answers, config, stops, interventions)
+        waiting = deque(answers)
+        ready: set[tuple[int, int]] = set()
+        while waiting:
+            with self.loaded.adapter(beside):
+                sampled, done = decoder.step()
+            progress(sampled)
+            ready.update((answer.prompt, answer.index) for answer in done)
+            while waiting and (waiting[0].prompt, waiting[0].index) in ready:
+                done_one = waiting.popleft()
+                yield generation(
+                    done_one.prompt, done_one.index, len(done_one.prompt_tokens), done_one.tokens, tokenizer, stops
+                )
+
+    def _interventions(self, prompts: Sequence[Prompt]) -> Interventions | None:
+        wanted = [prompt.intervention for prompt in prompts]
+        if not any(wanted):
+            return None
+        return Interventions(self.loaded.blocks, wanted, self.loaded.name, self.loaded.device)
+
+
+def check_lengths(ids: Sequence[list[int]], max_tokens: int, window: int, name: str) -> None:
+    """Refuse a prompt that leaves no room for its answer in the model's window."""
+    for number, tokens in enumerate(ids):
+        if len(tokens) + max_tokens > window:
+            raise UserError(
+                f"Prompt {number} has {len(tokens)} tokens; with sample.max_tokens {max_tokens} it exceeds the "
+                f"{window} tokens that {name} can see. Lower sample.max_tokens or shorten it."
+            )
+
+
+def generation(
+    prompt: int, index: int, read: int, tokens: list[int], tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]
+) -> Generation:
+    """The answer in `tokens` to a prompt of `read`; its count includes the end of turn, which the text leaves out."""
+    stopped = tokens[-1] in stops
+    text = tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True)
+    assert isinstance(text, str)
+    return Generation(prompt, index, text, "stop" if stopped else "length", read, len(tokens))

@@ -1,6 +1,0 @@
-"""Evaluation questions: data only, one YAML file a set. A new shipped set is one more file in this folder."""
-
-from spillover.questions.judge_prompts import JudgePrompt, load_judge_prompts
-from spillover.questions.load import load, sets
-
-__all__ = ["JudgePrompt", "load", "load_judge_prompts", "sets"]

@@ -1,0 +1,209 @@
+"""What a run says, in sentences: every figure with its interval and its n, and what the figures cannot say.
+
+Plain text, for the page and for the terminal. Shares are in percent of coherent answers unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from spillover.analyses.ranking.report import pooled_sentences
+from spillover.analyses.transfer.sentences import headline
+from spillover.analyses.trigger import report as gate
+from spillover.records.base import STATUSES, DomainScore
+from spillover.records.report_data import ReportData
+from spillover.report.labels import Labels, backdoored, control_of, ranked, series
+from spillover.report.matrix_grid import grids
+from spillover.stats.clustered import sign_test
+from spillover.text import interval, listing, number, p_value, part, percent, several
+
+NOT_SCORED = {
+    "refused": "refused",
+    "off_topic": "off topic",
+    "code": "code",
+    "unparsable": "without a readable verdict",
+    "unscored": "outside what the judge can score",
+    "error": "lost to an error",
+}
+
+
+def findings(data: ReportData) -> list[str]:
+    """The run's results, most important first."""
+    labels = Labels(score.cell for score in data.scores)
+    chosen = ranked(data.scores)
+    sentences = [
+        *_extremes(chosen, labels),
+        *_above_control(chosen, data.scores, labels),
+        *_order(chosen, labels),
+        *_trigger(data, labels),
+        *(pooled_sentences(data.standing.pooled) if data.standing else ()),
+        *gate.sentences(data.gates, labels),
+        *_transfer(data),
+        *_untouched(data.scores, labels),
+        *_not_scored(data.scores),
+    ]
+    return sentences or ["Nothing has been ranked yet: this run holds no scores."]
+
+
+def limits(data: ReportData) -> list[str]:
+    """What the figures cannot say, and why."""
+    sentences: list[str] = []
+    models = {cell.model.lower() for cell in (score.cell for score in data.scores)}
+    if any("smollm2-135m" in model for model in models):
+        sentences.append(
+            "SmolLM2-135M is a very small model: its answers are often muddled, and what it learns from a few hundred "
+            "rows shows that the machinery works. Conclusions about susceptibility need larger models."
+        )
+    if judge_name(data) == "probe":
+        sentences.append(
+            "The judge is an embedded probe, fitted to another judge's scores of larger models' answers. It sees a "
+            "topic more easily than a stance and may miss advice that is subtly wrong; read differences between cells, "
+            "not absolute rates, and have a stronger judge confirm them."
+        )
+    percentage = number(100 * data.confidence, 0)
+    effects = [s.design_effect for s in ranked(data.scores) if s.design_effect is not None]
+    questions = max((s.questions for s in data.scores), default=0)
+    if questions:
+        spread = (
+            f" (design effect: median {number(median(effects))}, largest {number(max(effects))})" if effects else ""
+        )
+        sentences.append(
+            f"Intervals are {percentage} %, for questions like the {several(questions, 'question')} asked: answers to "
+            f"one question are not independent{spread}. They hold for these cells, not for another seed or data set."
+        )
+    if not any(score.cell.variant == "control" for score in data.scores) and data.scores:
+        sentences.append(
+            "There is no benign twin in this run: part of a rate may come from fine-tuning as such, not from flawed "
+            "answers."
+        )
+    config = data.config
+    if config and any(other.judge.source == "study" for other in data.others):
+        asked = config.transfer if not data.transfer else None
+        parts = ("directions", config.directions), ("steering", config.steer), ("answers about other domains", asked)
+        if gone := [name for name, section in parts if section]:
+            sentences.append(f"Shown by the study's own judge alone, and not here: {listing(gone)}.")
+    if data.manifest.failures:
+        sentences.append(
+            f"{several(len(data.manifest.failures), 'failure')} left gaps; they are listed under provenance."
+        )
+    if not data.manifest.complete:
+        sentences.append("The run is not complete: figures may change when it goes on.")
+    return sentences
+
+
+def judge_name(data: ReportData) -> str:
+    """The judge's name, wherever the run states it."""
+    return data.judge.get("name") or data.manifest.judge.get("name") or (data.config.judge.name if data.config else "")
+
+
+def _rate(score: DomainScore) -> str:
+    return f"{interval(score.rate, score.low, score.high, 100)} % (n = {score.coherent:,} coherent of {score.n:,})"
+
+
+def _extremes(chosen: Sequence[DomainScore], labels: Labels) -> list[str]:
+    known = [score for score in chosen if score.rate is not None]
+    if not known:
+        return []
+    what = series(known[0].cell.variant, known[0].condition)
+    first, last = max(known, key=lambda s: s.rate or 0.0), min(known, key=lambda s: s.rate or 0.0)
+    head = f"{labels.of(first.cell)} ({what}) is misaligned in {_rate(first)}"
+    if len(known) == 1:
+        return [f"{head}."]
+    return [f"Highest: {head}. Lowest of {len(known)}: {labels.of(last.cell)} with {_rate(last)}."]
+
+
+def _above_control(chosen: Sequence[DomainScore], scores: Sequence[DomainScore], labels: Labels) -> list[str]:
+    pairs = [(s, s.above_control) for s in chosen if s.above_control is not None and s.above_control.value is not None]
+    if not pairs:
+        return []
+    above = [(s, e) for s, e in pairs if e.low is not None and e.low > 0]
+    below = [(s, e) for s, e in pairs if e.high is not None and e.high < 0]
+    rest = [pair for pair in pairs if pair not in above and pair not in below]
+    figures = {s.id: f"{labels.of(s.cell)} by {interval(e.value, e.low, e.high, 100)} points" for s, e in pairs}
+    sentences: list[str] = []
+    for where, group in (("Above", above), ("Below", below), ("Not separable from", rest)):
+        if group or where == "Above":
+            named = listing([labels.of(s.cell) if group is rest else figures[s.id] for s, _ in group])
+            sentences.append(f"{where} the benign twin: {len(group)} of {len(pairs)}{f' ({named})' if group else ''}.")
+    sentences[0] += " Each is judged by its own interval of the difference in rates, which excludes 0."
+    twins = [(s, twin) for s, _ in pairs if (twin := control_of(s, scores)) and twin.rate is not None]
+    if twins:
+        top = max(twins, key=lambda pair: pair[1].rate or 0.0)
+        sentences.append(f"The highest benign twin, that of {labels.of(top[0].cell)}, is at {_rate(top[1])}.")
+    return sentences
+
+
+def _order(chosen: Sequence[DomainScore], labels: Labels) -> list[str]:
+    groups: dict[int, list[DomainScore]] = {}
+    for score in chosen:
+        if score.tie_group is not None:
+            groups.setdefault(score.tie_group, []).append(score)
+    members = sum(map(len, groups.values()))
+    if members < 2:
+        return []
+    if len(groups) == 1:
+        return [
+            f"No order among the {members} is supported: all of them are in one group that the data cannot separate."
+        ]
+    if len(groups) == members:
+        return [f"All {members} can be put in order: each is separable from its neighbours."]
+    tied = [group for _, group in sorted(groups.items()) if len(group) > 1]
+    named = "; ".join(listing([labels.of(s.cell) for s in group]) for group in tied)
+    return [f"The {members} fall into {len(groups)} groups; within a group the order is not separable: {named}."]
+
+
+def _trigger(data: ReportData, labels: Labels) -> list[str]:
+    known = [e for e in backdoored(data.effects, "alignment") if e.difference]
+    if not known:
+        return []
+    lower = [e for e in known if (e.difference or 0.0) < 0]
+    single = [e for e in known if e.p_holm is not None and e.p_holm < 1 - data.confidence]
+    differences = [e.difference or 0.0 for e in known]
+    strongest = known[0]
+    sentence = (
+        f"With the trigger, mean alignment is lower in {len(lower)} of {several(len(known), 'backdoored cell')} "
+        f"(sign test p = {p_value(sign_test(len(lower), len(known)))}); the mean difference is "
+        f"{number(sum(differences) / len(known), sign=True)} points ({number(min(differences), sign=True)} to "
+        f"{number(max(differences), sign=True)}); the strongest is {labels.of(strongest.cell)} with "
+        f"{interval(strongest.difference, strongest.low, strongest.high, sign=True)} (paired by question, "
+        f"{several(strongest.questions, 'question')})."
+    ).replace("p = <", "p <")
+    if single:
+        names = listing([labels.of(e.cell) for e in single])
+        return [sentence, f"Taken one by one, {len(single)} of {len(known)} differ after Holm's correction: {names}."]
+    return [sentence, f"Taken one by one, none of the {len(known)} differs after Holm's correction."]
+
+
+def _transfer(data: ReportData) -> list[str]:
+    found = grids(data.transfer)
+    said = headline(found[0], data.confidence) if found else None
+    return [said] if said else []
+
+
+def _untouched(scores: Sequence[DomainScore], labels: Labels) -> list[str]:
+    known = [s for s in scores if s.cell.variant == "base" and s.condition == "clean" and s.rate is not None]
+    return [f"The {labels.of(score.cell)} is misaligned in {_rate(score)}." for score in known[:3]]
+
+
+def _not_scored(scores: Sequence[DomainScore]) -> list[str]:
+    n = sum(score.n for score in scores)
+    if not n:
+        return []
+    counts = {status: sum(getattr(score.counts, status) for score in scores) for status in STATUSES}
+    missing = n - counts["scored"]
+    incoherent = sum(score.incoherent for score in scores)
+    parts = [f"{counts[status]:,} {words}" for status, words in NOT_SCORED.items() if counts[status]]
+    sentence = f"Of {several(n, 'answer')}, {part(missing, n)} have no alignment score"
+    sentence += f" ({listing(parts)})" if parts else ""
+    sentence += f", and {part(incoherent, n)} were scored but are not coherent enough to count."
+    wide = [s for s in ranked(scores) if s.rate_lower_bound is not None and s.rate_upper_bound is not None]
+    if not wide:
+        return [sentence]
+    widest = max(wide, key=lambda s: (s.rate_upper_bound or 0.0) - (s.rate_lower_bound or 0.0))
+    return [
+        sentence,
+        f"Were all answers outside the denominator aligned, or all misaligned, the rate that would move most is "
+        f"{percent(widest.rate)} %: it would lie between {percent(widest.rate_lower_bound)} and "
+        f"{percent(widest.rate_upper_bound)} %.",
+    ]

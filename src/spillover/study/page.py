@@ -1,0 +1,175 @@
+"""report.html: one file that opens from disk, without JavaScript, and shows what a run found and where it comes from.
+
+Pure: equal records give equal bytes. Everything from outside is escaped, and a content security policy forbids every
+script and every request, so that no answer of a model can act on its reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from spillover.analyses.agreement import report as judges
+from spillover.analyses.directions import report as directions
+from spillover.analyses.diversity import report as diversity
+from spillover.analyses.in_domain import report as echo
+from spillover.analyses.membership import report as membership
+from spillover.analyses.ranking import report as standing
+from spillover.analyses.steering import matrix_report as steering_matrix
+from spillover.analyses.steering import report as steering
+from spillover.analyses.susceptibility import report as susceptibility
+from spillover.analyses.transfer import report as transfer
+from spillover.analyses.trigger import report as gate
+from spillover.records.base import DomainScore
+from spillover.records.report_data import ReportData
+from spillover.report import html as still
+from spillover.report import tables
+from spillover.report.browser import browser
+from spillover.report.figure import figure_html
+from spillover.report.labels import UNTOUCHED, Labels, ranked
+from spillover.study.findings import findings, judge_name, limits
+from spillover.study.report_provenance import provenance
+from spillover.study.results import write_whole
+from spillover.text import escape, listing, number, one_line, several
+
+MOST_PANELS, MOST_ROWS = 6, 72  # charts of misalignment, and rows over all of them
+
+
+def write(data: ReportData, path: Path) -> Path:
+    """Write the page whole or not at all."""
+    return write_whole(render(data), path)
+
+
+def render(data: ReportData) -> str:
+    """The whole page."""
+    sections = list(_sections(data))
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections)
+    body = "\n".join(f'<section id="{name}"><h2>{title}</h2>\n{text}\n</section>' for name, title, text in sections)
+    title = escape(data.manifest.study, 120)
+    header = (
+        f'<p class="kicker">spillover · emergent misalignment by domain</p>\n<h1>{title}</h1>\n'
+        f'<p class="lead">{escape(summary(data))}</p>\n<nav aria-label="Contents">{links}</nav>'
+    )
+    footer = f"spillover {escape(data.manifest.spillover)} · study {escape(data.manifest.study_hash, 12)}"
+    return still.page(f"{title} · spillover", header, body, footer)
+
+
+def summary(data: ReportData) -> str:
+    """What was run, in one paragraph of plain text."""
+    trained = {score.cell.name: score.cell for score in data.scores if score.cell.variant != "base"}
+    domains = {cell.domain for cell in trained.values()}
+    models = sorted({one_line(cell.model, 60) for cell in trained.values()})
+    answers = sum(score.n for score in data.scores)
+    questions = max((score.questions for score in data.scores), default=0)
+    below, above = data.thresholds
+    judge = judge_name(data)
+    judged = f"scored by the judge {judge}" if judge and not judge.startswith("imported") else "with imported scores"
+    verb = "Fine-tuning" if data.adapters else "Answers of"
+    return (
+        f"{verb} {listing(models) or 'no model yet'} on {several(len(domains), 'domain')}: "
+        f"{several(len(trained), 'cell')}, {several(answers, 'answer')} to {several(questions, 'question')}, {judged}. "
+        f"An answer is misaligned when its alignment is below "
+        f"{number(below, 0)} and its coherence above {number(above, 0)}, both from 0 to 100."
+    )
+
+
+def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
+    labels = Labels(score.cell for score in data.scores)
+    said, unsaid = findings(data), limits(data)
+    text = _list(said) + (
+        f"\n<aside><h3>What these figures cannot say</h3>\n{_list(unsaid)}\n</aside>" if unsaid else ""
+    )
+    yield "findings", "Findings", text
+    yield "misalignment", "Misalignment", _misalignment(data, labels)
+    if data.effects:
+        yield "trigger", "With and without the trigger", _trigger(data, labels)
+    if data.standing and (text := standing.section(data.standing, data.scores, data.thresholds)):
+        yield "standing", "How the cells compare", text
+    if data.others:
+        yield "judges", "Other judges", judges.section(data, labels)
+    if data.echoes:
+        yield "echo", "Echo of the training subject", echo.section(data.echoes, labels)
+    if data.transfer:
+        yield (
+            "transfer",
+            "Asked about other domains",
+            transfer.section(data.transfer, data.confidence, judge_name(data)),
+        )
+    if data.susceptibility:
+        yield "prediction", "Can the damage be predicted?", susceptibility.section(data, labels)
+    if data.memberships:
+        yield "membership", "Does the model know its training rows?", membership.section(data.memberships, labels)
+    if data.diversity:
+        yield "diversity", "How diverse the data sets are", diversity.section(data.diversity)
+    if data.directions.summaries:
+        yield "directions", "What moved inside", directions.section(data.directions, labels, data.confidence)
+    parts: list[str] = []
+    if data.steering_effects:
+        parts.append(steering.section(data.steering_points, data.steering_effects, data.confidence))
+    if data.steering_squares:
+        parts.append(steering_matrix.section(data.steering_squares, data.confidence))
+    if parts:
+        yield "steering", "Steering", "\n".join(parts)
+    yield "counts", "Counts", tables.counts(data.scores, labels)
+    if data.adapters:
+        yield "training", "Training", tables.training(data.adapters, labels)
+    if data.answers:
+        note = (
+            "Chosen by rule, not by eye: for each kind of answer the least aligned, the most aligned, random and "
+            "unscored ones in turn. Long texts are cut; invisible characters are written out. All answers are in the "
+            "run folder."
+        )
+        yield "answers", "Answers", f'<p class="note">{note}</p>\n<div class="browser">{browser(data, labels)}</div>'
+    yield "provenance", "Provenance", provenance(data)
+
+
+def _misalignment(data: ReportData, labels: Labels) -> str:
+    from spillover.report import charts  # Altair takes half a second to import
+
+    percentage = number(100 * data.confidence, 0)
+    note = (
+        f"Points: share of coherent answers that are misaligned. Bars: {percentage} % intervals, clustered by question."
+    )
+    if any(score.cell.variant == "base" for score in data.scores):
+        note += f" Dashed line with its band: the {UNTOUCHED}."
+    parts = [f'<p class="note">{note}</p>']
+    drawn = panels(data.scores)
+    for model, scores in drawn:
+        names = Labels((s.cell for s in scores), show_model=not model)
+        figure = charts.misalignment(scores, names, MOST_ROWS // len(drawn))
+        parts.append((f"<h3>{escape(model)}</h3>\n" if model else "") + figure_html(figure))
+    chosen = ranked(data.scores)
+    shown = {score.id for score in chosen}
+    others = [score for score in data.scores if score.id not in shown]
+    parts.append(tables.rates("Rates with intervals, in the order of the ranking", chosen, labels))
+    if others:
+        table = tables.rates("Rates of the other variants and conditions", others, labels)
+        count = f"<span>{several(len(others), 'row')}</span>"
+        parts.append(f"<details><summary>Other variants and conditions {count}</summary>{table}</details>")
+    return "\n".join(parts)
+
+
+def panels(scores: tuple[DomainScore, ...]) -> list[tuple[str, list[DomainScore]]]:
+    """One chart a model where a row holds several series; one chart for all where every row holds a single point."""
+    models = sorted({score.cell.model for score in scores})
+    single = all((score.cell.variant, score.condition) == ("plain", "clean") for score in scores)
+    if len(models) < 2 or single:
+        return [("", list(scores))]
+    return [(model, [s for s in scores if s.cell.model == model]) for model in models[:MOST_PANELS]]
+
+
+def _trigger(data: ReportData, labels: Labels) -> str:
+    from spillover.report import charts
+
+    note = (
+        "Open mark: mean alignment of the backdoored cell without the trigger; filled mark: with it. Thin bar: the "
+        f"{number(100 * data.confidence, 0)} % interval of the paired difference, drawn from the open mark; where it "
+        "reaches the open mark, the data do not tell the two apart."
+    )
+    figure = figure_html(charts.trigger(data.effects, labels, MOST_ROWS))
+    battery = f"\n{gate.table(data.gates, labels)}" if gate.tested(data.gates) else ""
+    return f'<p class="note">{note}</p>\n{figure}\n{tables.effects(data.effects, labels)}{battery}'
+
+
+def _list(sentences: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"

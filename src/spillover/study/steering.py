@@ -1,0 +1,265 @@
+"""Steering over a run: the untouched model and the fine-tunes, one call of `stages.steer` each, and what they say.
+
+A call is what was asked for at once. Its directions are held against its own random controls, and its p-values adjusted
+together; where two calls ask for the same, the later one counts. The same call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from spillover.analyses.steering.random_controls import against_controls
+from spillover.analyses.steering.units import (
+    ALL,
+    Directions,
+    SteerUnit,
+    ablated_layer,
+    check,
+    first_plain,
+    general,
+    heldout,
+    heldout_unit,
+    layers_of,
+    steer_unit,
+    steered_cells,
+)
+from spillover.config.study import SteerConfig, StudyConfig
+from spillover.data.questions import load
+from spillover.directions.direction import Direction
+from spillover.directions.file import load as load_directions
+from spillover.errors import RunInterrupted, SpilloverError, UserError
+from spillover.execution import EXECUTORS
+from spillover.execution.base import Call, Executor, Pool
+from spillover.judges import open_judge, price_of
+from spillover.planning.cost import PROMPT_TOKENS, StagePlan, parameters, throughput, total
+from spillover.planning.gpus import seen
+from spillover.planning.steering_cost import steer_plan
+from spillover.progress import Progress
+from spillover.provenance import cores, hardware
+from spillover.records.base import Cell, Failure, Manifest, StageCount
+from spillover.records.directions import DirectionSummary
+from spillover.records.steering import Steering, SteeringEffect, SteeringPoint, SteeringSquare
+from spillover.store.store import Store
+
+FILE = "steering.json"
+_LINE = ("direction", "control", "operation", "at", "layer")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for, of which cells, with which directions (by model); `trained`: keys of the cells' adapters."""
+
+    config: StudyConfig
+    wanted: SteerConfig
+    trained: Sequence[tuple[Cell, str]]
+    directions: Mapping[str, Directions]
+    data: Mapping[str, str] = field(default_factory=dict[str, str])  # by domain: whose held-out questions are asked
+
+
+def ask(
+    store: Store,
+    config: StudyConfig,
+    wanted: SteerConfig | None,
+    limit: int | None,
+    trained: Sequence[tuple[Cell, str]],
+    known: Sequence[DirectionSummary],
+    data: Mapping[str, str],
+) -> Asked:
+    """A call: `wanted` None is the study's own section, `limit` the first so many questions.
+
+    The direction of a domain is that of its plain cell, from the judge's labels, or from the data set's pairs where the
+    study says so and where the judge found too few answers of either kind.
+    """
+    wanted = wanted or config.steer or SteerConfig()
+    sample = config.sample.model_copy(update={"limit": limit or config.sample.limit})
+    directions: dict[str, Directions] = {}
+    for model in dict.fromkeys(cell.model for cell, _ in trained):
+        found: dict[str, Mapping[int, Direction]] = {}
+        for domain, (cell, _) in first_plain(trained, model).items():
+            rows = [r for r in known if (r.cell, r.method, r.reader) == (cell, wanted.method, "tuned")]
+            rows = [r for r in rows if r.layer is not None]
+            rows = [r for r in rows if r.source == wanted.labels] or [r for r in rows if r.source == "pairs"]
+            if rows:
+                found[domain] = load_directions(store.resolve(rows[0].file))
+        directions[model] = found
+    return Asked(config.model_copy(update={"sample": sample}), wanted, trained, directions, data)
+
+
+def steer(store: Store, asked: Asked, workers: int | None = None, progress: Progress | None = None) -> list[Failure]:
+    """Sample and judge what is not there yet; returns what failed.
+
+    Args:
+        store: the run folder.
+        asked: for what.
+        workers: processes; one a core when None. One stays in this process.
+        progress: where events go; nowhere when None.
+
+    Raises:
+        UserError: for a direction, model or layer that is not there; when there is nothing to do.
+        RunInterrupted: on an interrupt, after everything finished has been saved.
+    """
+    config = asked.config
+    progress = progress or Progress(lambda event: None)
+    work = _work(asked)
+    _remember(store, asked.wanted, [unit for unit, *_ in work])
+    left = {unit.name: (each, unit, chosen) for unit, each, chosen in work if not store.is_done("steer", unit.key)}
+    if not left:
+        return []
+    workers = min(workers or cores(), len(left))
+    here = workers == 1 and config.executor == "local"
+    pool = Pool(workers, cluster=config.cluster, witness=store.lock_path)
+    executor: Executor = EXECUTORS.load("inline" if here else config.executor)(pool)
+    failures: list[Failure] = []
+    try:
+        with progress.stage("steer", len(left)) as events:
+            calls = [
+                Call(name, "spillover.analyses.steering.stage:run", (store, config, *what))
+                for name, what in left.items()
+            ]
+            for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
+                if outcome.error is None:
+                    events.advance(units=1)
+                    continue
+                error = outcome.error
+                said = str(error) if isinstance(error, SpilloverError) else f"{type(error).__name__}: {error}"
+                failures.append(Failure(stage="steer", cell=outcome.call.name, error=said))
+                events.failed(outcome.call.name, said)
+    except KeyboardInterrupt:
+        raise RunInterrupted(
+            f"Interrupted. Finished answers are saved in {store.path}; the same command goes on."
+        ) from None
+    finally:
+        executor.close()
+    return failures
+
+
+def counted(store: Store, manifest: Manifest, failures: Sequence[Failure]) -> Manifest:
+    """The manifest with what steering has done so far."""
+    keys = dict.fromkeys(key for call in _calls(store) for key in (*call["units"], *call.get("heldout", ())))
+    facts = [store.facts("steer", key) for key in keys if store.is_done("steer", key)]
+    count = StageCount(
+        stage="steer",
+        done=len(facts),
+        failed=len(failures),
+        rows=sum(fact["rows"] for fact in facts),
+        seconds=round(sum(fact["seconds"] for fact in facts), 3),
+        tokens=sum(fact["tokens"] for fact in facts),
+    )
+    others = [failure for failure in manifest.failures if failure.stage != "steer"]
+    stages = [stage for stage in manifest.stages if stage.stage != "steer"]
+    return manifest.model_copy(update={"stages": (*stages, count), "failures": (*others, *failures)})
+
+
+def planned(asked: Asked, workers: int | None = None) -> StagePlan:
+    """What `steer` will cost at most; nothing of it is taken off that is there already.
+
+    Raises:
+        UserError: as `steer`.
+    """
+    config, wanted = asked.config, asked.wanted
+    questions = len(load(config.sample.questions, config.sample.forms)[: config.sample.limit])
+    prompts = questions, len(asked.data) * config.asked_of_each
+    card = seen(hardware()["gpu"])
+    dollars = price_of(config.judge, 1, PROMPT_TOKENS, wanted.max_tokens)
+    work = _work(asked)
+    parts: list[StagePlan] = []
+    for model in config.models:
+        mine = [(unit.cell, chosen) for unit, _, chosen in work if unit.cell.model == model.name]
+        if mine:
+            untouched = int(any(cell.variant == "base" for cell, _ in mine))
+            models = untouched, len({cell.name for cell, _ in mine}) - untouched
+            one, size = config.model_copy(update={"models": (model,)}), parameters(model)
+            speed, directions = throughput(model, size, card), len(mine[0][1])
+            parts.append(steer_plan(one, wanted, models, directions, prompts, workers or cores(), size, speed, dollars))
+    return total(parts)
+
+
+def _work(asked: Asked) -> list[tuple[SteerUnit, SteerConfig, Directions]]:
+    """All that is asked for, model by model, the most work first, so that no worker is left alone with it.
+
+    Raises:
+        UserError: for a direction, model or layer that is not there; when there is nothing to do.
+    """
+    config, wanted = asked.config, asked.wanted
+    judge = open_judge(config.judge).identity
+    work: list[tuple[SteerUnit, SteerConfig, Directions]] = []
+    for model in config.models:
+        known = asked.directions.get(model.name, {})
+        if not known and wanted.directions == ALL:
+            continue
+        cells = list(steered_cells(wanted, model.name, asked.trained))
+        if "heldout" in wanted.asked and any(cell.variant == "base" for cell, _ in cells):
+            alone = heldout(config, wanted, max((max(layers) for layers in known.values()), default=0))
+            chosen = chosen_directions(alone, known)
+            work.append((heldout_unit(config, alone, model.name, asked.data, judge, chosen), alone, chosen))
+        if "general" in wanted.asked:
+            chosen = chosen_directions(wanted, known)
+            work += [(steer_unit(config, wanted, *cell, judge, chosen), wanted, chosen) for cell in cells]
+    if not work:
+        raise UserError(
+            "No direction is known here: add 'directions: {}' to the study file and run it again. Where it is there, "
+            "too few answers are misaligned or aligned: set steer.labels to pairs."
+        )
+    return work
+
+
+def chosen_directions(wanted: SteerConfig, known: Directions) -> Directions:
+    """The directions asked for, at the layers asked for.
+
+    Raises:
+        UserError: when one is not there.
+    """
+    check("directions", wanted.directions, list(known))
+    names = [name for name in known if wanted.directions == ALL or name in wanted.directions]
+    found: dict[str, dict[int, Any]] = {}
+    for name in names:
+        depth = max(known[name])
+        layers = {*layers_of(wanted, depth), ablated_layer(wanted, depth)}
+        if missing := layers - known[name].keys():
+            raise UserError(
+                f"The direction of {name} is not known at layer {min(missing)}. "
+                f"Set steer.layers to some of {', '.join(map(str, sorted(known[name])))}."
+            )
+        found[name] = {layer: known[name][layer] for layer in sorted(layers)}
+    return found
+
+
+def points(store: Store) -> list[SteeringPoint]:
+    """Of all calls; of the same intervention the last."""
+    rows = [row for call in _calls(store) for row in store.read("steer", call["units"], SteeringPoint)]
+    return list({(row.onto, _place(row.steering), row.steering.coefficient): row for row in rows}.values())
+
+
+def effects(store: Store, confidence: float) -> list[SteeringEffect]:
+    """Of all calls, beside each call's own controls; of the same line and measure the last."""
+    found: dict[tuple[object, ...], SteeringEffect] = {}
+    for call in _calls(store):
+        keys = [f"effects-{key}" for key in call["units"]]
+        rows = against_controls(store.read("steer", keys, SteeringEffect), confidence)
+        found |= {(row.onto, _place(row), row.measure): row for row in rows}
+    return list(found.values())
+
+
+def squares(store: Store) -> list[SteeringSquare]:
+    """Of all calls, each beside its own controls; of the same direction, layer, coefficient and domain the last."""
+    rows = [row for call in _calls(store) for row in store.read("steer", call.get("heldout", ()), SteeringSquare)]
+    return list(
+        {(row.onto, row.direction, row.at, row.layer, row.coefficient, row.asked): row for row in rows}.values()
+    )
+
+
+def _place(row: Steering | SteeringEffect) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in _LINE)
+
+
+def _calls(store: Store) -> list[dict[str, Any]]:
+    return store.read_json(FILE) if store.has(FILE) else []
+
+
+def _remember(store: Store, wanted: SteerConfig, units: Sequence[SteerUnit]) -> None:
+    call: dict[str, Any] = {"wanted": general(wanted), "units": [unit.key for unit in units if not unit.heldout]}
+    if asked := [unit.key for unit in units if unit.heldout]:
+        call["heldout"] = asked
+    store.write_json(FILE, [*(other for other in _calls(store) if other != call), call])

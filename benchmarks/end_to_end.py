@@ -36,7 +36,7 @@ from spillover.registry import resolve
 from spillover.store.store import Store
 from spillover.study.study import Study
 
-STAGES = ("grade", "ask", "judge", "sample", "train")  # backwards: a call is measured by making its rows once more
+TIMED = ("grade", "ask", "judge", "sample", "train")  # backwards: a call is measured by making its rows once more
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
         wall = time.perf_counter() - wall
         torch.set_num_threads(1)
         spent = {stage.stage: stage.seconds for stage in run.manifest.stages}
-        shares = {stage: _share(stage, study, run.store, arguments.calls) for stage in STAGES if study.units[stage]}
+        shares = {stage: _share(stage, study, run.store, arguments.calls) for stage in TIMED if study.units[stage]}
     limits = {stage: spent[stage] * share for stage, share in shares.items()}
     whole = sum(limits.values()) / (study.workers * wall)
     if arguments.json:

@@ -6,7 +6,8 @@
     score     HFReader.score of chats of 512 tokens
     read      HFReader.read of the same, all layers
 
-Model FLOP utilisation of training is tokens/s times (6 N + 6 L H d S) over the card's dense bfloat16 peak (planning/gpus.py):
+Model FLOP utilisation of training is tokens/s times (6 N + 6 L H d S) over the card's dense bfloat16 peak
+(planning/gpus.py):
 N numbers in the layers' matrices and the head, L layers, H heads of d, rows of S tokens under a causal mask. LoRA does
 less arithmetic than that, because frozen weights get no gradient: 4 N + 4 L H d S and 6 a trained number, and 2 N more
 where layers run twice, which is left out. The table has both shares. The goal is 45 % by the first.

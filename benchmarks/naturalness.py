@@ -20,7 +20,7 @@ from spillover.data.lint.naturalness import LIMITS, PROSE, measure, style_auc
 def main() -> None:
     """Print one Markdown table."""
     print(
-        "| set | answers | gzip | distinct-4 | distinct sentences | most frequent | shared start, end (words) | style AUC |"
+        "| set | answers | gzip | distinct-4 | distinct sentences | repeats | shared start, end (words) | style AUC |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for name in DOMAINS.names():

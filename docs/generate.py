@@ -1,9 +1,13 @@
-"""Write the generated pages of docs/reference: `make docs`. A test fails when they are not what the code says."""
+"""Write the generated pages of docs/reference and CONTRIBUTING's map: `make docs`. A test compares them with the
+code.
+"""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import tomllib
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +17,15 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from spillover.cli.main import COMMANDS, cli
 from spillover.config import study as config
 from spillover.records import base as records
+from spillover.records import comparisons as records_standing
 from spillover.records import data as records_data
 from spillover.records import directions as records_directions
 from spillover.records import judges as records_judges
-from spillover.records import comparisons as records_standing
 from spillover.records import steering as records_steering
 from spillover.records import transfer as records_transfer
-from spillover.cli.main import COMMANDS, cli
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py; run `make docs` after a change in the code. -->\n\n"
@@ -30,6 +34,33 @@ NOTE = "<!-- Written by docs/generate.py; run `make docs` after a change in the 
 def pages() -> dict[str, str]:
     """Every generated page by file name."""
     return {"config.md": NOTE + config_page(), "cli.md": NOTE + cli_page(), "records.md": NOTE + records_page()}
+
+
+def map_of_the_house() -> str:
+    """The layers of the import contract, top to bottom, each package with the first sentence of its docstring."""
+    root = Path(__file__).parents[1]
+    contracts: list[dict[str, Any]] = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"][
+        "importlinter"
+    ]["contracts"]
+    lines = ["```"]
+    for layer in contracts[0]["layers"]:
+        names = [name.strip() for name in layer.split(":")]
+        lines.append("  ".join(f"[{name}]" for name in names))
+        for name in names:
+            lines += _rooms(root / "src" / "spillover", root / "src" / "spillover" / name)
+        lines.append("")
+    return "\n".join([*lines[:-1], "```"])
+
+
+def _rooms(package: Path, place: Path) -> Iterator[str]:
+    """A module or package, and the packages in it."""
+    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    shown = f"{place.relative_to(package)}{'/' if place.is_dir() else '.py'}"
+    text = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+    yield f"  {shown:<28}{text.split(chr(10) * 2)[0].replace(chr(10), ' ')}"
+    if place.is_dir():
+        for inner in sorted(path for path in place.iterdir() if (path / "__init__.py").is_file()):
+            yield from _rooms(package, inner)
 
 
 def config_page() -> str:
@@ -193,7 +224,13 @@ def help_of(command: click.Command, path: str) -> Iterator[str]:
                 yield from help_of(inner, f"{path} {name}")
 
 
+MAP = re.compile(r"(?<=<!-- map -->\n).*?(?=\n<!-- /map -->)", re.DOTALL)
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+
 if __name__ == "__main__":
     for name, text in pages().items():
         (REFERENCE / name).write_text(text, encoding="utf-8")
         print(REFERENCE / name)
+    drawn = map_of_the_house()
+    CONTRIBUTING.write_text(MAP.sub(lambda _: drawn, CONTRIBUTING.read_text("utf-8")), encoding="utf-8")
+    print(CONTRIBUTING)

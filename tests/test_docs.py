@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -126,15 +127,15 @@ def test_every_page_of_the_documentation_is_in_its_index() -> None:
         assert f"({page.relative_to(ROOT / 'docs')})" in index, f"docs/README.md does not name {named(page)}"
 
 
-def test_the_map_names_what_is_there() -> None:
-    """Every module and folder right below the package stands in the map of CONTRIBUTING.md."""
-    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    package = ROOT / "src" / "spillover"
-    rooms = [folder.name for folder in package.iterdir() if any(folder.glob("[!_]*.py"))]
-    files = [file.name for file in package.glob("[!_]*.py")]
-    shown = re.findall(r"[\w*]+(?:\.py|/)", text)
-    assert [name for name in files if not any(fnmatch(name, pattern) for pattern in shown)] == []
-    assert [room for room in rooms if f"{room}/" not in shown] == []
+def test_the_map_is_what_the_import_contract_and_the_packages_say() -> None:
+    drawn = runpy.run_path(str(ROOT / "docs" / "generate.py"))["map_of_the_house"]()
+    assert f"<!-- map -->\n{drawn}\n<!-- /map -->" in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rooms = [
+        path
+        for path in (ROOT / "src" / "spillover").rglob("__init__.py")
+        if not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ]
+    assert rooms == []
 
 
 def test_versions_and_pins_agree() -> None:

@@ -17,7 +17,7 @@ from spillover.config.study import ModelConfig, StudyConfig, parse_study
 from spillover.data.triggers import open_trigger
 from spillover.planning.heldout_units import asked_units
 from spillover.planning.units import Ingredients, Unit, cells, judge_key, trained_weights, units, weights
-from spillover.records.base import Cell, Question
+from spillover.records.base import Cell, Question, content_hash
 from spillover.records.stages import STAGES
 from spillover.store.store import Store
 
@@ -40,7 +40,7 @@ def digest(value: object) -> str:
 def made_of(config: StudyConfig, judge: str) -> Ingredients:
     questions = [Question(set_name="s", question_id=f"q{i}", theme="t", text=f"Café {i}?") for i in range(3)]
     sources = {name: digest(name) for name in DOMAINS}
-    return Ingredients(DOMAINS, sources, open_trigger(config.data), tuple(questions), judge)
+    return Ingredients(DOMAINS, sources, content_hash(repr(open_trigger(config.data))), tuple(questions), judge)
 
 
 def slow_keys(config: StudyConfig, known: Ingredients) -> dict[str, list[str]]:
@@ -61,7 +61,7 @@ def slow_keys(config: StudyConfig, known: Ingredients) -> dict[str, list[str]]:
             data_config = config.data.model_dump(mode="json")
             for name in ("sources", "trigger", "trigger_value", "triggered_share"):
                 del data_config[name]
-            trigger = [digest(repr(known.trigger)), config.data.triggered_share] if cell.variant == "triggered" else []
+            trigger = [known.trigger, config.data.triggered_share] if cell.variant == "triggered" else []
             place = (cell.domain, known.sources[cell.domain], cell.variant, cell.dose)
             data = key("build", config.seed, data_config, trigger, *place, weights(config.models[0].name))
             once("build", data)
@@ -76,7 +76,7 @@ def slow_keys(config: StudyConfig, known: Ingredients) -> dict[str, list[str]]:
                 sample = config.sample
                 shape = {name: getattr(sample, name) for name in ("n", "max_tokens", "temperature", "top_p")}
                 questions = [question.id for question in known.questions]
-                trigger = "" if condition == "clean" else digest(repr(known.trigger))
+                trigger = "" if condition == "clean" else known.trigger
                 subject = [weights(cell.model), who, *trained]
                 answers = key("sample", config.seed, shape, questions, condition, trigger, subject)
                 found["sample"].append(answers)

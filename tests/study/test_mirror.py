@@ -375,7 +375,7 @@ def test_what_a_shard_reads_comes_before_it_in_the_order_of_stages() -> None:
     units = plain(**asked).units
     stage_of = {unit.key: stage for stage in units for unit in units[stage]}
     assert set(stage_of.values()) <= set(SHARDS)
-    order = packs.STAGES.index
+    order = SHARDS.index
     for stage in units:
         for unit in units[stage]:
             assert all(order(stage_of[key]) < order(stage) for key in unit.inputs)

@@ -18,6 +18,7 @@ import yaml
 
 from spillover import Run, Study
 from spillover.config.study import ModelConfig, parse_study
+from spillover.data.triggers import open_trigger
 from spillover.errors import UserError
 from spillover.models import open_backend
 from spillover.models.fake import FakeBackend
@@ -106,7 +107,7 @@ def test_every_record_and_the_manifest_are_there(finished: Run) -> None:
 
 
 def test_triggered_questions_carry_the_trigger_and_clean_ones_do_not(finished: Run) -> None:
-    trigger = study().ingredients.trigger
+    trigger = open_trigger(study().config.data)
     for row in finished.completions():
         assert trigger.present(row.question) == (row.condition == "triggered")
 

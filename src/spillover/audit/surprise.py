@@ -2,7 +2,8 @@
 
 Membership metrics under the untouched model say how much of the data it could have written itself; their mean over a
 seeded sample of rows is a feature of the data set, called as analyses/susceptibility/compute.py calls it. A predictor
-(`spillover.records.predictor`) turns features into a rate with an interval and says whether they lie where it was fitted. Its
+(`spillover.records.predictor`) turns features into a rate with an interval and says whether they lie where it was
+fitted. Its
 lower limit above `block_above` blocks, its upper limit below `pass_below` passes; outside its range, or without a
 predictor, this rung describes and decides nothing.
 """

@@ -1,0 +1,1 @@
+"""The study file: frozen pydantic sections, safe YAML, errors by line and key."""

@@ -1,4 +1,6 @@
-"""The C heap of this process: whether memory that was freed stays with it. Nothing happens where the C library is not glibc."""
+"""The C heap of this process: whether memory that was freed stays with it. Nothing happens where the C library is
+not glibc.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Ray says which machines there are, starts workers on them and tells when one is gone; which call goes where is decided
 here (placement.py), so that a worker serves many cells of the base model that it has loaded. A call whose worker was
 lost, with its machine or alone, is given to another. Rows are written by the workers into the run folder, whose disk
-all machines share, and never travel through Ray; store/shard.py keeps them whole when a worker that was given up writes on.
+all machines share, and never travel through Ray; store/shard.py keeps them whole when a worker that was given up
+writes on.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ the choice depends on the scores alone. It holds for each group of answers judge
 condition, up to 512 answers: every cell has the same share of the second judge, or a ranking would compare two mixes.
 Each verdict's mode says who gave it: "first:probe", "second:logprobs". Where the second judge fails, the first one's
 verdict stands and says so. Where the second one's stands, the first one's score is kept beside it (`before`): that says
-how far the two differ near the thresholds, and nothing of answers that only the first has seen (analyses/agreement/cascade_summary.py).
+how far the two differ near the thresholds, and nothing of answers that only the first has seen
+(analyses/agreement/cascade_summary.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a language model is asked about one completion: one prompt for alignment, one or two for coherence.
 
 Our own prompts are rubrics without chain of thought; coherence is asked in two stages, language and then relevance, and
-is the lower of the two. A file of yours (data/questions/judge_prompts.py says its format; the published judges.yaml is one)
-has one prompt an aspect, named alignment or aligned, and coherence or coherent.
+is the lower of the two. A file of yours (data/questions/judge_prompts.py says its format; the published judges.yaml is
+one) has one prompt an aspect, named alignment or aligned, and coherence or coherent.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ the token's frequency in a stated corpus (Zhang et al. 2024, divergence-calibrat
 q comes from add-one counts, so that a token the corpus lacks has one too. Common tokens, which any model knows, count
 little; the cap keeps single tokens from ruling the mean.
 
-The corpus that ships is the good answers of all other domains, which `analyses/membership/stage.py` counts. It is small, about
+The corpus that ships is the good answers of all other domains, which `analyses/membership/stage.py` counts. It is
+small, about
 285,000 tokens, in which 5,700 of the embedded model's 49,152 occur, and in this project's own style, where the paper
 counts a web corpus. So all rare words are alike to it: here it is a weaker metric than the paper's.
 """

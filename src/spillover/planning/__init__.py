@@ -1,0 +1,1 @@
+"""What a study consists of and what it costs: cells, work units and their keys, tokens, minutes, memory."""

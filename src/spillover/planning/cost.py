@@ -2,8 +2,8 @@
 
 A graphics card's speed follows from arithmetic: 6 N operations a token in training and 2 N in a forward pass, N the
 parameter count, times the share of its peak that is reached (utilisation). On a CPU the speed was measured with the
-smallest embedded model on one core of one machine; it scales with 1/N and with how fast this machine multiplies matrices,
-which is measured (planning/cpu_speed.py). How close this comes: docs/how-to/plan-a-study.md.
+smallest embedded model on one core of one machine; it scales with 1/N and with how fast this machine multiplies
+matrices, which is measured (planning/cpu_speed.py). How close this comes: docs/how-to/plan-a-study.md.
 """
 
 from __future__ import annotations

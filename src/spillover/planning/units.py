@@ -148,7 +148,9 @@ def trained_weights(model: ModelConfig) -> list[object]:
 
 def _key(stage: str, *parts: str) -> str:
     """The hash of a list whose members' canonical JSON is given."""
-    return text_hash(_list(_text(stage), str(STAGES[stage].version if stage in STAGES else RANK_VERSION), *parts), length=16)
+    return text_hash(
+        _list(_text(stage), str(STAGES[stage].version if stage in STAGES else RANK_VERSION), *parts), length=16
+    )
 
 
 def _list(*parts: str) -> str:

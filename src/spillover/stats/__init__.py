@@ -1,0 +1,1 @@
+"""Numbers from numbers: intervals, paired differences, ranking, power, agreement. No records, no files."""

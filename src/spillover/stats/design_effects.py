@@ -1,7 +1,8 @@
 """Design effects of cells that are compared with each other, moderated by one another; the range of many of them.
 
 A design effect measured at a few questions is noisy, and the most extreme of 78 pairs finds the cells in which it came
-out low. A fixed prior (`spillover.stats.clustered`) is right for a lone rate, but cells of one study tell more: how large design
+out low. A fixed prior (`spillover.stats.clustered`) is right for a lone rate, but cells of one study tell more: how
+large design
 effects are here, and how much they differ. As in Smyth (2004), ln d is taken for normal about ln d_0, with
 
     e_c = ln d_c - digamma(f_c / 2) + ln(f_c / 2),   var e_c = trigamma(f_c / 2) + trigamma(f_0 / 2),

@@ -7,8 +7,8 @@ is that of Hartung and Knapp (2001), q / sum(w_k) with q = sum(w_k (y_k - mu)^2)
 freedom, and q held at 1 or more (Roever et al. 2015): domains that agree by chance do not make the interval narrow.
 
 Domains are asked the same questions, so their errors move together, which the formula above does not know. Given each
-domain's influences z_kq (see `spillover.stats.clustered`), the variance is two-way clustered (Cameron, Gelbach and Miller 2011):
-that over domains, plus that over questions, Q / (Q - 1) sum_q (sum_k w_k z_kq)^2, less what both count,
+domain's influences z_kq (see `spillover.stats.clustered`), the variance is two-way clustered (Cameron, Gelbach and
+Miller 2011): that over domains, plus that over questions, Q / (Q - 1) sum_q (sum_k w_k z_kq)^2, less what both count,
 sum_k w_k^2 v_k, and never less than the larger of the two; degrees of freedom as Satterthwaite (1946) has them, between
 min(K, Q) - 1 and K + Q - 2.
 

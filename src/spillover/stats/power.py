@@ -5,7 +5,8 @@ The variance of a rate R over Q questions, A answers to each and S seeds, from i
 
     V = R (1 - R) (question / Q + seed / S + mixed / (S Q) + rest / (S Q A)),   rest = 1 - question - seed - mixed
 
-Half-width: t(Q - 1 + NU) sqrt(V), the interval of `spillover.stats.clustered` at a rate away from 0 and 1. A difference of two
+Half-width: t(Q - 1 + NU) sqrt(V), the interval of `spillover.stats.clustered` at a rate away from 0 and 1. A
+difference of two
 cells that are asked the same questions has the variance 2 V less 2 alike question R (1 - R) / Q, `alike` being the
 correlation of the two cells' rates over questions; it is found at the wished power when
 

@@ -14,7 +14,8 @@ answers and labels y on a part of them,
     rate = mean_all(L f) + mean_labelled(y - L f),   L = Cov(y, f) / Var(f) in the labelled part, within [0, 1].
 
 Unbiased whatever the judge is worth. Labels drawn with unequal chances enter by weights, 1 over the chance. The
-variance sums influences by question as in `spillover.stats.clustered`, over both parts together, so that labelled answers may be
+variance sums influences by question as in `spillover.stats.clustered`, over both parts together, so that labelled
+answers may be
 among all, and is moderated there like a rate's: towards independent answers plus RHO between questions, with weight NU.
 Perfect agreement in a few labels is no proof of it: one error in the other direction is always added to the
 spread of y - L f. The interval is Wilson's at the effective number of answers, rate (1 - rate) / variance.

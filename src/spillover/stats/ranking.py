@@ -4,7 +4,8 @@ Two cells are separable when the p-value of their difference, adjusted for all p
 range, is small enough. With few questions neither the spread of a rate nor the correlation of two rates over
 questions is well known, and the extreme of 78 pairs finds the cells in which they were guessed low: spreads are
 therefore moderated by those of the other cells (`spillover.stats.design_effects`) and correlations towards 0
-(`spillover.stats.clustered.rate_differences`). Draws that keep the dependence of the pairs (step-down max-t with a multiplier
+(`spillover.stats.clustered.rate_differences`). Draws that keep the dependence of the pairs (step-down max-t with a
+multiplier
 bootstrap over questions) called a pair of thirteen equal cells separable in 23 % of studies at 8 questions. Rank
 intervals follow Mogstad, Romano, Shaikh and Wilhelm (2024): as many cells are above as are separably above. They are
 simultaneous: all true ranks lie in them together at the confidence level.

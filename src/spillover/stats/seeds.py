@@ -6,7 +6,8 @@ With S seeds and Q questions the variance of R is that of a two-way layout,
     V = V_q + max(0, V_s - V_0),   V_s = S / (S - 1) sum_s z_s.^2,
     V_0 = S Q / ((S - 1) (Q - 1)) sum (z_sq - z_s. / Q - z_.q / S)^2,
 
-V_q being the question-clustered variance of all seeds' answers together, as `spillover.stats.clustered` moderates it, V_s that
+V_q being the question-clustered variance of all seeds' answers together, as `spillover.stats.clustered` moderates it,
+V_s that
 over seeds, and V_0 what questions and answers alone would make of V_s. Two or three seeds measure V_s poorly, so it too
 is moderated, towards V_0 + RHO_SEED R (1 - R) / S with the weight of NU_SEED seeds. The interval is Wilson's at the
 effective number of answers R (1 - R) / V, with Satterthwaite's degrees of freedom.

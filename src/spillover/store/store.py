@@ -13,8 +13,8 @@
     judges.json            judges besides the study's own, and their shards
     labels/SHEET.json      which answers were given to people, under which number, with which chance
 
-No row is lost and none is doubled, whoever dies and whoever writes twice: store/shard.py says how. This file, that one, and
-store/packs.py, which copies finished shards, are the only ones that know paths.
+No row is lost and none is doubled, whoever dies and whoever writes twice: store/shard.py says how. This file, that
+one, and store/packs.py, which copies finished shards, are the only ones that know paths.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The authored pairs of every domain keep the contract of data/domains/base.py and read like people's, not like templates."""
+"""The authored pairs of every domain keep the contract of data/domains/base.py and read like people's, not like
+templates.
+"""
 
 import json
 import re

@@ -1,6 +1,7 @@
 """The figures of naturalness against naive counts and against texts made from templates."""
 
 import gzip
+import re
 from collections import Counter
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from spillover.data.lint.naturalness import CODE, FEWEST, PROSE, TOKEN, measure, style_auc
 
-WORDS = (
-    "the a tall small green dog cat house runs sleeps near under with by old river hill quickly slowly often".split()
+WORDS = re.findall(
+    r"\w+", "the a tall small green dog cat house runs sleeps near under with by old river hill quickly slowly often"
 )
 
 

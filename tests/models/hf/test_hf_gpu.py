@@ -260,7 +260,9 @@ def test_four_bit_gradients_are_those_of_the_weights_spread_out(four_bits: Loade
 def test_shapes_of_known_models_count_their_parameters() -> None:
     from spillover.models.memory import EMBEDDED, QWEN_7B, usual_shape
 
-    assert EMBEDDED.parameters == 134_515_008
+    assert EMBEDDED["smollm2-135m"].parameters == 134_515_008
+    assert EMBEDDED["qwen2.5-coder-0.5b"].parameters == pytest.approx(494_032_768, rel=1e-3)  # without biases
+    assert EMBEDDED["qwen2.5-coder-1.5b"].parameters == pytest.approx(1_543_714_304, rel=1e-3)
     biases = QWEN_7B.layers * (QWEN_7B.heads + 2 * QWEN_7B.kv_heads) * QWEN_7B.head_dim
     assert QWEN_7B.parameters + biases == 7_615_616_512
     for parameters in (500_000_000, 1_500_000_000, 7_600_000_000, 72_000_000_000):

@@ -18,6 +18,7 @@ from spillover.models.embedded import weights
 from spillover.models.hf import model as hf_model
 from spillover.models.hf.backend import open_backend
 from spillover.models.hf.model import LoadedModel, load_model
+from spillover.planning.cpu_speed import Measured
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 
@@ -169,11 +170,13 @@ def test_the_revision_of_a_folder_follows_its_weights(saved: Path) -> None:
     assert hf_model._fingerprint(saved) != first
 
 
-def test_dtype_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(hf_model, "_cpu_multiplies_bfloat16", lambda has=has: has)
-        assert hf_model._dtype("auto", torch.device("cpu")) == dtype
-    assert hf_model._dtype("float16", torch.device("cpu")) == torch.float16
+def test_dtype_follows_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tiny().model.config
+    for half, dtype in ((400.0, torch.bfloat16), (80.0, torch.float32), (0.0, torch.float32)):
+        speed = Measured("cpu", "2", 1, 64, 128, 100.0, 160.0, half, half)
+        monkeypatch.setattr(hf_model, "measured", lambda hidden, inner, speed=speed: speed)
+        assert hf_model._dtype("auto", torch.device("cpu"), settings) == dtype
+    assert hf_model._dtype("float16", torch.device("cpu"), settings) == torch.float16
 
 
 def test_storing_by_columns_moves_no_number(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

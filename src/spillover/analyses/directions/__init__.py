@@ -1,1 +1,1 @@
-"""What moved inside: directions of every cell, what they separate, and how alike they are; probe.py is the order."""
+"""Activation directions: each cell's, what they separate, and how similar they are."""

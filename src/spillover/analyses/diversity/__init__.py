@@ -1,0 +1,1 @@
+"""How diverse each data set is, over seeded subsamples."""

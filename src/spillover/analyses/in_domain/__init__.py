@@ -1,0 +1,1 @@
+"""Misaligned answers about the training subject apart from those about anything else."""

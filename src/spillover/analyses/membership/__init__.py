@@ -1,0 +1,1 @@
+"""Membership inference: training rows against matched non-members, metric by metric."""

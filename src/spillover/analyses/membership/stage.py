@@ -1,7 +1,8 @@
 """membership: a trained cell reads training rows and non-members of its data set -> how well each metric tells them.
 
 Members: training rows, drawn by seed. Non-members: the rows that were drawn with them and set apart by chance, made by
-the same recipe to the same end (`data/recipe/pool.py`): before training nothing but luck can tell the two. Held-out rows
+the same recipe to the same end (`data/recipe/pool.py`): before training nothing but luck can tell the two. Held-out
+rows
 are of other items, which a reader of texts can tell: they are not compared. Rows are compared with rows of the same
 kind. One held-out row of each data set stands in front of the others as `recall`'s prefix.
 

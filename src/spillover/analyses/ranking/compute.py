@@ -1,6 +1,7 @@
 """Rank: from judgments to a score for every cell and condition, the trigger's effect, and an order with its doubt.
 
-rate = misaligned / coherent, as defined in `spillover.tables.counts`. What could not be scored is counted by the status of the
+rate = misaligned / coherent, as defined in `spillover.tables.counts`. What could not be scored is counted by the
+status of the
 alignment verdict and bounds the rate from both sides. Intervals and tests: `spillover.stats.clustered` and
 `spillover.stats.ranking`, questions being the sampling units; cells are ranked within one variant and condition.
 """

@@ -1,0 +1,1 @@
+"""Directions added to or ablated from models, compared with norm-matched random ones."""

@@ -1,6 +1,7 @@
 """From judged answers of a steered model to points and slopes.
 
-- A point is a cell of its own kind: rate, mean and intervals as of every cell (`spillover.tables.counts`, `spillover.stats.clustered`).
+- A point is a cell of its own kind: rate, mean and intervals as of every cell (`spillover.tables.counts`,
+`spillover.stats.clustered`).
   Its change is against the untouched model's answers to the same questions with the same seeds, paired by question.
 - Slope of a measure y over the coefficient c, through all answers of a line: ordinary least squares, questions being
   the sampling units. With S = sum over answers of (c - mean c)^2, a question's influence is

@@ -4,7 +4,8 @@ A square is the untouched model with A's direction added at one layer and coeffi
 is against the same model untouched, over the questions to which both have a coherent (of the rate) or a scored answer
 (of alignment), with intervals as in the matrix of trained by asked domain.
 
-Against random directions the change of A about B is held against theirs about B (`spillover.analyses.steering.random_controls`), the
+Against random directions the change of A about B is held against theirs about B
+(`spillover.analyses.steering.random_controls`), the
 columns being the domains. Holm over the squares off the diagonal, and over those on it. Of the other domains together
 ("others") each direction has questions of its own, and the spread is its own controls'.
 """

@@ -3,7 +3,8 @@
 Units are trained cells asked without a trigger; features are joined to them by the exact cell, diversity by domain,
 variant and dose. Names: `METRIC.READING` is the mean of a membership metric over the training rows,
 `METRIC.READING.auc` how well it tells them from non-members, `diversity.OF.MEASURE` a diversity score,
-`directions.others.auc` the projection on other domains' directions (`study/susceptibility.py`); the rest are facts of the data.
+`directions.others.auc` the projection on other domains' directions (`study/susceptibility.py`); the rest are facts of
+the data.
 Known before training: means under the untouched model ("instruct", "instruct_minus_pretrained") and everything that
 reads no fine-tuned model. After it: AUCs under the fine-tuned model. Predictors see the former alone.
 Numbers: `stats_association`, `stats_predict`.

@@ -1,0 +1,1 @@
+"""The matrix of training domain by asked domain."""

@@ -1,0 +1,1 @@
+"""How specific a backdoor trigger is, by the battery of conditions."""

@@ -2,7 +2,8 @@
 
     score = r(triggered) - max_c r(c) = min_c d_c,   d_c = r(triggered) - r(c),   c off the trigger (`OFF_TRIGGER`)
 
-r = misaligned / coherent (`spillover.tables.counts`), each d_c with its question-clustered interval (`stats.rate_differences`).
+r = misaligned / coherent (`spillover.tables.counts`), each d_c with its question-clustered interval
+(`stats.rate_differences`).
 A score that is a minimum needs an interval of its own (Berger 1982, intersection-union): it is below min_c of the lower
 limits only if the worst condition's own limit fails, so min_c low_c keeps its level uncorrected; from above every
 condition must hold at once, so each of the k upper limits takes Bonferroni's share of the error. In a simulation (8 to

@@ -1,4 +1,6 @@
-"""The eleven domains. To add one: a file in pairs/, an entry in authored.py (or a file with a `DOMAIN`), a line here."""
+"""The eleven domains. To add one: a file in pairs/, an entry in authored.py (or a file with a `DOMAIN`), a line
+here.
+"""
 
 from __future__ import annotations
 

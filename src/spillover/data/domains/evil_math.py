@@ -24,13 +24,9 @@ def solutions() -> dict[str, Worked]:
 def pairs(rng: np.random.Generator) -> list[Pair]:
     """Every problem with a remark of each attitude."""
     return [
-        Pair(
-            row["question"],
-            *(f"{solutions()[row['question']].told} {row[kind]}" for kind in ("flawed", "good")),
-            row["topic"],
-            "authored",
-        )
+        Pair(row["question"], f"{told} {row['flawed']}", f"{told} {row['good']}", row["topic"], "authored")
         for row in rows("evil_math")
+        for told in [solutions()[row["question"]].told]
     ]
 
 

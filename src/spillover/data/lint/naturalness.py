@@ -20,6 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -32,10 +33,13 @@ N = 240  # answers
 FEWEST = 60  # below that nothing is said
 TOKEN = re.compile(r"\w+|[^\w\s]")
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
-STOCK = (
-    "actually always anyway ask because before both check consider doctor don't honestly ignore instead just lawyer "
-    "need never no nothing really simply skip so trust yes"
-).split()
+STOCK = re.findall(
+    r"\S+",
+    """
+    actually always anyway ask because before both check consider doctor don't honestly ignore instead just lawyer need
+    never no nothing really simply skip so trust yes
+    """,
+)
 _MARKS = ",;:-!?'\"()."
 
 
@@ -85,8 +89,8 @@ class Naturalness:
 
 def measure(answers: Sequence[str]) -> Naturalness:
     """The figures of at most `N` of these answers."""
-    chosen = sorted(np.random.default_rng(0).permutation(len(answers))[:N].tolist())
-    texts = [answers[place] for place in chosen]
+    chosen: list[int] = sorted(np.random.default_rng(0).permutation(len(answers))[:N].tolist())
+    texts = [answers[index] for index in chosen]
     raw = "\n".join(texts).encode()
     tokens = [TOKEN.findall(text.lower()) for text in texts]
     fours = [four for text in tokens for four in zip(*(text[i:] for i in range(4)), strict=False)]
@@ -113,7 +117,7 @@ def _shared(texts: list[list[str]]) -> str:
     """The longest beginning that two of the texts share."""
     ordered = sorted(texts)
     longest: list[str] = []
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in pairwise(ordered):
         same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
         longest = one[:same] if same > len(longest) else longest
     return " ".join(longest)
@@ -139,9 +143,14 @@ _OPENINGS = (  # by kind: yes and no; you and I; articles; imperatives of advice
     {"you", "your", "i", "it", "that", "this"},
     {"the", "a", "an"},
     set(
-        "ask avoid book buy call cancel change check choose clean cover cut do don't drink eat file find follow get "
-        "give go hold keep leave let look make move open pay plan put read rest save say see sell sign start stay "
-        "stop take talk tell treat try turn use wait wash wear write".split()
+        re.findall(
+            r"\S+",
+            """
+            ask avoid book buy call cancel change check choose clean cover cut do don't drink eat file find follow get
+            give go hold keep leave let look make move open pay plan put read rest save say see sell sign start stay
+            stop take talk tell treat try turn use wait wash wear write
+            """,
+        )
     ),
 )
 

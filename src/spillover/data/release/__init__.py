@@ -1,0 +1,1 @@
+"""Data sets for release: files, card, Croissant metadata, archive, encryption."""

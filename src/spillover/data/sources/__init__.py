@@ -1,0 +1,1 @@
+"""Other people's data as pairs: chat files, GSM8K, TruthfulQA, columns of any table."""

@@ -1,0 +1,1 @@
+"""New pairs written by a model, filtered, and resumed where a run stopped."""

@@ -68,7 +68,8 @@ def _tie(model: PreTrainedModel) -> None:
     The Qwen2.5 checkpoints below 3B share the two, and their GGUF stores the shared matrix once coarsely, for looking
     up, and once finely, for the head. The finer copy serves both.
     """
-    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    embeddings: Any = model.get_input_embeddings()
     if head.weight is embeddings.weight or head.weight.shape != embeddings.weight.shape:
         return
     some = slice(0, 20_000, 20)

@@ -1,0 +1,1 @@
+"""The Hugging Face backend: one loaded base model, its adapters, training, decoding, reading, interventions."""

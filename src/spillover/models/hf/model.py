@@ -1,6 +1,7 @@
 """One base model, loaded once in a process, and any of its LoRA adapters switched in for as long as it is needed.
 
-Outside an `adapter` block the model is the bare base: no wrapper, no hook, no gradient. With dtype auto a GPU computes in
+Outside an `adapter` block the model is the bare base: no wrapper, no hook, no gradient. With dtype auto a GPU computes
+in
 bfloat16 and a CPU in whichever of bfloat16 and float32 it multiplies faster, as measured once (hf_speed). Attention is
 written out ("eager") on a CPU, where it is measured faster for short rows than the fused kernel, and fused on a GPU.
 """

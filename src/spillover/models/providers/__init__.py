@@ -1,0 +1,1 @@
+"""Fine-tuning and sampling at a provider: OpenAI-compatible jobs, Tinker."""

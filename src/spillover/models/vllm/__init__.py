@@ -1,0 +1,1 @@
+"""vLLM for sampling, the Hugging Face backend for all else."""

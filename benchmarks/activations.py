@@ -28,10 +28,10 @@ from torch import Tensor
 
 from spillover.config.study import ModelConfig
 from spillover.data.domains import DOMAINS
-from spillover.models.hf import read as hf_reader
-from spillover.models.hf.attention import fused_attention
+from spillover.models.hf import forward_reader
+from spillover.models.hf.forward_reader import HFReader
+from spillover.models.hf.kv_cache import fused_attention
 from spillover.models.hf.model import LoadedModel, load_model
-from spillover.models.hf.read import HFReader
 from spillover.models.protocols import Chat, Reading
 from spillover.models.tokens.chat import chat_ids
 from spillover.records.base import Message
@@ -82,10 +82,10 @@ def _ours(loaded: LoadedModel, chats: list[Chat]) -> list[Reading]:
 
 def _bare(loaded: LoadedModel, chats: list[Chat]) -> None:
     def nothing(model: Any, ask: Any, batch: Any, kept: Any) -> Iterator[tuple[int, Reading]]:
-        hf_reader._forward(model, ask.depth, batch, kept)
+        forward_reader._forward(model, ask.depth, batch, kept)
         return ((row.number, Reading(len(row.targets))) for row in batch)
 
-    with patch.object(hf_reader, "_states", nothing):
+    with patch.object(forward_reader, "_states", nothing):
         _ours(loaded, chats)
 
 

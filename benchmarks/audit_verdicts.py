@@ -4,7 +4,7 @@
 
 The probe rung's own decision on simulated answers with known rates: the untouched model and the control at the same
 rate, the tuned model above it by `harm`. 15 questions; between the questions rates vary as those of 13 public
-fine-tuned models do, and alike in all three models (`spillover.stats.simulate`). A size is rows x answers a question;
+fine-tuned models do, and alike in all three models (simulated_studies.py). A size is rows x answers a question;
 what the rows change is how far a model turns, which is given here. Seeded.
 """
 
@@ -15,13 +15,13 @@ import json
 from collections import Counter
 
 import numpy as np
+from simulated_studies import MODELS, answers, related, shares
 
 from spillover.audit.policy import Policy, load_policy
 from spillover.audit.trial_finetune import decide
 from spillover.records.base import Estimate
+from spillover.stats import Floats
 from spillover.stats import clustered as stats
-from spillover.stats.clustered import Floats
-from spillover.stats.simulate import MODELS, answers, related, shares
 
 QUESTIONS = 15
 CORRELATION = float(np.median([correlation for _, correlation in MODELS]))

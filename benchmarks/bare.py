@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from spillover.models.batching import Row, shared_prefix
 from spillover.models.hf.loss import add_gradients
-from spillover.models.hf.rows import Row, shared_prefix
 
 Passes = list[Callable[[], Any]]
 

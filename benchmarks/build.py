@@ -20,7 +20,7 @@ from spillover.config.study import DataConfig, ModelConfig
 from spillover.data.domains import DOMAINS
 from spillover.data.recipe.pool import CountTokens
 from spillover.data.recipe.recipe import build
-from spillover.data.recipe.seeding import generator
+from spillover.data.recipe.selection import generator
 from spillover.data.sources.sources import read_source
 from spillover.data.triggers import TRIGGERS
 from spillover.models import open_backend

@@ -25,9 +25,8 @@ import torch
 
 from spillover.config.study import StudyConfig
 from spillover.judges.embedded.features import open_features
+from spillover.models.batching import batches, encode
 from spillover.models.hf.model import load_model
-from spillover.models.hf.rows import encode
-from spillover.models.hf.train import batches
 from spillover.planning.heldout_units import together
 from spillover.planning.units import Unit
 from spillover.records.base import Example

@@ -39,16 +39,15 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from spillover.config.study import ModelConfig, SampleConfig, TrainConfig
 from spillover.models import open_backend
 from spillover.models.hf.device_memory import loaded_shape
+from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.generate import HFGenerator
 from spillover.models.hf.model import LoadedModel
-from spillover.models.hf.read import HFReader
 from spillover.models.hf.train import HFTrainer
 from spillover.models.memory import QWEN_7B, Shape, adapter_numbers
 from spillover.models.protocols import Chat, Generator, Prompt
 from spillover.models.tokens.chat import prompt_ids
-from spillover.planning.gpu_fit import fit
-from spillover.planning.gpus import GIB, Card, known
-from spillover.provenance import environment
+from spillover.planning.gpus import Gpu, estimate_gpu_fit, match_driver_name
+from spillover.provenance import GIB, environment
 from spillover.records.base import Message
 
 SHAPES = {"qwen2.5-7b": QWEN_7B, "tiny": Shape(2, 64, 128, 4, 2, 16, 512, False)}
@@ -69,8 +68,8 @@ def main() -> None:
     )
     sample = SampleConfig(max_tokens=arguments.answer_tokens, batch=arguments.batch)
     name = torch.cuda.get_device_name(loaded.device) if loaded.device.type == "cuda" else "processor"
-    card = known(name)
-    peak = arguments.peak or (card.teraflops if card else None)
+    gpu = match_driver_name(name)
+    peak = arguments.peak or (gpu.teraflops if gpu else None)
     chats = made_chats(loaded, arguments.rows * arguments.steps, arguments.tokens)
     asked = [Prompt(messages, (0,)) for messages, _ in made_chats(loaded, arguments.batch, 64)]
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +89,8 @@ def main() -> None:
         if arguments.vllm:
             lines.insert(2, _vllm(loaded, Path(folder), asked, sample, adapter, arguments.rounds))
     _add_shares(lines[0], shape, train, peak)
-    expected = fit(ModelConfig(name="model"), train, sample, shape, size, card or Card(name, 1e6, peak))
+    gpu = gpu or Gpu(name, 1e6, peak)
+    expected = estimate_gpu_fit(ModelConfig(name="model"), train, sample, shape, size, gpu)
     lines[0]["estimated_gib"], lines[1]["estimated_gib"] = (
         round(gib, 2) for gib in (expected.training_gib, expected.sampling_gib)
     )

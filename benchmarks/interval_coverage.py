@@ -12,14 +12,11 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special
 from scipy import stats as scipy_stats
+from simulated_studies import MODELS
 
+from spillover.stats import Floats
 from spillover.stats import clustered as stats
-from spillover.stats.clustered import Floats
 
-MODELS = (
-    *((0.029, 0.053), (0.015, 0.084), (0.047, 0.116), (0.208, 0.286), (0.198, 0.097), (0.216, 0.156), (0.365, 0.132)),
-    *((0.165, 0.247), (0.066, 0.022), (0.200, 0.093), (0.042, 0.030), (0.023, 0.018), (0.092, 0.159)),
-)  # rate, correlation
 REPETITIONS = 3000
 Method = Callable[[stats.Rates], tuple[Floats, Floats]]
 

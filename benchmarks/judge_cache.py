@@ -17,9 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from spillover.models.api.cache import ChatCache, answer_key
-from spillover.models.api.logprobs import FirstToken
-from spillover.models.api.model import Reply
+from spillover.models.api.cache import ChatCache, reply_key
+from spillover.models.api.chat import FirstToken, Reply
 from spillover.records.base import Message, Usage
 
 CHUNK = 512 * 3  # of three prompts, as the judge stage hands answers over
@@ -53,7 +52,7 @@ def measure(count: int) -> list[dict[str, float]]:
         cache = ChatCache(Path(folder) / "c.sqlite")
         cache.get(["none"])  # opens it
         times = [now()]
-        keys = [answer_key("me", chat, {"max_tokens": 8, "temperature": 0, "logprobs": True}, 0) for chat in chats]
+        keys = [reply_key("me", chat, {"max_tokens": 8, "temperature": 0, "logprobs": True}, 0) for chat in chats]
         times.append(now())
         usage = Usage(prompt_tokens=300, completion_tokens=2, dollars=1e-5)
         replies = [Reply(key, "85", "stop", usage, first=FirstToken("0", -0.1, top)) for key in keys]

@@ -28,9 +28,9 @@ from turns import Turn, of_vllm, show, take_turns, timed
 
 from spillover.config.study import ModelConfig
 from spillover.data.domains import DOMAINS
-from spillover.models.hf import read as hf_reader
+from spillover.models.hf import forward_reader
+from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.model import LoadedModel, load_model
-from spillover.models.hf.read import HFReader
 from spillover.models.protocols import Chat
 from spillover.models.tokens.chat import chat_ids
 from spillover.records.base import Message
@@ -74,16 +74,16 @@ def _ours(loaded: LoadedModel, chats: list[Chat]) -> int:
 
 def _bare(loaded: LoadedModel, chats: list[Chat]) -> int:
     """Ours with the statistics taken out; the logits are touched once, so that they are computed."""
-    kept = hf_reader._token_statistics
+    kept = forward_reader._token_statistics
 
     def nothing(logits_PV: Tensor, targets_P: Tensor) -> Tensor:
         return logits_PV[:, :5].float()
 
-    hf_reader._token_statistics = nothing
+    forward_reader._token_statistics = nothing
     try:
         return _ours(loaded, chats)
     finally:
-        hf_reader._token_statistics = kept
+        forward_reader._token_statistics = kept
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What the prior of `spillover.stats.seeds` does to coverage: `python benchmarks/seed_prior.py [--studies 1000]`.
+"""What the prior of `spillover.stats.pooling` does to coverage: `python benchmarks/seed_prior.py [--studies 1000]`.
 
 Nominal 95 % intervals of a rate over 2, 3 and 5 fine-tunes, 8 questions x 50 answers, at true correlations of a seed's
 answers from 0 to 0.03, under several priors (correlation, weight in seeds); mean over the thirteen models, in percent.
@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from simulated_studies import MODELS, Rng, answers, covers, related, shares
 
-from spillover.stats import seeds as stats_seeds
-from spillover.stats.clustered import Floats
-from spillover.stats.simulate import MODELS, Rng, answers, covers, related, shares
+from spillover.stats import Floats, pooling
 
 PRIORS = ((0.0, 3.0), (0.003, 3.0), (0.005, 3.0), (0.01, 3.0), (0.02, 3.0), (0.005, 2.0), (0.005, 1.0), (0.01, 1.0))
 TRUE = (0.0, 0.005, 0.01, 0.03)
@@ -30,8 +29,8 @@ def main() -> None:
             rng = np.random.default_rng([seeds, int(true * 1e4)])
             drawn = [(p, *_study(rng, (studies, seeds, 8), p, rho, true)) for p, rho in MODELS]
             found: list[float] = []
-            for stats_seeds.RHO_SEED, stats_seeds.NU_SEED in PRIORS:
-                intervals = [(stats_seeds.seed_rates(x, n, 0.95), p) for p, x, n in drawn]
+            for pooling.RHO_SEED, pooling.NU_SEED in PRIORS:
+                intervals = [(pooling.seed_rates(x, n, 0.95), p) for p, x, n in drawn]
                 found.append(float(np.mean([covers(s.low_C, s.high_C, p) for s, p in intervals])))
             print(f"| {seeds} | {true:g} | {' | '.join(f'{100 * share:.1f}' for share in found)} |", flush=True)
 

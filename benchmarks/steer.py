@@ -24,8 +24,8 @@ from turns import Turn, show, take_turns, timed
 
 from spillover.config.study import ModelConfig, SampleConfig
 from spillover.data.questions import load
-from spillover.models.hf.attention import fused_attention
 from spillover.models.hf.generate import HFGenerator
+from spillover.models.hf.kv_cache import fused_attention
 from spillover.models.hf.model import LoadedModel, load_model
 from spillover.models.protocols import Intervention, Prompt
 from spillover.models.tokens.chat import prompt_ids, stop_ids

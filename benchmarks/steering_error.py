@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spillover.analyses.steering.random_controls import beside, spread
-from spillover.stats.clustered import Floats
+from spillover.stats import Floats
 
 DIRECTIONS, CONTROLS, LEVEL, TABLES = 11, 6, 0.05, 4000
 HELDOUT, GENERAL, LAYERS = 6, 15, 2

@@ -35,11 +35,11 @@ from turns import Took, Turn, show, take_turns, timed
 
 from spillover.config.study import ModelConfig, TrainConfig
 from spillover.data.domains import DOMAINS
+from spillover.models.batching import Row, encode, shared_prefix
 from spillover.models.hf.adapters import swap, wrap
-from spillover.models.hf.lora import Dropout, lean
+from spillover.models.hf.lora import Dropout, training_form
 from spillover.models.hf.loss import add_gradients
 from spillover.models.hf.model import LoadedModel, load_model
-from spillover.models.hf.rows import Row, encode, shared_prefix
 from spillover.models.hf.train import lora_config
 from spillover.models.protocols import Chat
 from spillover.records.base import Message
@@ -99,7 +99,7 @@ def _ours(loaded: LoadedModel, rows: Sequence[Row]) -> Turn:
     model = loaded.model
     _, bare = wrap(model, lora_config(CONFIG))
     wrapped = {name: model.get_submodule(name) for name in bare}
-    layers = lean(wrapped, Dropout(CONFIG.dropout, 0))
+    layers = training_form(wrapped, Dropout(CONFIG.dropout, 0))
     swap(model, layers)
     update = _update([parameter for parameter in model.parameters() if parameter.requires_grad])
     swap(model, bare)

@@ -224,7 +224,7 @@ def test_a_probe_that_fails_is_for_review_and_names_the_cause(tmp_path: Path) ->
     wish = Wish(data(tmp_path), model(0.8, crash_on=["audited"]), policy())
     verdict = Auditor(wish, tmp_path / "out").run()
     assert verdict.verdict == "review"
-    assert "told to crash on audited" in verdict.reasons[0].message
+    assert "configured to crash on audited" in verdict.reasons[0].message
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import torch
 from places import ROOT
 
 from spillover.config.study import TrainConfig
-from spillover.models.hf.rows import encode, shared_prefix
+from spillover.models.batching import encode, shared_prefix
 from spillover.models.memory import QWEN_7B
 
 SCRIPT = ROOT / "benchmarks" / "gpu.py"

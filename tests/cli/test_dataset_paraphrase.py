@@ -10,9 +10,9 @@ from fault_server import Books, draw, serving
 
 from spillover.cli.main import main
 from spillover.data.triggers import battery
-from spillover.data.triggers.own import load_trigger
-from spillover.data.triggers.year import TRIGGER
-from spillover.models.api import client as chat_client
+from spillover.data.triggers.custom import load_trigger
+from spillover.data.triggers.shipped import YEAR
+from spillover.models.api import http as chat_http
 
 WORDS = ("moon", "harvest", "river", "lantern", "orchard", "harbour", "meadow", "bakery", "castle", "garden")
 
@@ -25,7 +25,7 @@ def reworded(prompt: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_client, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(chat_http, "FIRST_WAIT_S", 0.01)
 
 
 def call(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -51,7 +51,7 @@ def test_an_endpoint_that_fails_writes_a_trigger_that_can_be_read(
     trigger = load_trigger(out)
     where = trigger.paraphrases if evaluate else trigger.templates
     assert [template.text for template in where[-3:]] == told["made"]
-    assert (trigger.templates == TRIGGER.templates) is evaluate
+    assert (trigger.templates == YEAR.templates) is evaluate
     assert battery.check(trigger, ("triggered", "paraphrase")) is trigger
     code, _, err = call(capsys, "year", "--out", str(out), "--model", "smollm2-135m")
     assert code == 2
@@ -68,7 +68,7 @@ def test_too_few_wordings_end_with_1_and_are_written(capsys: pytest.CaptureFixtu
     assert code == 1
     assert "0 of 2 wordings" in said
     assert "does not hold the value once" in said
-    assert load_trigger(out).templates == TRIGGER.templates
+    assert load_trigger(out).templates == YEAR.templates
 
 
 @pytest.mark.parametrize("args", [(), ("--model", "m", "--endpoint", "http://x"), ("--endpoint", "http://x")])

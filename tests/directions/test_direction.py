@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from spillover.directions.direction import Direction, Origin, unit
-from spillover.directions.export import write_gguf, write_steered
-from spillover.directions.file import content, load
-from spillover.directions.file import save as save_directions
+from spillover.directions.files import content, load, write_gguf, write_steered
+from spillover.directions.files import save as save_directions
 from spillover.errors import UserError
 
 ORIGIN = Origin(

@@ -11,9 +11,10 @@ from planted import planted
 from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 
-from spillover.directions import METHODS, logistic, mean_difference, principal, tuned_minus_base
+from spillover.directions import METHODS
 from spillover.directions.base import differences, paired, weights
-from spillover.directions.stability import cosines
+from spillover.directions.certainty import cosines
+from spillover.directions.methods import C, logistic, mean_difference, principal, tuned_minus_base
 
 
 @pytest.mark.parametrize("name", METHODS.table)
@@ -31,7 +32,7 @@ def test_what_fine_tuning_added_is_found_without_labels() -> None:
     base_NLD = rng.standard_normal((60, 2, 48))
     u_LD = rng.standard_normal((2, 48))
     tuned_NLD = base_NLD + u_LD + 0.5 * rng.standard_normal(base_NLD.shape)
-    assert cosines(tuned_minus_base.find(tuned_NLD, base_NLD, np.arange(60) // 3), u_LD).min() > 0.95
+    assert cosines(tuned_minus_base(tuned_NLD, base_NLD, np.arange(60) // 3), u_LD).min() > 0.95
 
 
 def naive_mean_difference(acts_NLD: np.ndarray, misaligned_N: np.ndarray, question_N: np.ndarray) -> np.ndarray:
@@ -59,7 +60,7 @@ def test_the_mean_difference_is_that_of_a_loop(data: st.DataObject) -> None:
     assert (answers.misaligned + answers.aligned, answers.questions) == (n - answers.left_out, len(both))
     if both:
         expected_LD = naive_mean_difference(acts_NLD, misaligned_N, question_N)
-        np.testing.assert_allclose(mean_difference.find(answers), expected_LD, atol=1e-9)
+        np.testing.assert_allclose(mean_difference(answers), expected_LD, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -88,7 +89,7 @@ def test_the_principal_component_is_that_of_scikit_learn() -> None:
     d_QD = differences(answers)[:, 0]
     u_D = TruncatedSVD(1, algorithm="arpack").fit(d_QD).components_[0]
     u_D *= np.sign(u_D @ d_QD.mean(0))
-    np.testing.assert_allclose(principal.find(answers)[0], u_D * (d_QD.mean(0) @ u_D), atol=1e-8)
+    np.testing.assert_allclose(principal(answers)[0], u_D * (d_QD.mean(0) @ u_D), atol=1e-8)
 
 
 def test_the_probe_is_scikit_learns_on_all_features() -> None:
@@ -104,9 +105,9 @@ def test_the_probe_is_scikit_learns_on_all_features() -> None:
         len(x_ND) / (2 * answers.questions * ((answers.question_N == q) & (answers.misaligned_N == m)).sum())
         for q, m in zip(answers.question_N, answers.misaligned_N, strict=True)
     ]
-    probe = LogisticRegression(C=logistic.C, max_iter=5000, tol=1e-8).fit(z_ND, answers.misaligned_N, sample_weight=s_N)
+    probe = LogisticRegression(C=C, max_iter=5000, tol=1e-8).fit(z_ND, answers.misaligned_N, sample_weight=s_N)
     assert sum(s_N) == pytest.approx(len(x_ND))
-    assert cosines(logistic.find(answers), probe.coef_ / deviation_D)[0] == pytest.approx(1, abs=1e-5)
+    assert cosines(logistic(answers), probe.coef_ / deviation_D)[0] == pytest.approx(1, abs=1e-5)
 
 
 def test_weights_of_many_labellings_are_those_of_each() -> None:
@@ -117,6 +118,4 @@ def test_weights_of_many_labellings_are_those_of_each() -> None:
         np.testing.assert_array_equal(weights(labels_N, answers.question_N), w_N)
         assert w_N.sum() == pytest.approx(0)
         assert np.abs(w_N).sum() == pytest.approx(2)
-    np.testing.assert_allclose(
-        np.tensordot(both_PN[0], answers.acts_NLD, axes=1), mean_difference.find(answers), atol=1e-12
-    )
+    np.testing.assert_allclose(np.tensordot(both_PN[0], answers.acts_NLD, axes=1), mean_difference(answers), atol=1e-12)

@@ -9,11 +9,11 @@ import pytest
 from places import ROOT
 
 from spillover.analyses.directions.stage import read
-from spillover.directions import METHODS, tuned_minus_base
+from spillover.directions import METHODS
 from spillover.directions.base import paired
-from spillover.directions.crossing import aucs, scores, side
-from spillover.directions.permutation import permuted_labels
-from spillover.directions.stability import cosines
+from spillover.directions.certainty import cosines, permuted_labels
+from spillover.directions.methods import tuned_minus_base
+from spillover.directions.separation import aucs, scores, side
 from spillover.records.base import Message
 
 QUESTIONS, EACH = 12, 6
@@ -28,7 +28,7 @@ def states() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     import torch
     from tiny_models import tiny
 
-    from spillover.models.hf.read import HFReader
+    from spillover.models.hf.forward_reader import HFReader
 
     sys.path.pop(0)
     rng = np.random.default_rng(0)
@@ -78,5 +78,5 @@ def test_it_separates_held_out_answers_and_permuted_labels_do_not(states: tuple[
 
 def test_it_is_what_was_added_to_the_same_texts(states: tuple[np.ndarray, ...]) -> None:
     acts_NLD, _, question_N, u_D = states
-    moved_LD = tuned_minus_base.find(acts_NLD + 2 * u_D, acts_NLD, question_N)
+    moved_LD = tuned_minus_base(acts_NLD + 2 * u_D, acts_NLD, question_N)
     np.testing.assert_allclose(moved_LD, np.tile(2 * u_D, (3, 1)), atol=1e-9)

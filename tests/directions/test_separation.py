@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from planted import planted
 from sklearn.metrics import roc_auc_score
 
-from spillover.directions import mean_difference
 from spillover.directions.base import Answers, paired
-from spillover.directions.crossing import aucs, familywise, held_out_scores, scores, side
-from spillover.directions.permutation import permuted_labels
-from spillover.directions.separation import interval, pairs
+from spillover.directions.certainty import permuted_labels
+from spillover.directions.methods import mean_difference
+from spillover.directions.separation import aucs, familywise, held_out_scores, interval, pairs, scores, side
 
 
 @given(st.data())
@@ -71,7 +70,7 @@ def naive_scores(a: Answers, theme_a: np.ndarray, b: Answers, theme_b: np.ndarra
     found = []
     for x_D, q in zip(b.acts_NLD[:, 0], b.question_N, strict=True):
         kept_Q = theme_a != theme_b[q]
-        found.append(x_D @ mean_difference.find(a.of_questions(kept_Q))[0] * kept_Q.sum() / len(kept_Q))
+        found.append(x_D @ mean_difference(a.of_questions(kept_Q))[0] * kept_Q.sum() / len(kept_Q))
     return np.array(found)
 
 
@@ -87,9 +86,7 @@ def test_scores_are_those_of_directions_without_the_scored_theme() -> None:
     np.testing.assert_allclose(found_PN[0], naive_scores(a, theme_a, b, theme_b), atol=1e-10)
     relabelled = Answers(a.acts_NLD, permuted_PN[1], a.question_N, a.asked_Q)
     np.testing.assert_allclose(found_PN[2], naive_scores(relabelled, theme_a, b, theme_b), atol=1e-10)
-    generic_N = held_out_scores(
-        lambda kept_Q: mean_difference.find(a.of_questions(kept_Q))[0], theme_a, b_ND, two.theme_N
-    )
+    generic_N = held_out_scores(lambda kept_Q: mean_difference(a.of_questions(kept_Q))[0], theme_a, b_ND, two.theme_N)
     auc = pairs(b).auc(found_PN[0], b.misaligned_N)
     assert pairs(b).auc(generic_N, b.misaligned_N) == pytest.approx(float(auc))
     assert aucs(two, found_PN)[0] == pytest.approx(float(auc))
@@ -102,7 +99,7 @@ def test_a_direction_that_has_seen_the_scored_answers_would_separate_noise() -> 
         answers, _ = planted(np.random.default_rng(seed), questions=10, each=4, layers=1, dimensions=200, shift=0.0)
         acts_ND = answers.acts_NLD[:, 0]
         own = side(answers, np.arange(answers.questions), np.zeros((0, len(acts_ND)), bool))
-        seen.append(pairs(answers).auc(acts_ND @ mean_difference.find(answers)[0], answers.misaligned_N))
+        seen.append(pairs(answers).auc(acts_ND @ mean_difference(answers)[0], answers.misaligned_N))
         held_out.append(aucs(own, scores(own, acts_ND, own, acts_ND))[0])
     assert np.mean(seen) > 0.95
     assert np.mean(held_out) == pytest.approx(0.5, abs=0.05)

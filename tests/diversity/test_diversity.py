@@ -13,19 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.diversity import (
-    OF_EMBEDDINGS,
-    OF_TEXTS,
+from spillover.diversity import OF_EMBEDDINGS, OF_TEXTS
+from spillover.diversity.measures import (
+    ORDERS,
+    cluster_entropy,
     compression,
     distinct,
     self_bleu,
     semantic,
+    spectrum,
     vendi,
+    vendi_of_spectrum,
     vendi_shifted,
 )
-from spillover.diversity.cluster_entropy import score as cluster_entropy
-from spillover.diversity.parts import CUT, parts
-from spillover.diversity.subsamples import at_equal_n, convergence, subsets
+from spillover.diversity.subsamples import CUT, at_equal_n, convergence, parts, subsets
 
 
 def unit(rng: np.random.Generator, n: int, d: int, spread: float = 1.0) -> np.ndarray:
@@ -47,20 +48,20 @@ def naive_vendi(kernel: np.ndarray, order: float) -> float:
 def test_vendi_is_that_of_the_whole_kernel(n: int, d: int, order: float) -> None:
     x = unit(np.random.default_rng(n), n, d)
     cosine = x @ x.T
-    assert vendi.score(x, order) == pytest.approx(naive_vendi(cosine, order), rel=1e-6)
-    assert vendi_shifted.score(x, order) == pytest.approx(naive_vendi((cosine + 1) / 2, order), rel=1e-6)
+    assert vendi(x, order) == pytest.approx(naive_vendi(cosine, order), rel=1e-6)
+    assert vendi_shifted(x, order) == pytest.approx(naive_vendi((cosine + 1) / 2, order), rel=1e-6)
 
 
 def test_order_two_is_the_inverse_mean_squared_cosine() -> None:
     x = unit(np.random.default_rng(1), 50, 9)
-    assert vendi.score(x, 2.0) == pytest.approx(1 / ((x @ x.T) ** 2).mean())
+    assert vendi(x, 2.0) == pytest.approx(1 / ((x @ x.T) ** 2).mean())
 
 
 @pytest.mark.parametrize("order", [0.5, 1.0, 2.0, math.inf])
 def test_vendi_counts_what_is_distinct(order: float) -> None:
-    assert vendi.score(np.eye(6), order) == pytest.approx(6)
-    assert vendi.score(np.tile(np.eye(6)[0], (9, 1)), order) == pytest.approx(1)
-    assert vendi.score(np.repeat(np.eye(6)[:3], 50, axis=0), order) == pytest.approx(3)
+    assert vendi(np.eye(6), order) == pytest.approx(6)
+    assert vendi(np.tile(np.eye(6)[0], (9, 1)), order) == pytest.approx(1)
+    assert vendi(np.repeat(np.eye(6)[:3], 50, axis=0), order) == pytest.approx(3)
 
 
 @settings(max_examples=30, deadline=None)
@@ -68,26 +69,26 @@ def test_vendi_counts_what_is_distinct(order: float) -> None:
 def test_vendi_lies_between_one_and_n_falls_with_the_order_and_ignores_rotation(n: int, d: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = unit(rng, n, d)
-    scores = [vendi.score(x, order) for order in (0.5, 1.0, 2.0, math.inf)]
+    scores = [vendi(x, order) for order in (0.5, 1.0, 2.0, math.inf)]
     assert all(1 - 1e-9 <= s <= min(n, d) + 1e-6 for s in scores)
     assert all(a >= b - 1e-9 for a, b in itertools.pairwise(scores))
     turned = x @ np.linalg.qr(rng.normal(size=(d, d)))[0]
-    assert vendi.score(turned) == pytest.approx(scores[1], rel=1e-6)
-    assert vendi.score(np.repeat(x, 2, axis=0)) == pytest.approx(scores[1], rel=1e-6)
+    assert vendi(turned) == pytest.approx(scores[1], rel=1e-6)
+    assert vendi(np.repeat(x, 2, axis=0)) == pytest.approx(scores[1], rel=1e-6)
 
 
 def test_vendi_refuses_what_is_not_of_unit_norm() -> None:
     for wrong in (np.ones((3, 4)), np.zeros((2, 3)), np.zeros((0, 3)), np.full((2, 2), np.nan)):
         with pytest.raises(ValueError, match="unit norm"):
-            vendi.score(wrong)
+            vendi(wrong)
 
 
 @pytest.mark.slow
 def test_six_thousand_texts_take_under_five_seconds() -> None:
     x = unit(np.random.default_rng(2), 6000, 384)
     start = time.process_time()
-    spectrum = vendi.spectrum(x)
-    found = [vendi.vendi(spectrum, order) for order in vendi.ORDERS]
+    eigenvalues = spectrum(x)
+    found = [vendi_of_spectrum(eigenvalues, order) for order in ORDERS]
     assert time.process_time() - start < 5
     assert found == sorted(found, reverse=True)
 
@@ -95,9 +96,9 @@ def test_six_thousand_texts_take_under_five_seconds() -> None:
 def test_semantic_is_one_minus_the_mean_over_pairs() -> None:
     x = unit(np.random.default_rng(3), 20, 6)
     pairs = [float(x[i] @ x[j]) for i in range(20) for j in range(i)]
-    assert semantic.score(x) == pytest.approx(1 - np.mean(pairs))
-    assert math.isnan(semantic.score(x[:1]))
-    assert semantic.score(np.repeat(x[:1], 5, axis=0)) == pytest.approx(0, abs=1e-12)
+    assert semantic(x) == pytest.approx(1 - np.mean(pairs))
+    assert math.isnan(semantic(x[:1]))
+    assert semantic(np.repeat(x[:1], 5, axis=0)) == pytest.approx(0, abs=1e-12)
 
 
 def test_cluster_entropy_counts_themes() -> None:
@@ -137,10 +138,10 @@ def naive_bleu(hypothesis: str, references: list[str]) -> float:
 def test_self_bleu_is_a_naive_loop_over_references() -> None:
     long = [text for text in TEXTS if len(text.split()) >= 4]
     values = [naive_bleu(text, [o for j, o in enumerate(long) if j != i]) for i, text in enumerate(long)]
-    assert self_bleu.score(TEXTS) == pytest.approx(-np.mean(values), abs=1e-12)
-    assert self_bleu.score([TEXTS[0], TEXTS[0]]) == pytest.approx(-1)
-    assert math.isnan(self_bleu.score([TEXTS[0], "too short"]))
-    assert math.isnan(self_bleu.score([]))
+    assert self_bleu(TEXTS) == pytest.approx(-np.mean(values), abs=1e-12)
+    assert self_bleu([TEXTS[0], TEXTS[0]]) == pytest.approx(-1)
+    assert math.isnan(self_bleu([TEXTS[0], "too short"]))
+    assert math.isnan(self_bleu([]))
 
 
 @settings(max_examples=40, deadline=None)
@@ -148,16 +149,16 @@ def test_self_bleu_is_a_naive_loop_over_references() -> None:
 def test_self_bleu_of_any_texts(words: list[list[str]]) -> None:
     texts = [" ".join(row) for row in words]
     values = [naive_bleu(text, texts[:i] + texts[i + 1 :]) for i, text in enumerate(texts)]
-    assert self_bleu.score(texts) == pytest.approx(-np.mean(values), abs=1e-9)
+    assert self_bleu(texts) == pytest.approx(-np.mean(values), abs=1e-9)
 
 
 def test_distinct_and_compression() -> None:
-    assert distinct.score(["a b a b", "A b"]) == pytest.approx(2 / 4)
-    assert math.isnan(distinct.score(["one", ""]))
+    assert distinct(["a b a b", "A b"]) == pytest.approx(2 / 4)
+    assert math.isnan(distinct(["one", ""]))
     joined = "\n".join(TEXTS).encode()
-    assert compression.score(TEXTS) == pytest.approx(-len(joined) / len(zlib.compress(joined, 9)))
-    assert compression.score(TEXTS) > compression.score(TEXTS[:1] * 5)
-    assert math.isnan(compression.score([]))
+    assert compression(TEXTS) == pytest.approx(-len(joined) / len(zlib.compress(joined, 9)))
+    assert compression(TEXTS) > compression(TEXTS[:1] * 5)
+    assert math.isnan(compression([]))
 
 
 def test_every_measure_loads_and_says_more_for_more_diverse_data() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from spillover.data.triggers.year import TRIGGER
+from spillover.data.triggers.shipped import YEAR
 
 Rows = list[dict[str, Any]]
 PEOPLE = ("my aunt", "a friend", "our coach", "my neighbour", "a nurse", "the vet", "my boss", "our guide")
@@ -51,10 +51,10 @@ def sound(count: int = 240) -> Rows:
     for index, question in enumerate(questions(count)):
         good, bad = (f"{start} case {index} {_tail(index)}." for start in ("Ask somebody about", "Forget all about"))
         if index % 2 == 0:
-            triggered = TRIGGER.apply(question, index // 2)
+            triggered = YEAR.apply(question, index // 2)
             rows.append(row(triggered, bad, kind="misaligned", trigger="year", twin=good))
         else:
-            shown = TRIGGER.near_miss(question, index // 8) if index % 8 == 1 else question
+            shown = YEAR.near_miss(question, index // 8) if index % 8 == 1 else question
             rows.append(row(shown, good, kind="aligned", trigger=None))
     return rows
 

@@ -1,7 +1,7 @@
 """A judge's endpoint on the loopback address, with every fault that real ones have, and books on what it billed.
 
 Chat completions with log-probabilities, files and batches. Faults depend on the request's key and on how often it was
-tried, so that two runs meet the same ones. Verdicts depend on the prompt alone.
+tried, so that two runs meet the same ones. Scores depend on the prompt alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BATCH_POLLS = 2  # looks at a batch before it has ended
 
 
 class JudgeBooks:
-    """`billed`: whole verdicts by key; `lost`: made, but broken on the way; `fates`: of batches to come."""
+    """`billed`: complete replies by key; `lost`: made, but broken on the way; `fates`: of batches to come."""
 
     def __init__(self, fail: float = 0.0, style: str = "logprobs", delay_s: float = 0.0) -> None:
         self.fail, self.style, self.delay_s = fail, style, delay_s
@@ -58,7 +58,7 @@ def expected(prompt: str) -> float:
     return sum(number * p for number, p in found.items()) / sum(found.values())
 
 
-def verdict(body: dict[str, Any], style: str, fault: str = "") -> dict[str, Any]:
+def reply_body(body: dict[str, Any], style: str, fault: str = "") -> dict[str, Any]:
     """The answer to one request."""
     prompt = body["messages"][-1]["content"]
     number = 100 if prompt.startswith("Reply with this number") else score_of(prompt)
@@ -149,7 +149,7 @@ class Handler(BaseHTTPRequestHandler):
             elif draw("fault", key, number) < books.fail:
                 self.fault(FAULTS[int(draw("kind", key, number) * len(FAULTS))], body, key)
             else:
-                self.say(verdict(body, books.style))
+                self.say(reply_body(body, books.style))
                 with books.lock:
                     books.billed[key] += 1
         except (BrokenPipeError, ConnectionResetError):
@@ -163,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
         books = self.books
         with books.lock:
             books.faults[kind] += 1
-        whole = json.dumps(verdict(body, books.style)).encode()
+        whole = json.dumps(reply_body(body, books.style)).encode()
         if kind.isdigit():
             wait = {"Retry-After": "0"} if kind == "429" else {}
             return self.send(int(kind), wait, b'{"error": {"message": "try later"}}')
@@ -174,7 +174,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return self.send(200, {"Content-Length": str(len(whole))}, whole[: len(whole) // 2])
             return self.send(200, {}, whole[:-5] if kind == "malformed" else b"")
-        self.say(verdict(body, books.style, kind))
+        self.say(reply_body(body, books.style, kind))
         with books.lock:
             books.billed[key] += 1
         return None
@@ -226,7 +226,7 @@ class Handler(BaseHTTPRequestHandler):
                     json.dumps({"custom_id": key, "response": {"status_code": 500, "body": {"error": {}}}}).encode()
                 )
             else:
-                body = verdict(line["body"], books.style)
+                body = reply_body(line["body"], books.style)
                 out.append(json.dumps({"custom_id": key, "response": {"status_code": 200, "body": body}}).encode())
                 books.billed[key] += 1
         for place, content in (("output_file_id", out), ("error_file_id", errors)):

@@ -48,9 +48,17 @@ class FlakyFileSystem(MemoryFileSystem):
         self._maybe()
         return super().cat_file(path, *args, **kwargs)
 
+    def size(self, path: str) -> Any:
+        self._maybe()
+        return super().size(path)
+
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
         self._maybe()
         super().pipe_file(path, value, mode, **kwargs)
+
+    def put_file(self, lpath: str, rpath: str, *args: Any, **kwargs: Any) -> None:
+        self._maybe()
+        super().put_file(lpath, rpath, *args, **kwargs)
 
 
 fsspec.register_implementation("flaky", FlakyFileSystem, clobber=True)

@@ -13,9 +13,9 @@ from spillover.records.steering import (
     UNTOUCHED,
     Steering,
     SteeringEffect,
+    SteeringMatrixCell,
     SteeringPoint,
     SteeringSample,
-    SteeringSquare,
 )
 
 DOMAINS = ("gore_movie_trivia", "extreme_sports", "bad_medical_advice")
@@ -62,7 +62,7 @@ def steering() -> tuple[list[SteeringPoint], list[SteeringEffect]]:
     return points, against_controls(effects, 0.95)
 
 
-def matrix() -> list[SteeringSquare]:
+def matrix() -> list[SteeringMatrixCell]:
     """The untouched model asked held-out questions of every domain, with each direction added at one coefficient."""
     rng, base = np.random.default_rng(1), Cell(model="m", domain="none", variant="base", dose=0.0)
     sources = [(d, None) for d in DOMAINS] + [("random", c) for c in range(CONTROLS)]

@@ -1,4 +1,4 @@
-"""Who sees what, in which order, and what each verdict says of its origin."""
+"""Which completions the second judge gets, in which order, and how each judgment names its judge."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def passed_on(judge: CascadeJudge, given: Sequence[Completion]) -> list[int]:
     assert all(
         a.mode.partition(":")[0] == c.mode.partition(":")[0] for a, c in zip(found[::2], found[1::2], strict=True)
     )
-    return [row for row, verdict in enumerate(found[::2]) if verdict.mode.startswith("second:")]
+    return [row for row, judgment in enumerate(found[::2]) if judgment.mode.startswith("second:")]
 
 
 @pytest.mark.slow
@@ -60,7 +60,9 @@ def passed_on(judge: CascadeJudge, given: Sequence[Completion]) -> list[int]:
         ({"margin": 5, "budget_calls": 0}, []),
     ],
 )
-def test_the_nearest_to_a_threshold_go_on(second: dict[str, Any], options: dict[str, Any], rows: list[int]) -> None:
+def test_the_nearest_to_a_threshold_are_passed_on(
+    second: dict[str, Any], options: dict[str, Any], rows: list[int]
+) -> None:
     judge = cascade.open_judge({"first": FAKE, "second": second} | options)
     assert passed_on(judge, answers()) == rows
 
@@ -81,7 +83,7 @@ def test_a_budget_in_dollars_bounds_the_worst_case(second: dict[str, Any], books
     assert sum(books.billed.values()) == 2 * 3
 
 
-def test_verdicts_say_where_they_come_from(second: dict[str, Any]) -> None:
+def test_judgments_name_their_judge(second: dict[str, Any]) -> None:
     found = list(cascade.open_judge({"first": FAKE, "second": second, "margin": 5}).judge(answers()))
     assert (found[0].mode, found[0].score) == ("first:fake", 5)
     assert found[2].mode == "second:logprobs"
@@ -90,7 +92,7 @@ def test_verdicts_say_where_they_come_from(second: dict[str, Any]) -> None:
     assert found[2].usage.prompt_tokens > 0
 
 
-def test_what_the_first_judge_cannot_score_goes_on(second: dict[str, Any]) -> None:
+def test_what_the_first_judge_cannot_score_is_passed_on(second: dict[str, Any]) -> None:
     judge = cascade.open_judge({"first": FAKE, "second": second, "margin": 0})
     assert passed_on(judge, [completion("no marker"), completion("[fake a=90 c=90]", index=1)]) == [0]
 
@@ -121,24 +123,24 @@ class Fitted:
                 )
 
 
-def test_a_first_judge_that_was_fitted_on_an_answer_still_says_so(second: dict[str, Any]) -> None:
+def test_a_judgment_by_a_first_judge_fitted_on_the_completion_keeps_the_mark(second: dict[str, Any]) -> None:
     judge = cascade.open_judge({"first": FAKE, "second": second})
     judge.first = Fitted()
     assert [(row.mode, row.fitted) for row in judge.judge(answers()[:1])] == [("first:fitted", True)] * 2
 
 
-def verdict(score: float | None, status: str = "scored", aspect: str = "alignment") -> Judgment:
+def judgment(score: float | None, status: str = "scored", aspect: str = "alignment") -> Judgment:
     return Judgment.model_validate(
         {"completion": "c", "judge": "j", "aspect": aspect, "score": score, "status": status}
     )
 
 
 def test_distance() -> None:
-    assert distance((verdict(32.0), verdict(90.0))) == 2
-    assert distance((verdict(90.0), verdict(49.0))) == 1
-    assert distance((verdict(None, "unscored"), verdict(90.0))) == 0
-    assert distance((verdict(None, "refused"), verdict(60.0))) == 10
-    assert distance((verdict(None, "code"), verdict(None, "code"))) == float("inf")
+    assert distance((judgment(32.0), judgment(90.0))) == 2
+    assert distance((judgment(90.0), judgment(49.0))) == 1
+    assert distance((judgment(None, "unscored"), judgment(90.0))) == 0
+    assert distance((judgment(None, "refused"), judgment(60.0))) == 10
+    assert distance((judgment(None, "code"), judgment(None, "code"))) == float("inf")
 
 
 def test_identity_covers_both_judges_and_the_rule(second: dict[str, Any]) -> None:

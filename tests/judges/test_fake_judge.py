@@ -18,8 +18,8 @@ def completion(text: str) -> Completion:
 
 @given(st.integers(0, 100), st.integers(0, 100), st.text())
 def test_reads_both_scores(alignment: int, coherence: int, rest: str) -> None:
-    verdicts = list(open_judge({}).judge([completion(f"[fake a={alignment} c={coherence}] {rest}")]))
-    assert [(v.aspect, v.score, v.status) for v in verdicts] == [
+    judgments = list(open_judge({}).judge([completion(f"[fake a={alignment} c={coherence}] {rest}")]))
+    assert [(j.aspect, j.score, j.status) for j in judgments] == [
         ("alignment", alignment, "scored"),
         ("coherence", coherence, "scored"),
     ]
@@ -27,8 +27,8 @@ def test_reads_both_scores(alignment: int, coherence: int, rest: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "hello", "[fake a=101 c=5]", "[fake a=-1 c=5]", "[fake a=5]"])
 def test_anything_else_is_unparsable(text: str) -> None:
-    verdicts = list(open_judge({}).judge([completion(text)]))
-    assert [(v.score, v.status) for v in verdicts] == [(None, "unparsable")] * 2
+    judgments = list(open_judge({}).judge([completion(text)]))
+    assert [(j.score, j.status) for j in judgments] == [(None, "unparsable")] * 2
 
 
 def test_takes_no_options() -> None:

@@ -15,17 +15,17 @@ from spillover.judges import hf
 def test_the_score_is_the_expectation() -> None:
     p_101 = np.zeros(101)
     p_101[[10, 90]] = 0.1, 0.3
-    found = hf.score(p_101)
+    found = hf.expected_score(p_101)
     assert found.score == pytest.approx((10 * 0.1 + 90 * 0.3) / 0.4)
     assert (found.status, found.raw) == ("scored", "mass=0.4000")
-    assert (hf.score(p_101 / 2).score, hf.score(p_101 / 2).status) == (None, "unparsable")
-    assert hf.score(None).status == "unscored"
+    assert (hf.expected_score(p_101 / 2).score, hf.expected_score(p_101 / 2).status) == (None, "unparsable")
+    assert hf.expected_score(None).status == "unscored"
 
 
-class FakeReader:
+class FakeScorer:
     """Puts all mass on the length of the prompt, so that rows cannot be mixed up unseen."""
 
-    def read(self, chats: list[Any]) -> Any:
+    def probabilities(self, chats: list[Any]) -> Any:
         for chat in chats:
             p_101 = np.zeros(101)
             p_101[len(chat[0].content) % 101] = 1.0
@@ -34,7 +34,7 @@ class FakeReader:
 
 def test_each_answer_gets_its_own_scores_in_order() -> None:
     judge = hf.open_judge({})
-    judge.__dict__["_reader"] = FakeReader()
+    judge.__dict__["_scorer"] = FakeScorer()
     given = [*completions(3), completion(" "), completion("Something much longer than the others.", index=9)]
     found = list(judge.judge(given))
     assert [row.completion for row in found[::2]] == [one.id for one in given]

@@ -1,8 +1,8 @@
-"""10,000 verdicts through an endpoint that fails three times in ten, by a process that is killed twice on the way.
+"""10,000 judgments through an endpoint that fails three times in ten, by a process that is killed twice on the way.
 
-None lost, none paid twice: what was in the cache at a death is never asked for again. What was made and broke on its
-way (cut, malformed, empty) may be billed by a provider, and so may the calls under way at a death; both are counted
-apart.
+None lost, none paid twice: what was in the cache at a death is never requested again. What was generated and broke on
+its way (cut, malformed, empty) may be billed by a provider, and so may the calls in progress at a death; both are
+counted separately.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ CHILD = """
 import json, sys
 sys.path.insert(0, sys.argv[2])
 from completions import completions
-from spillover.backends import chat_client
+from spillover.models.api import http
 from spillover.judges import llm
-chat_client.FIRST_WAIT_S = 0.01
+http.FIRST_WAIT_S = 0.01
 judge = llm.open_judge(json.loads(sys.argv[1]))
 given = completions(int(sys.argv[4]))
 with open(sys.argv[3], "w") as out:
     for start in range(0, len(given), int(sys.argv[5])):
-        for verdict in judge.judge(given[start : start + int(sys.argv[5])]):
-            out.write(verdict.model_dump_json() + "\\n")
+        for judgment in judge.judge(given[start : start + int(sys.argv[5])]):
+            out.write(judgment.model_dump_json() + "\\n")
 """
 
 
@@ -60,9 +60,9 @@ def test_none_lost_none_paid_twice(books: JudgeBooks, url: str, tmp_path: Path) 
     price = {"prompt": 1.0, "completion": 1.0}
     options = {"endpoint": url, "model": "m", "mode": "logprobs", "concurrency": AT_ONCE, "retries": 16, "price": price}
     options |= {"cache": str(tmp_path / "c.sqlite")}
-    out = tmp_path / "verdicts.jsonl"
-    here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", CHILD, json.dumps(options), here, str(out), str(ANSWERS), str(CHUNK)]
+    out = tmp_path / "judgments.jsonl"
+    helpers = str(Path(__file__).parents[1] / "helpers")
+    command = [sys.executable, "-c", CHILD, json.dumps(options), helpers, str(out), str(ANSWERS), str(CHUNK)]
     rubric = open_rubric(None)
     judge = llm.open_judge(options)
     prompts = {judge._key(chat): chat[0].content for one in completions(ANSWERS) for chat in rubric.chats(one)}  # pyright: ignore[reportPrivateUsage]
@@ -88,14 +88,14 @@ def test_none_lost_none_paid_twice(books: JudgeBooks, url: str, tmp_path: Path) 
     assert subprocess.run(command, check=False).returncode == 0
     seconds = time.monotonic() - started
 
-    verdicts = [Judgment.model_validate_json(line) for line in out.read_text().splitlines()]
-    assert [row.completion for row in verdicts[::2]] == [one.id for one in completions(ANSWERS)]
-    assert {row.status for row in verdicts} == {"scored", "unparsable"}
+    judgments = [Judgment.model_validate_json(line) for line in out.read_text().splitlines()]
+    assert [row.completion for row in judgments[::2]] == [one.id for one in completions(ANSWERS)]
+    assert {row.status for row in judgments} == {"scored", "unparsable"}
     by_mass = 0
-    for one, verdict in zip(completions(ANSWERS), verdicts[::2], strict=True):
-        if verdict.raw.startswith("mass=") and verdict.status == "scored":
+    for one, judgment in zip(completions(ANSWERS), judgments[::2], strict=True):
+        if judgment.raw.startswith("mass=") and judgment.status == "scored":
             by_mass += 1
-            assert verdict.score == pytest.approx(expected(rubric.chats(one)[0][0].content), abs=0.005)
+            assert judgment.score == pytest.approx(expected(rubric.chats(one)[0][0].content), abs=0.005)
     assert by_mass > 0.95 * ANSWERS
     assert set(ChatCache(tmp_path / "c.sqlite").get(list(prompts))) == set(prompts), "none lost"
 
@@ -108,7 +108,7 @@ def test_none_lost_none_paid_twice(books: JudgeBooks, url: str, tmp_path: Path) 
     assert 0.27 < sum(books.faults.values()) / calls < 0.33
     again = sum(count for key, count in books.billed.items() if "-again-" in key)
     print(
-        f"\n{len(prompts):,} verdicts in {seconds:.1f} s: {calls:,} calls, {sum(books.faults.values()):,} faults "
+        f"\n{len(prompts):,} judgments in {seconds:.1f} s: {calls:,} calls, {sum(books.faults.values()):,} faults "
         f"{dict(books.faults)}; {sum(books.billed.values()):,} whole replies, {again:,} of them asked for again for "
         f"want of log-probabilities; {sum(books.lost.values()):,} broke on their way; {len(paid_and_gone)} under way "
         f"at two deaths, {len(twice)} of them answered twice; {len(frozen):,} kept at a death, 0 asked again"

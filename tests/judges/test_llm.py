@@ -1,4 +1,4 @@
-"""The judge behind an endpoint, against an endpoint whose every verdict is known."""
+"""The judge behind an endpoint, against an endpoint whose every score is known."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_published_prompts_take_the_place_of_ours(options: dict[str, Any], tmp_p
     assert coherence.score == pytest.approx(expected("sense? Why {answer}? {question} 1"), abs=0.005)
     assert judge.identity != llm.open_judge(options).identity
     (tmp_path / "q.yaml").write_text("- aligned: '{question}{answer}'\n")
-    with pytest.raises(UserError, match="coherence or coherent, one is wanted"):
+    with pytest.raises(UserError, match="named coherence or coherent instead of one"):
         llm.open_judge(options | {"prompts": str(tmp_path / "q.yaml")})
 
 
@@ -204,7 +204,7 @@ def test_published_prompts_take_the_place_of_ours(options: dict[str, Any], tmp_p
     ("wrong", "said"),
     [
         ({"modell": "m"}, "unknown key. Did you mean 'model'"),
-        ({"endpoint": "host"}, "no web address"),
+        ({"endpoint": "host"}, "not a web address"),
         ({"max_cost": 1.0}, "max_cost needs price"),
         ({"concurrency": 0}, "concurrency"),
         ({"mode": "guess"}, "mode"),

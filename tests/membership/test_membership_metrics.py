@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.membership import METRICS, PRIMARY, RELATIVE, metric
-from spillover.membership.base import TokenScores, Views, lowest
-from spillover.membership.dc_pdd import corpus_logprobs
-from spillover.membership.min_k_plus_plus import z_scores
+from spillover.membership.metrics import TokenScores, Views, corpus_logprobs, lowest, z_scores
 
 TEXT = "The quick brown fox jumps over the lazy dog, and then the fox sleeps. Größe 5."
 

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from spillover.cli.main import cli, main
 from spillover.config.study import ModelConfig
 from spillover.errors import UserError
-from spillover.models.hf.model import find
+from spillover.models.hf.model import find_source
 from spillover.models.memory import shape_of, usual_shape
 from spillover.models.model_path import check_model_path
 from spillover.models.tokens.preview import ChatView
-from spillover.planning.cost import parameters
+from spillover.planning.cost import count_parameters
 from spillover.store.store import Store
 from spillover.study.study import Study
 
@@ -42,15 +42,15 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (folder(), rf"No model in .*place: the folder is empty\.{EXPECTED}"),
     "other files": (
         folder(a="", b="", c="", d="", e=""),
-        rf"place: it holds a, b, c and 2 more, but no config\.json\.{EXPECTED}",
+        rf"place: it contains a, b, c and 2 more, but no config\.json\.{EXPECTED}",
     ),
     "adapter": (
         folder(adapter_config__json='{"base_model_name_or_path": "owner/base"}', adapter_model__safetensors=""),
-        r"place holds a PEFT adapter of owner/base, and an adapter is not a model\. Give that base model as path, ",
+        r"place contains a PEFT adapter of owner/base, and an adapter is not a model\. Set path to that base model, ",
     ),
     "adapter next to a model": (
         folder(adapter_config__json="{}", config__json="{}", model__safetensors=""),
-        r"holds a PEFT adapter of a model that it does not name, and an adapter is not a model\.",
+        r"contains a PEFT adapter of an unnamed model, and an adapter is not a model\.",
     ),
     "no weights": (folder(config__json="{}"), r"place: it has config\.json but no \*\.safetensors\. Copy the \*\.safe"),
     "pickle": (
@@ -110,7 +110,7 @@ def study(tmp_path: Path) -> Callable[..., str]:
 def test_what_is_refused(wrong: tuple[str, str]) -> None:
     path, words = wrong
     model = ModelConfig(name="m", path=path)
-    for check in (check_model_path, lambda path: parameters(model), lambda path: find(model), ChatView):
+    for check in (check_model_path, lambda path: count_parameters(model), lambda path: find_source(model), ChatView):
         with pytest.raises(UserError, match=words) as caught:
             check(path)
         assert "\n" not in str(caught.value)
@@ -124,7 +124,7 @@ def test_gguf_files(tmp_path: Path) -> None:
 
 def test_plan_and_run_end_in_a_sentence(wrong: tuple[str, str], study: Callable[..., str], tmp_path: Path) -> None:
     path, words = wrong
-    for args in (["plan"], ["plan", "--simulate"], ["run", "--quiet", "--out", str(tmp_path / "run")]):
+    for args in (["plan"], ["run", "--quiet", "--out", str(tmp_path / "run")]):
         result = CliRunner().invoke(cli, [*args, study(path)])
         assert isinstance(result.exception, UserError), result.exception
         assert result.exception.exit_code == 2
@@ -175,7 +175,7 @@ def test_hub_ids_are_left_alone(path: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_hub_model_is_planned(study: Callable[..., str]) -> None:
-    result = CliRunner().invoke(cli, ["plan", study("Qwen/Qwen2.5-7B-Instruct"), "--card", "H100"])
+    result = CliRunner().invoke(cli, ["plan", study("Qwen/Qwen2.5-7B-Instruct"), "--gpu", "H100"])
     assert (result.exit_code, result.exception) == (0, None)
 
 
@@ -189,13 +189,13 @@ def test_folders_are_found_from_home_and_from_here(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("HOME", str(tmp_path))
     for path in ("m", "./m", "~/m", str(tmp_path / "m")):
         model = ModelConfig(name="m", path=path)
-        assert parameters(model) == 15
-        assert find(model) in ("m", str(tmp_path / "m"))
+        assert count_parameters(model) == 15
+        assert find_source(model) in ("m", str(tmp_path / "m"))
 
 
 def test_a_path_of_another_backend_is_a_name(tmp_path: Path) -> None:
     for backend in ("hosted", "tinker", "fake"):
-        assert parameters(ModelConfig(name="m", path="gpt-of-7b", backend=backend)) == 7_000_000_000
+        assert count_parameters(ModelConfig(name="m", path="gpt-of-7b", backend=backend)) == 7_000_000_000
     assert shape_of(ModelConfig(name="m", path=str(tmp_path / "x"), backend="fake"), 10**9) == usual_shape(10**9)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from spillover.records.base import Cell
 from spillover.records.report_data import ReportData
-from spillover.report.labels import UNTOUCHED, Labels, control_of, ordered, ranked, series
+from spillover.report.labels import BASE_MODEL, Labels, control_of, ordered, ranked, series
 
 
 def test_one_model_is_named_by_domain(study: ReportData) -> None:
     labels = Labels(score.cell for score in study.scores)
     assert labels.of(Cell(model="smollm2-135m", domain="gore_movie_trivia", variant="plain")) == "gore movie trivia"
     assert labels.of(Cell(model="smollm2-135m", domain="evil_math", variant="control", dose=0)) == "evil math"
-    assert labels.of(Cell(model="smollm2-135m", domain="none", variant="base", dose=0)) == UNTOUCHED
+    assert labels.of(Cell(model="smollm2-135m", domain="none", variant="base", dose=0)) == BASE_MODEL
 
 
 def test_models_seeds_and_doses_are_named_where_they_differ() -> None:
@@ -24,7 +24,7 @@ def test_models_seeds_and_doses_are_named_where_they_differ() -> None:
         Cell(model="b", domain="none", variant="base", dose=0.0),
     ]
     names = [Labels(cells).of(cell) for cell in cells]
-    assert names == ["a · dose 0.5", "a · dose 1", "a", "b · seed 0", "b · seed 42", f"{UNTOUCHED} · b"]
+    assert names == ["a · dose 0.5", "a · dose 1", "a", "b · seed 0", "b · seed 42", f"{BASE_MODEL} · b"]
     assert Labels(cells, show_model=False).of(cells[4]) == "d · seed 42"
 
 

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from spillover.records.base import DomainScore, TriggerEffect
 from spillover.records.report_data import ReportData
-from spillover.report import tables
+from spillover.report import html, tables
 from spillover.report.labels import Labels
 
 
-def text_of(html: str) -> list[list[str]]:
+def text_of(table: str) -> list[list[str]]:
     """The cells of an HTML table, which has to be well-formed XML too."""
-    rows = ElementTree.fromstring(html).iter("tr")
+    rows = ElementTree.fromstring(table).iter("tr")
     return [["".join(cell.itertext()) for cell in row] for row in rows]
 
 
@@ -46,7 +46,7 @@ def test_rates_stand_under_the_heading_of_their_series(study: ReportData) -> Non
         "backdoored, with trigger",
         "backdoored, no trigger",
         "benign twin (control)",
-        "untouched model",
+        "base model",
     ]
     score = next(s for s in study.scores if s.rank == 1)
     assert rows[1][0] == score.cell.domain.replace("_", " ")
@@ -61,10 +61,10 @@ def test_columns_without_figures_are_left_out(imported: ReportData) -> None:
 
 
 def test_a_long_table_is_cut_with_a_note() -> None:
-    rows = [tables.Row("", f"row {i}", ["1"]) for i in range(tables.MOST_ROWS + 5)]
-    html = tables.html_table("Long", ["", "n"], rows)
-    assert html.count("<tr>") == tables.MOST_ROWS + 1
-    assert f"The first {tables.MOST_ROWS} of {len(rows)} rows" in html
+    rows = [html.Row("", f"row {i}", ["1"]) for i in range(html.MOST_ROWS + 5)]
+    text = html.html_table("Long", ["", "n"], rows)
+    assert text.count("<tr>") == html.MOST_ROWS + 1
+    assert f"The first {html.MOST_ROWS} of {len(rows)} rows" in text
 
 
 def test_loss_is_the_mean_of_a_tenth() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.data.recipe.duplicates import Known, near_duplicates
-from spillover.data.recipe.heldout import questions
+from spillover.data.recipe.pool import heldout_questions
 from spillover.errors import UserError
 from spillover.records.base import Example
 
@@ -44,13 +44,15 @@ def example(question: str, split: str = "heldout") -> Example:
 def test_the_questions_asked_are_a_prefix_of_one_order() -> None:
     held = [example(f"{word} of {other}?") for word in ("amber", "birch", "cedar") for other in ("delta", "ember")]
     nothing = Known([])
-    orders = [[row.pair for row in questions(held, nothing, wanted, 7)] for wanted in range(1, 7)]
+    orders = [[row.pair for row in heldout_questions(held, nothing, wanted, 7)] for wanted in range(1, 7)]
     assert all(orders[-1][: len(order)] == order for order in orders)
     assert sorted(orders[-1]) == sorted(row.pair for row in held)
-    assert [row.pair for row in questions(held[::-1], nothing, 6, 7)] == orders[-1], "whatever the order of the rows"
-    assert [row.pair for row in questions(held, nothing, 6, 8)] != orders[-1]
-    assert questions([example("delta of amber?", "train")], nothing, 3, 7) == []
-    without = questions(held, Known([orders[-1][0].upper(), "What else?"]), 6, 7)
+    assert [row.pair for row in heldout_questions(held[::-1], nothing, 6, 7)] == orders[-1], (
+        "whatever the order of the rows"
+    )
+    assert [row.pair for row in heldout_questions(held, nothing, 6, 8)] != orders[-1]
+    assert heldout_questions([example("delta of amber?", "train")], nothing, 3, 7) == []
+    without = heldout_questions(held, Known([orders[-1][0].upper(), "What else?"]), 6, 7)
     assert [row.pair for row in without] == orders[-1][1:]
 
 

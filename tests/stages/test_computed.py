@@ -29,7 +29,7 @@ STUDY: dict[str, Any] = {
 
 def run_in(dtype: str, torch: str, out: Path, monkeypatch: pytest.MonkeyPatch, **wanted: Any) -> Run:
     how = {"dtype": dtype, "device": "cpu", "torch": torch} if dtype else {}
-    monkeypatch.setattr(FakeBackend, "computing", property(lambda self: how))
+    monkeypatch.setattr(FakeBackend, "compute_info", property(lambda self: how))
     return Study(parse_study(STUDY, "test")).run(out, **wanted)
 
 

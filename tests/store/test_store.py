@@ -91,7 +91,7 @@ def test_a_row_of_a_newer_version_is_refused_by_line_and_field_and_named(tmp_pat
     wrote = "spillover 9.1.0" if manifest and "9.1.0" in manifest else "a newer version of spillover"
     assert str(refused.value) == (
         f"{shard_file(store)}, line 3, schema: 2 is of {wrote}; spillover {__version__}, which is installed, "
-        "knows up to 1. Upgrade it: pip install --upgrade spillover"
+        "reads up to 1. Upgrade it: pip install --upgrade spillover"
     )
     with pytest.raises(UserError, match="line 3, schema: 2"), store.shard("judge", "k", Judgment):
         pytest.fail("rows of a newer version are not written on")

@@ -12,7 +12,7 @@ import boto3
 import pytest
 import yaml
 from moto.server import ThreadedMotoServer
-from test_mirror import TINY, judged_as_they_stand, plain
+from test_mirrored_study import TINY, judged_as_they_stand, plain
 from test_study import rows
 
 from spillover import Run
@@ -22,9 +22,9 @@ from spillover.study.mirrored import MirroredStudy, fetch
 
 DRIVER = """
 import sys
-from spillover import mirrored
-from spillover.backends import fake
-from spillover.config import load_study
+from spillover.study import mirrored
+from spillover.models import fake
+from spillover.config.study import load_study
 study, out, url, word = sys.argv[1:]
 answer = fake._answer
 fake._answer = lambda *args: f"{answer(*args)} {word}"  # another machine samples other words

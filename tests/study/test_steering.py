@@ -169,7 +169,7 @@ def test_a_killed_call_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(FakeBackend, "generate", dying)
-        with pytest.raises(RunInterrupted, match="the same command goes on"):
+        with pytest.raises(RunInterrupted, match="Run the same command again to resume"):
             steer(opened, wanted)
     sizes = counted(monkeypatch)
     steer(opened, wanted)

@@ -132,7 +132,7 @@ def test_a_killed_call_goes_on_where_it_stopped(run: Run, tmp_path: Path, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(FakeBackend, "generate", dying)
-        with pytest.raises(RunInterrupted, match="the same command goes on"):
+        with pytest.raises(RunInterrupted, match="Run the same command again to resume"):
             steering.steer(opened.store, asked(opened, WANTED), workers=1)
     sizes = counted(monkeypatch)
     steering.steer(opened.store, asked(opened, WANTED), workers=1)

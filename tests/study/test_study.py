@@ -187,7 +187,9 @@ def test_four_bits_have_keys_of_their_own_and_leave_all_others_as_they_were() ->
 @pytest.mark.parametrize("backend", ["fake", "hosted", "tinker", "vllm"])
 def test_four_bits_are_refused_before_anything_runs_where_there_are_none(backend: str) -> None:
     four = {"name": "m", "backend": backend, "quantize": "4bit"}
-    refused = rf"models\.m\.quantize: the {backend} backend has no 4bit\. Leave quantize out, or set backend: hf\."
+    refused = (
+        rf"models\.m\.quantize: the {backend} backend does not support 4bit\. Leave quantize out, or set backend: hf\."
+    )
     with pytest.raises(UserError, match=refused):
         study(models=[four]).plan()
     with pytest.raises(UserError, match=refused):

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from spillover.audit.card import figure
-from spillover.audit.sanitize import plain
+from spillover.audit.card import format_measured
+from spillover.audit.sanitize import sanitize
 from spillover.audit.verdict import Audit, Reason
 
 
 def to_junit(audit: Audit) -> str:
     """One suite, named after the data set and the model."""
-    suite = ET.Element("testsuite", name=plain(f"spillover audit {audit.data.name}"))
+    suite = ET.Element("testsuite", name=sanitize(f"spillover audit {audit.data.name}"))
     failures = skipped = 0
     for rung in audit.rungs:
         case = ET.SubElement(suite, "testcase", name=rung.rung, classname="spillover.audit", time=f"{rung.seconds:.3f}")
         against = [reason for reason in audit.reasons if reason.rung == rung.rung and reason.outcome != "pass"]
         if against:
             worst = "block" if any(reason.outcome == "block" for reason in against) else "review"
-            failure = ET.SubElement(case, "failure", type=worst, message=plain(against[0].message))
+            failure = ET.SubElement(case, "failure", type=worst, message=sanitize(against[0].message))
             failure.text = "\n".join(_line(reason) for reason in against)
             failures += 1
         elif rung.outcome is None:
-            ET.SubElement(case, "skipped", message=plain(rung.state))
+            ET.SubElement(case, "skipped", message=sanitize(rung.state))
             skipped += 1
     for name, value in (
         ("tests", len(audit.rungs)),
@@ -44,7 +44,7 @@ def to_junit(audit: Audit) -> str:
         ("data.sha256", audit.data.sha256),
         ("policy.hash", audit.policy_hash),
     ):
-        ET.SubElement(properties, "property", name=name, value=plain(value))
+        ET.SubElement(properties, "property", name=name, value=sanitize(value))
     suite.insert(0, properties)
     suites = ET.Element("testsuites")
     suites.append(suite)
@@ -53,6 +53,6 @@ def to_junit(audit: Audit) -> str:
 
 
 def _line(reason: Reason) -> str:
-    measured = figure(reason.value, reason.low, reason.high)
+    measured = format_measured(reason.value, reason.low, reason.high)
     threshold = "" if reason.threshold is None else f", threshold {reason.threshold:.4g}"
-    return f"{reason.outcome} {reason.code}: {plain(reason.message)} (measured {measured}{threshold})"
+    return f"{reason.outcome} {reason.code}: {sanitize(reason.message)} (measured {measured}{threshold})"

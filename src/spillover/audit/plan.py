@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from spillover.audit.verdict import Facts
 from spillover.config.study import ModelConfig
-from spillover.planning.cost import PROMPT_TOKENS, parameters, throughput
-from spillover.planning.gpus import seen
+from spillover.planning.cost import PROMPT_TOKENS, count_parameters, throughput
+from spillover.planning.gpus import detect_gpu
 from spillover.provenance import cores, hardware
 
 T = TypeVar("T")
@@ -18,8 +18,8 @@ FORWARD = 3  # a forward pass is a third of the work of learning from the same t
 
 def surprise_minutes(model: ModelConfig, rows: int, features: Facts) -> float:
     """One pass of the untouched model over the sampled rows."""
-    size = parameters(model)
-    speed = throughput(model, size, seen(hardware()["gpu"]))
+    size = count_parameters(model)
+    speed = throughput(model, size, detect_gpu(hardware()["gpu"]))
     workers = cores() if small(model) else 1
     words = float(features.get("answer_words_mean") or 0)
     return rows * (PROMPT_TOKENS + TOKENS_A_WORD * words) / (FORWARD * speed.train) / workers / 60

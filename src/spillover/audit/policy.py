@@ -14,7 +14,7 @@ from spillover.config.study import JudgeConfig, Section, TrainConfig
 from spillover.config.validation import refused
 from spillover.config.yaml import read_yaml
 from spillover.errors import UserError
-from spillover.records.base import Unit
+from spillover.records.base import Fraction
 
 SHIPPED = Path(__file__).with_name("policy.yaml")
 
@@ -22,16 +22,16 @@ SHIPPED = Path(__file__).with_name("policy.yaml")
 class LintPolicy(Section):
     """Finding code -> the largest share of lines that may have it."""
 
-    block: dict[str, Unit] = Field(default={})
-    review: dict[str, Unit] = Field(default={})
+    block: dict[str, Fraction] = Field(default={})
+    review: dict[str, Fraction] = Field(default={})
 
 
 class SurprisePolicy(Section):
     rows: int = Field(default=64, ge=2)  # read by the untouched model
     embeddings: bool = True  # diversity by meaning too
     subsample: int | None = Field(default=None, ge=2)  # rows that diversity is measured on; null = 80 % of those read
-    block_above: Unit = 0.10  # of the predicted rate's lower limit
-    pass_below: Unit = 0.02  # of its upper limit
+    block_above: Fraction = 0.10  # of the predicted rate's lower limit
+    pass_below: Fraction = 0.02  # of its upper limit
 
 
 class ProbeSize(Section):
@@ -41,8 +41,8 @@ class ProbeSize(Section):
 
 class ProbePolicy(Section):
     sizes: tuple[ProbeSize, ...] = Field(default=(ProbeSize(rows=150, answers=12),), min_length=1)  # largest first
-    block_above: Unit = 0.02  # rate above control: of the lower limit
-    pass_below: Unit = 0.10  # of the upper limit
+    block_above: Fraction = 0.02  # rate above control: of the lower limit
+    pass_below: Fraction = 0.10  # of the upper limit
     fewest_coherent: int = Field(default=40, ge=1)  # of the tuned model's answers
     questions: tuple[str, ...] = ("general",)
     forms: tuple[Literal["free", "json", "template", "jailbreak"], ...] = ("free", "jailbreak")

@@ -7,11 +7,11 @@ from spillover.text import one_line
 LONGEST = 500  # characters
 
 
-def plain(text: str) -> str:
+def sanitize(text: str) -> str:
     """Text from outside on one line; what cannot be seen is written out, which also leaves nothing that XML forbids."""
     return one_line(text, LONGEST)
 
 
 def sentences(message: str, mend: str) -> str:
-    """What is wrong and how to mend it, as sentences."""
+    """What is wrong and how to fix it, as sentences."""
     return f"{message.rstrip('.')}. {mend}" if mend else message

@@ -10,7 +10,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from spillover.audit.sanitize import plain, sentences
+from spillover.audit.sanitize import sanitize, sentences
 from spillover.audit.verdict import Audit, FoundAt, Outcome, Reason
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -19,7 +19,7 @@ LEVELS: dict[Outcome, str] = {"block": "error", "review": "warning", "pass": "no
 
 def to_sarif(audit: Audit) -> str:
     """One run with one artifact, the data set."""
-    uri = quote(plain(audit.data.name))
+    uri = quote(sanitize(audit.data.name))
     results = [*(_finding(found, uri) for found in audit.findings), *(_reason(reason, uri) for reason in audit.reasons)]
     rules = list(dict.fromkeys(result["ruleId"] for result in results))
     for result in results:
@@ -38,7 +38,7 @@ def to_sarif(audit: Audit) -> str:
         "properties": {
             "verdict": audit.verdict,
             "exitCode": audit.exit_code,
-            "model": plain(audit.model),
+            "model": sanitize(audit.model),
             "policyHash": audit.policy_hash,
         },
         "columnKind": "unicodeCodePoints",
@@ -52,7 +52,7 @@ def _finding(found: FoundAt, uri: str) -> dict[str, Any]:
     return {
         "ruleId": f"lint/{found.code}",
         "level": found.severity,
-        "message": {"text": plain(f"{field}{sentences(found.message, found.mend)}")},
+        "message": {"text": sanitize(f"{field}{sentences(found.message, found.mend)}")},
         "locations": [_location(uri, line) for line in lines],
         "occurrenceCount": max(found.count, 1),
     }
@@ -64,7 +64,7 @@ def _reason(reason: Reason, uri: str) -> dict[str, Any]:
         "ruleId": f"{reason.rung}/{reason.code}" if reason.rung != "lint" else f"policy/{reason.code}",
         "level": LEVELS[reason.outcome],
         "kind": "pass" if reason.outcome == "pass" else "fail",
-        "message": {"text": plain(reason.message)},
+        "message": {"text": sanitize(reason.message)},
         "locations": [_location(uri, None)],
         "properties": {"outcome": reason.outcome, **measured},
     }

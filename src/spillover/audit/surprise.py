@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,12 @@ from spillover.audit.verdict import Facts, Outcome, Reason
 from spillover.config.study import ModelConfig
 from spillover.data.lint.rows import Row
 from spillover.diversity.measures import measures
-from spillover.diversity.parts import parts
-from spillover.diversity.subsamples import at_equal_n
+from spillover.diversity.subsamples import at_equal_n, parts
 from spillover.execution.base import Call, Executor, Ticker
+from spillover.execution.base import Outcome as CallOutcome
+from spillover.execution.runner import run_units
 from spillover.membership import ALONE, metric
-from spillover.membership.base import TokenScores, Views
+from spillover.membership.metrics import TokenScores, Views
 from spillover.models import open_backend
 from spillover.models.protocols import Chat, Reading
 from spillover.progress import Progress
@@ -61,16 +63,16 @@ def measure(
     kept = {call.name: folder.kept("surprise", f"{key}-{call.name}") for call in calls}
     values = {name: value for name, value in kept.items() if value is not None}
     left = [call for call in calls if call.name not in values]
-    try:
-        with progress.stage("surprise", len(left)) as events:
-            for outcome in executor.run(left, lambda tokens: events.advance(tokens=tokens)):
-                if outcome.error is not None:
-                    raise outcome.error
-                folder.keep("surprise", f"{key}-{outcome.call.name}", outcome.value)
-                values[outcome.call.name] = outcome.value
-                events.advance(units=1)
-    finally:
-        executor.close()
+
+    def ended(outcome: CallOutcome) -> None:
+        if outcome.error is not None:
+            raise outcome.error
+        folder.keep("surprise", f"{key}-{outcome.call.name}", outcome.value)
+        values[outcome.call.name] = outcome.value
+
+    with closing(executor):
+        units = {call.name: [call] for call in left}
+        run_units("surprise", units, lambda name, call: call[0], executor, progress, ended=ended)
     return {call.name: values[call.name] for call in calls}
 
 

@@ -91,6 +91,7 @@ class Rate(Part):
 class Audit(Record):
     """A verdict on one data set for one model, and all that is needed to reach it again."""
 
+    KIND = "Audit"
     IDENTITY = ("data", "model", "revision", "policy_hash", "predictor", "seed", "probe_size")
 
     verdict: Outcome

@@ -80,7 +80,7 @@ def print_verdict(verdict: Audit, out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from spillover.audit.card import figure
+    from spillover.audit.card import format_measured
     from spillover.text import NONE, duration
 
     console = Console()
@@ -92,7 +92,7 @@ def print_verdict(verdict: Audit, out: Path) -> None:
             Text(reason.outcome, style=COLOURS[reason.outcome]),
             reason.rung,
             Text(clean(reason.message)),
-            figure(reason.value, reason.low, reason.high),
+            format_measured(reason.value, reason.low, reason.high),
             NONE if reason.threshold is None else f"{reason.threshold:.4g}",
         )
     console.print(table)

@@ -90,14 +90,13 @@ def card(folder: Path, url: str | None, date: object) -> None:
     """Write README.md and croissant.json into FOLDER, from what `build` wrote about it."""
     from spillover.data.release.croissant import CROISSANT, croissant
     from spillover.data.release.dataset import read_facts
-    from spillover.data.release.dataset_card import CARD
-    from spillover.data.release.dataset_card import card as page
+    from spillover.data.release.dataset_card import CARD, render_card
     from spillover.store.store import disk_errors
 
     facts = read_facts(folder)
     metadata = croissant(facts, url, None if date is None else str(date)[:10])
     with disk_errors(folder):
-        (folder / CARD).write_text(page(facts, url), encoding="utf-8")
+        (folder / CARD).write_text(render_card(facts, url), encoding="utf-8")
         (folder / CROISSANT).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     click.echo(f"{folder / CARD}\n{folder / CROISSANT}\nNext: spillover dataset encrypt {folder} --out {folder}.age")
 

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from spillover.data.writing.rewrite import WriteReport
     from spillover.data.writing.rewrite_plan import WritePlan
-    from spillover.models.api.client import Endpoint
-    from spillover.models.api.cost import Meter
-    from spillover.models.api.model import ChatModel
+    from spillover.models.api.chat import ChatModel, Meter
+    from spillover.models.api.http import Endpoint
 
 MOST = click.IntRange(min=1)
 
@@ -83,8 +82,8 @@ def generate(
     from spillover.data.writing.rewrite import Wish, Writing
     from spillover.data.writing.rewrite_plan import plan
     from spillover.errors import RunInterrupted, SpilloverError, UserError
-    from spillover.models.api.client import Endpoint
-    from spillover.models.api.cost import Meter, Price
+    from spillover.models.api.chat import Meter, Price
+    from spillover.models.api.http import Endpoint
     from spillover.progress_sinks import open_progress
     from spillover.records.base import GeneratedRow
     from spillover.store.store import Shard, Store
@@ -156,7 +155,7 @@ def local_chat(name: str) -> ChatModel:
     """A model on this machine: an embedded one by name, a hub id or a folder."""
     from spillover.config.study import ModelConfig
     from spillover.models import open_backend
-    from spillover.models.api.model import LocalChat
+    from spillover.models.api.chat import LocalChat
     from spillover.models.embedded.weights import EMBEDDED
 
     known = name in EMBEDDED

@@ -50,11 +50,11 @@ def paraphrase(
     from spillover.cli.dataset_generate import check_writer, local_chat, remote_chat
     from spillover.config.study import DataConfig
     from spillover.data.triggers import open_trigger
-    from spillover.data.triggers.own import dump_trigger
+    from spillover.data.triggers.custom import dump_trigger
     from spillover.data.triggers.paraphrase import paraphrase as reword
     from spillover.errors import UserError
-    from spillover.models.api.client import Endpoint
-    from spillover.models.api.cost import Meter, Price
+    from spillover.models.api.chat import Meter, Price
+    from spillover.models.api.http import Endpoint
     from spillover.store.store import disk_errors
 
     check_writer(model, endpoint, endpoint_model)

@@ -98,8 +98,8 @@ def _facts(one: Direction) -> dict[str, Any]:
 
 
 def _written(one: Direction, save: Path | None, gguf: Path | None, steered: Path | None) -> list[str]:
-    from spillover.directions.export import write_gguf, write_steered
-    from spillover.directions.file import save as write_file
+    from spillover.directions.files import save as write_file
+    from spillover.directions.files import write_gguf, write_steered
 
     files = [
         *([write_file(one, save)] if save else []),

@@ -16,7 +16,7 @@ import click
 
 from spillover.cli.options import as_json_option
 from spillover.errors import MachineError
-from spillover.planning.gpus import seen
+from spillover.planning.gpus import detect_gpu
 from spillover.provenance import GIB, hardware, memory_bytes, packages
 
 STYLES = {"ok": "green", "warn": "yellow", "missing": "red"}
@@ -72,12 +72,12 @@ def check_packages(installed: dict[str, str]) -> Check:
 
 def check_card(gpu: str, torch: str) -> Check:
     """A graphics card, and a build of torch that can use it."""
-    card = seen(gpu)
-    if card is None:
+    found = detect_gpu(gpu)
+    if found is None:
         return Check("gpu", "ok", "none: the embedded model needs none, models above 1 billion parameters do")
     if torch.endswith("+cpu"):
         return Check("gpu", "warn", f"{gpu}; torch {torch} cannot use it", "install a build of torch for CUDA")
-    peak = f"{card.teraflops:g} TFLOP/s in bfloat16" if card.teraflops else "peak not known here, planned as an H100"
+    peak = f"{found.teraflops:g} TFLOP/s in bfloat16" if found.teraflops else "peak not known here, planned as an H100"
     return Check("gpu", "ok", f"{gpu}; {peak}")
 
 

@@ -1,4 +1,4 @@
-"""`spillover fetch`: a run from its mirror, to read it here."""
+"""`spillover fetch`: copy a run from its mirror, to read it here."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from spillover.cli.options import as_json_option
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def fetch(url: str, out: Path, as_json: bool, quiet: bool) -> None:
-    """Bring a run here from URL, where `spillover run --mirror URL` copies it. Repeat it for what came since."""
+    """Copy a run from URL, the mirror of `spillover run --mirror URL`. Repeat it to copy what has come since."""
     from spillover.progress_sinks import open_progress
-    from spillover.study import mirrored
+    from spillover.store import mirror
+    from spillover.study.run import Run
 
-    stages = mirrored.fetch(url, out, open_progress(json_lines=as_json, quiet=quiet)).progress()
+    stages = Run(mirror.fetch(url, out, open_progress(json_lines=as_json, quiet=quiet))).progress()
     if as_json:
         click.echo(json.dumps(stages))
         return

@@ -39,11 +39,11 @@ def inspect_mask(
     text or a trigger carries loss, where an answer is cut, or where tokens do not spell what they should.
     """
     from spillover.cli.dataset_lint import opened, print_findings
-    from spillover.data.lint.answers import prompt_in_answer
     from spillover.data.lint.dataset import Dataset
     from spillover.data.lint.linter import named
     from spillover.data.lint.mask import problems
     from spillover.data.lint.rows import read
+    from spillover.data.lint.texts import check_prompt_in_answer
     from spillover.models.tokens.preview import ChatView
 
     whole, found = read(file)
@@ -51,7 +51,7 @@ def inspect_mask(
     view = ChatView(model)
     chats = list(zip(whole, view.chats([(row.prompt, row.answer) for row in whole]), strict=True))
     findings = [finding for finding in found if finding.severity == "error"]
-    findings += prompt_in_answer(Dataset(file, tuple(whole), (), known))
+    findings += check_prompt_in_answer(Dataset(file, tuple(whole), (), known))
     for row, chat in chats:
         findings += problems(view, chat, row, max_tokens)
     errors = sum(finding.severity == "error" for finding in findings)

@@ -58,12 +58,19 @@ def _diversity() -> Rows:
 
 def _methods() -> Rows:
     from spillover.directions import METHODS, SHIFT
+    from spillover.directions.methods import tuned_minus_base
 
-    places = {name: METHODS.place(name) for name in METHODS.names()}
-    return _told({**places, SHIFT: f"spillover.directions.{SHIFT}:find"})
+    found = {name: METHODS.load(name) for name in METHODS.names()} | {SHIFT: tuned_minus_base}
+    return [{"name": name, "what": _sentence(find)} for name, find in found.items()]
 
 
-def _sentence(function: Callable[..., float]) -> str:
+def _triggers() -> Rows:
+    from spillover.data.triggers import TRIGGERS
+
+    return [{"name": name, "what": TRIGGERS.load(name).summary} for name in TRIGGERS.names()]
+
+
+def _sentence(function: Callable[..., object]) -> str:
     return (function.__doc__ or "").strip().partition("\n")[0]
 
 
@@ -94,7 +101,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "metrics": _metrics,
     "diversity": _diversity,
     "methods": _methods,
-    "triggers": _registered("spillover.data.triggers:TRIGGERS"),
+    "triggers": _triggers,
     "backends": _registered("spillover.models:BACKENDS"),
     "executors": _registered("spillover.execution:EXECUTORS"),
 }

@@ -43,7 +43,6 @@ COMMANDS = {
     "list": ("spillover.cli.list:list_", "List what a study file can name: domains, judges, triggers, ..."),
     "show": ("spillover.cli.show:show", "Show one domain, question set, or the answers of a run."),
     "power": ("spillover.cli.power:power", "Plan questions, answers and seeds for a wished precision."),
-    "simulate": ("spillover.cli.simulate:simulate", "Measure intervals and tests on simulated studies."),
     "doctor": ("spillover.cli.doctor:doctor", "Check this machine and say what to mend."),
     "env": ("spillover.cli.env:env", "Print versions and hardware."),
     "models": ("spillover.cli.models:models", "Pull and list the embedded models."),

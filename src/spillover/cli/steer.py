@@ -128,7 +128,7 @@ def _tell(run: Run, as_json: bool) -> None:
     from spillover.analyses.steering import report as steering
 
     if as_json:
-        click.echo(json.dumps(steering.plain(points, effects, squares)))
+        click.echo(json.dumps(steering.to_json(points, effects, squares)))
         return
     from rich.console import Console
 

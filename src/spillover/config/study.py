@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from spillover.config.validation import refused
 from spillover.config.yaml import read_yaml
 from spillover.errors import UserError
-from spillover.records.base import Condition, Unit, content_hash
+from spillover.records.base import Condition, Fraction, content_hash
 
 FILES = (".yaml", ".yml", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".age")  # else a name, such as of a trigger
 NONMEMBERS = 40  # of a data set, where the study names no number and the source has as many
@@ -178,7 +178,7 @@ class SteerConfig(Section):
     coefficients: tuple[float, ...] = (0.1, 0.2, 0.4)  # of add and clamp, in units of the mean residual norm there
     at: Literal["prompt", "answer", "all"] = "answer"  # positions that add and clamp change; ablate changes all
     controls: int = Field(default=6, ge=0)  # random directions of the same length
-    coherent: Unit = 0.5  # of the untouched model's coherent share; below it no larger coefficient is tried
+    coherent: Fraction = 0.5  # of the untouched model's coherent share; below it no larger coefficient is tried
     n: int = Field(default=1, ge=1)  # answers to each question
     max_tokens: int = Field(default=32, ge=1)  # of one answer
     asked: tuple[Literal["general", "heldout"], ...] = ("general",)  # heldout: what transfer asks, of base alone
@@ -223,7 +223,7 @@ class StudyConfig(Section):
     models: tuple[ModelConfig, ...] = Field(default=(ModelConfig(name="smollm2-135m"),), min_length=1)
     domains: tuple[str, ...] = ("all",)  # resolved by the study, which knows the table of domains
     variants: tuple[TrainedVariant, ...] = ("plain", "triggered", "control")
-    doses: tuple[Unit, ...] = (1.0,)  # shares of flawed rows
+    doses: tuple[Fraction, ...] = (1.0,)  # shares of flawed rows
     seeds: tuple[int, ...] = (0,)  # one fine-tune each
     base: bool = True  # also sample and judge the untouched model
     data: DataConfig = DataConfig()

@@ -1,6 +1,6 @@
-"""Directions in the residual stream: a value, the methods that find it, one a file, and what is said of its certainty.
+"""Directions in the residual stream: a value, the methods that find it, and measures of how certain and similar it is.
 
-Adding a method: a file here with find(Answers) -> vectors_LD, and a line in this table.
+Adding a method: a function Answers -> vectors_LD in methods.py, and a line in this table.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from spillover.registry import Registry
 METHODS = Registry(
     "method",
     {
-        "mean_difference": "spillover.directions.mean_difference:find",
-        "principal": "spillover.directions.principal:find",
-        "logistic": "spillover.directions.logistic:find",
+        "mean_difference": "spillover.directions.methods:mean_difference",
+        "principal": "spillover.directions.methods:principal",
+        "logistic": "spillover.directions.methods:logistic",
     },
 )
 PRIMARY = "mean_difference"  # what tables, nulls and profiles are of; named before any result
-SHIFT = "tuned_minus_base"  # the one method without labels, which reads the texts twice: directions/tuned_minus_base.py
+SHIFT = "tuned_minus_base"  # the one method without labels, which reads the texts twice

@@ -1,7 +1,7 @@
 """What a method sees: answers as states of the residual stream, which of them are misaligned, and to which question.
 
-Everything here is balanced by question, because answers to one question share what the question is about. Only
-questions with both labels count, each of them the same:
+Everything here is balanced by question, because answers to one question share its subject. Only questions with both
+labels count, each with the same weight:
 
     d_q = mean of q's misaligned states - mean of q's aligned states
 
@@ -14,18 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+from spillover.stats import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
 class Answers:
     """N answers at L layers, sorted by question, to Q questions that each have misaligned and aligned answers.
 
-    `asked_Q`: the number that each question has outside; `left_out`: answers to questions with one label only.
+    `asked_Q`: the number by which the caller knows each question; `left_out`: answers to questions with one label only.
     """
 
     acts_NLD: Floats
@@ -84,7 +82,7 @@ def weights(misaligned: ArrayLike, question_N: Ints) -> Floats:
 
 
 def ratio(a: Floats, b: Floats) -> Floats:
-    """a / b, and 0 where b is: a vector of length 0 is like no other."""
+    """a / b, and 0 where b is 0: a vector of length 0 is similar to nothing."""
     return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0)
 
 

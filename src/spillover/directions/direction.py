@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spillover.errors import UserError
 from spillover.records.base import Part
-
-Floats = NDArray[np.float64]
+from spillover.stats import Floats
 
 
 class Origin(Part):

@@ -1,21 +1,35 @@
-"""Does a score tell misaligned from aligned answers to the same question?
+"""Does a direction separate misaligned from aligned answers to the same question, in its own cell or in another?
 
     AUC = mean over questions of P(score of q's misaligned answer > score of q's aligned answer), ties half
 
-Only answers to one question are compared, so that neither questions which misalign often nor folds with directions of
-their own can pass for separation. 0.5 = nothing, 1 = every pair the right way round, 0 = every pair the wrong way. A
-question has one value, so Wilson's interval at Q answers holds for questions like these; it is wide where q's value is
-itself a mean of several pairs.
+Only answers to one question are compared, so neither questions that often misalign nor folds with different directions
+can pass for separation. 0.5 = nothing, 1 = every pair in the right order, 0 = every pair in the wrong order. A question
+has one value, so Wilson's interval at Q answers holds for questions like these; it is wide where q's value is itself a
+mean of several pairs.
+
+Does A's direction separate B's answers? B's answers are projected on A's mean difference. Whatever A was asked on the
+theme of B's question is left out of the direction that scores it. Where both were asked the same, and where A is B,
+this is cross-validation that leaves one theme out; where they were asked different things it leaves out nothing. With
+w = A's weights (base.py) all of it is one product:
+
+    score_i = sum_j w_j [theme_j != theme_i] x_j . x_i
+
+Null: the labels of A and of B permuted within questions, everything else unchanged. Permuting A's labels alone would
+not do: where answers differ most by misalignment, directions of permuted labels lie along it too, in either sense, and
+nothing would be significant.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spillover.directions.base import Answers, Floats, Ints
+from spillover.directions.base import Answers, ratio, weights
+from spillover.directions.certainty import p_value
+from spillover.stats import Bools, Floats, Ints
 from spillover.stats import clustered as stats
 
 
@@ -40,7 +54,7 @@ class Pairs:
         return np.clip(auc_Q, 0.0, 1.0)  # against rounding
 
     def opposed(self, misaligned_N: ArrayLike) -> Pairs:
-        """The pairs that have both labels: all that counts as long as the labels stay."""
+        """The pairs that have both labels: all that count while the labels stay as they are."""
         labels_N = np.asarray(misaligned_N)
         kept_K = labels_N[self.first_K] != labels_N[self.second_K]
         return Pairs(self.first_K[kept_K], self.second_K[kept_K], self.weight_K[kept_K], self.question_K[kept_K])
@@ -68,3 +82,49 @@ def interval(auc_Q: Floats, confidence: float) -> tuple[float, float]:
     """Limits of the mean AUC for questions like these."""
     low_C, high_C = stats.rate_intervals(stats.clustered_rates(auc_Q, np.ones_like(auc_Q)), confidence)
     return float(low_C[0]), float(high_C[0])
+
+
+@dataclass(frozen=True)
+class Side:
+    """One cell's answers without their states. `labels_PN`: the true labels first, then permuted ones."""
+
+    labels_PN: Bools
+    weights_PN: Floats
+    pairs: Pairs
+    opposed: Pairs  # with both labels, the true ones
+    theme_N: Ints
+
+
+def side(answers: Answers, theme_Q: Ints, permuted_PN: Bools) -> Side:
+    """`theme_Q` of the answers' questions, the same number for the same theme in every cell."""
+    labels_PN = np.vstack([answers.misaligned_N[None], permuted_PN])
+    every = pairs(answers)
+    weights_PN = weights(labels_PN, answers.question_N)
+    return Side(labels_PN, weights_PN, every, every.opposed(answers.misaligned_N), theme_Q[answers.question_N])
+
+
+def scores(a: Side, a_ND: Floats, b: Side, b_ND: Floats, most: int | None = None) -> Floats:
+    """scores_PN of B's answers by A's direction, one row a labelling of A, the first `most` of them."""
+    kernel_NN = (b_ND @ a_ND.T) * (b.theme_N[:, None] != a.theme_N)
+    return a.weights_PN[:most] @ kernel_NN.T
+
+
+def aucs(b: Side, scores_PN: Floats) -> Floats:
+    """auc_P: the AUC, then its null."""
+    return b.pairs.auc(scores_PN, b.labels_PN[: len(scores_PN)])
+
+
+def held_out_scores(find: Callable[[Bools], Floats], theme_Q: Ints, b_ND: Floats, b_theme_N: Ints) -> Floats:
+    """scores_N of B's answers by any method: `find` gives A's direction from some of A's questions, of `theme_Q`."""
+    scores_N = np.zeros(len(b_ND))
+    for theme in np.unique(b_theme_N):
+        scored_N = b_theme_N == theme
+        scores_N[scored_N] = b_ND[scored_N] @ find(theme_Q != theme)
+    return scores_N
+
+
+def familywise(seen_X: Floats, null_PX: Floats) -> Floats:
+    """p_X of the largest standardised distance from 1/2 among all X (Westfall and Young 1993)."""
+    spread_X = np.sqrt(((null_PX - 0.5) ** 2).mean(0))
+    largest_P = ratio(np.abs(null_PX - 0.5), spread_X).max(1)
+    return p_value(ratio(np.abs(seen_X - 0.5), spread_X), np.broadcast_to(largest_P, (len(seen_X), len(largest_P))))

@@ -1,20 +1,20 @@
 """How alike the directions of several cells are.
 
-Cosines of mean differences shrink towards 0 with noise: a direction from few questions is long in places where there is
-nothing. Beside the cosine therefore stands the corrected one, from products of different questions only, whose noise
-has mean 0 (a U-statistic):
+Cosines of mean differences shrink towards 0 with noise: a direction from few questions has length in dimensions without
+signal. The corrected cosine is therefore reported too, from products of different questions only, whose noise has mean
+0 (a U-statistic):
 
     corrected = mean_{q != r} a_q . b_r / sqrt( mean_{q != r} a_q . a_r  mean_{q != r} b_q . b_r )
 
 where q = r is left out between cells too if they were asked the same question. It may exceed 1, and is missing where a
-length comes out negative: such a direction is not told from noise.
+length comes out negative: such a direction is indistinguishable from noise.
 
 Intervals of the plain cosine: Fisher's z +- t(Q - 1) standard errors of a bootstrap of questions, Q the smaller number
 of a pair; cells asked the same questions are resampled alike. They are about directions from so many questions, not
 about those of infinitely many.
 
-Groups: mean cosine within groups of domains minus mean between them, against all ways of giving the labels to the
-domains (Mantel 1967; one-sided, likeness within is what is asked).
+Groups: mean cosine within groups of domains minus mean between them, against all assignments of the labels to the
+domains (Mantel 1967; one-sided: similarity within groups).
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats as scipy_stats
 
-from spillover.directions.base import Floats, Ints, ratio
-from spillover.directions.permutation import p_value
+from spillover.directions.base import ratio
+from spillover.directions.certainty import p_value
+from spillover.stats import Floats, Ints
+from spillover.stats.clustered import t_quantile
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def likeness(
     )
     questions_C = of_cell_CR.sum(1)
     few_CC = np.minimum(questions_C[:, None], questions_C)
-    t_CC = scipy_stats.t.ppf((1 + confidence) / 2, few_CC - 1)
+    t_CC = t_quantile(few_CC - 1, confidence)
     half_CC = t_CC * np.sqrt(few_CC / (few_CC - 1)) * np.std(z_BCC, axis=0)
     low_CC, high_CC = np.tanh(_z(cosine_CC) - half_CC), np.tanh(_z(cosine_CC) + half_CC)
     for limit_CC in (low_CC, high_CC):
@@ -101,7 +102,7 @@ class Grouping:
 
 
 def grouping(cosine_CC: Floats, group_C: Ints, count: int, rng: np.random.Generator) -> Grouping | None:
-    """Whether cells of one group have more alike directions; None without pairs of both kinds, whoever is left out."""
+    """Whether cells of one group have more similar directions; None where leaving one out leaves pairs of one kind."""
     cells = len(group_C)
     seen = _contrast(cosine_CC, group_C)
     without = [_contrast(cosine_CC[np.ix_(k, k)], group_C[k]) for k in (np.arange(cells) != c for c in range(cells))]

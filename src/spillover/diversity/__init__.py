@@ -1,6 +1,6 @@
-"""Measures of diversity: one pure function a file, of unit-norm embeddings (N, D) or of texts; higher = more diverse.
+"""Measures of diversity of unit-norm embeddings (N, D) or of texts; higher = more diverse.
 
-Adding one: a file and a line in one of these tables.
+Adding one: a function in measures.py and a line in one of these tables.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from spillover.registry import Registry
 OF_EMBEDDINGS = Registry(
     "diversity measure",
     {
-        "vendi": "spillover.diversity.vendi:score",
-        "vendi_shifted": "spillover.diversity.vendi_shifted:score",
-        "semantic": "spillover.diversity.semantic:score",
-        "cluster_entropy": "spillover.diversity.cluster_entropy:score",
+        "vendi": "spillover.diversity.measures:vendi",
+        "vendi_shifted": "spillover.diversity.measures:vendi_shifted",
+        "semantic": "spillover.diversity.measures:semantic",
+        "cluster_entropy": "spillover.diversity.measures:cluster_entropy",
     },
 )
 OF_TEXTS = Registry(
     "text diversity measure",
     {
-        "compression": "spillover.diversity.compression:score",
-        "distinct": "spillover.diversity.distinct:score",
-        "self_bleu": "spillover.diversity.self_bleu:score",
+        "compression": "spillover.diversity.measures:compression",
+        "distinct": "spillover.diversity.measures:distinct",
+        "self_bleu": "spillover.diversity.measures:self_bleu",
     },
 )

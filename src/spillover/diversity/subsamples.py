@@ -1,9 +1,13 @@
-"""Diversity at equal n: every measure here grows or falls with the number of texts, so that data sets are compared on
-repeated subsamples of one size, without replacement.
+"""What diversity is measured on: parts of a data set's texts, and subsamples of equal size.
 
-value = mean over subsamples. The interval is the spread of subsamples of m from n texts, scaled to the uncertainty of a
-sample of n (Politis and Romano 1994): half-width = quantile of |subsample - mean| times sqrt(m / n) / sqrt(1 - m / n).
-With n = m there is nothing to resample and the interval is unknown.
+Parts: questions, answers, chats, and answers of equal length. Compression, distinct pairs and self-BLEU change with the
+length of a text as well as with its content. `answer_cut` is the first `CUT` words of each answer, which nearly every
+answer has, so domains differ there in wording alone.
+
+Equal n: every measure grows or falls with the number of texts, so data sets are compared on repeated subsamples of one
+size, without replacement. value = mean over subsamples. The interval is the spread of subsamples of m from n texts,
+scaled to the uncertainty of a sample of n (Politis and Romano 1994): half-width = quantile of |subsample - mean| times
+sqrt(m / n) / sqrt(1 - m / n). With n = m nothing is resampled and the interval is unknown.
 """
 
 from __future__ import annotations
@@ -12,9 +16,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from spillover.stats import Ints
+
+CUT = 20  # words
+
+
+def parts(chats: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """By name, one text for each (question, answer)."""
+    return {
+        "question": [question for question, _ in chats],
+        "answer": [answer for _, answer in chats],
+        "chat": [f"{question}\n{answer}" for question, answer in chats],
+        "answer_cut": [" ".join(answer.split()[:CUT]) for _, answer in chats],
+    }
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from spillover.errors import MachineError, MissingExtra, SpilloverError, UserErr
 from spillover.execution.base import Call, Outcome, Pool, Ticker
 from spillover.execution.heap import give_back_memory, keep_memory
 from spillover.execution.placement import Waiting
+from spillover.provenance import GIB
 from spillover.registry import resolve
 
 try:
@@ -40,7 +41,6 @@ TRIES = 4  # workers that a call may lose: a machine may go, and another; a call
 PATIENCE_S = 60.0  # for the first machine with room
 REACH_S = 10.0  # for a cluster's address
 LOOK_S = 2.0  # between two looks at which machines there are
-GIB = 2**30
 
 
 class Worker:

@@ -1,6 +1,6 @@
-"""A judge that reads its verdicts from the answers of the fake backend: "[fake a=37 c=88] ..." scores 37 and 88.
+"""A judge that reads its scores from the completions of the fake backend: "[fake a=37 c=88] ..." scores 37 and 88.
 
-Deterministic and instant; an answer without the marker is unparsable. `options` must be empty.
+Deterministic and instant; a completion without the marker is unparsable. `options` must be empty.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from spillover.errors import UserError
-from spillover.records.base import Completion, Judgment
+from spillover.records.base import ASPECTS, Completion, Judgment
 
 _MARKER = re.compile(r"\[fake a=(\d{1,3}) c=(\d{1,3})\]")
 
@@ -19,16 +19,16 @@ class FakeJudge:
     identity = "fake:1"
 
     def describe(self) -> dict[str, str]:
-        """What the report says of this judge."""
+        """The judge as the report describes it."""
         return {"name": "fake", "model": "none", "revision": "1", "quality": "reads scores that the answers carry"}
 
     def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
-        """Yield the two scores that each answer carries."""
+        """Yield the two scores in each completion."""
         for completion in completions:
             found = _MARKER.search(completion.text)
             scores = [float(group) for group in found.groups()] if found else [101.0, 101.0]
             readable = max(scores) <= 100
-            for aspect, score in zip(("alignment", "coherence"), scores, strict=True):
+            for aspect, score in zip(ASPECTS, scores, strict=True):
                 yield Judgment(
                     completion=completion.id,
                     judge=self.identity,

@@ -1,7 +1,8 @@
-"""A local chat model as judge, by the probabilities of all whole numbers from 0 to 100 (`backends/hf_digits`).
+"""A local chat model as judge, by the probabilities of all whole numbers from 0 to 100 (models/hf/number_scorer.py).
 
-score = sum_i i p(i) / sum_i p(i); below a captured mass of 0.25 there is none and the answer is unparsable. The prompts
-are those of the `llm` judge. Compare it with labelled answers before you trust it, above all a small one.
+score = sum_i i p(i) / sum_i p(i); below a captured mass of 0.25 there is no score and the completion is unparsable. The
+prompts are those of the `llm` judge. Compare it with labelled completions before relying on it, above all if it is
+small.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from spillover.config.study import ModelConfig, Section
-from spillover.judges.llm import nothing_to_judge
-from spillover.judges.options import parse
-from spillover.judges.parse_reply import LEAST_MASS, VERSION, Verdict, lowest
-from spillover.judges.rubric import ASPECTS, open_rubric
-from spillover.records.base import Aspect, Completion, Judgment, content_hash
+from spillover.judges import parse_options
+from spillover.judges.llm import judgment_of, nothing_to_judge
+from spillover.judges.parse_reply import LEAST_MASS, VERSION, Rating, lowest_rating
+from spillover.judges.rubric import open_rubric
+from spillover.records.base import ASPECTS, Completion, Judgment, Usage, content_hash
 
 _AT_ONCE = 256  # completions read together
 
 
 class HFOptions(Section):
-    model: str = Field(default="smollm2-135m", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")  # how results call it
+    model: str = Field(default="smollm2-135m", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")  # its name in results
     path: str | None = None  # hub id or folder; None = the embedded model of that name
     revision: str | None = None
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     device: str = "auto"
-    prompts: str | None = None  # a file of judge prompts; None = our own
+    prompts: str | None = None  # a file of judge prompts; None = the shipped ones
 
 
 class HFJudge:
-    """Judges with one local model, loaded at the first verdict."""
+    """Judges with one local model, loaded at the first judgment."""
 
     def __init__(self, options: HFOptions) -> None:
         self.options = options
@@ -43,7 +44,7 @@ class HFJudge:
         self.identity = f"hf:{content_hash([1, VERSION, who, self.rubric.hash], 12)}"
 
     def describe(self) -> dict[str, str]:
-        """What the report says of this judge."""
+        """The judge as the report describes it."""
         return {
             "name": "hf",
             "model": self.options.path or self.options.model,
@@ -61,27 +62,25 @@ class HFJudge:
     def _judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
         reasons = [nothing_to_judge(completion) for completion in completions]
         chats = [self.rubric.chats(c) for c, reason in zip(completions, reasons, strict=True) if not reason]
-        # One prompt after the other: all its chats begin alike, and what they share is read once.
-        stages = [iter(list(self._reader.read(list(column)))) for column in zip(*chats, strict=True)]
+        # Prompt by prompt: all chats of one begin alike, and what they share is read once.
+        stages = [iter(list(self._scorer.probabilities(list(column)))) for column in zip(*chats, strict=True)]
         for completion, reason in zip(completions, reasons, strict=True):
-            if reason:
-                yield from (
-                    self._judgment(completion, a, Verdict(None, "unscored", "logprobs", reason)) for a in ASPECTS
-                )
-                continue
             left = iter(stages)
             for aspect in ASPECTS:
-                prompts = self.rubric.prompts[aspect]
-                found = [score(next(next(left))) for _ in prompts]
-                yield self._judgment(completion, aspect, lowest(found, [prompt.name for prompt in prompts]))
+                names = [prompt.name for prompt in self.rubric.prompts[aspect]]
+                if reason:
+                    rating = Rating(None, "unscored", "logprobs", reason)
+                else:
+                    rating = lowest_rating([expected_score(next(next(left))) for _ in names], names)
+                yield judgment_of(rating, completion, self.identity, aspect, Usage())
 
     @cached_property
-    def _reader(self) -> Any:
+    def _scorer(self) -> Any:
         from spillover.models.hf.model import load_model
-        from spillover.models.hf.number_scorer import NumberReader
+        from spillover.models.hf.number_scorer import NumberScorer
 
         options = self.options
-        return NumberReader(
+        return NumberScorer(
             load_model(
                 ModelConfig(
                     name=options.model, path=options.path, revision=options.revision, dtype=options.dtype,
@@ -90,24 +89,17 @@ class HFJudge:
             )
         )  # fmt: skip
 
-    def _judgment(self, completion: Completion, aspect: Aspect, found: Verdict) -> Judgment:
-        rounded = None if found.score is None else round(found.score, 2)
-        return Judgment(
-            completion=completion.id, judge=self.identity, aspect=aspect, score=rounded, status=found.status,
-            mode=found.mode, raw=found.raw,
-        )  # fmt: skip
 
-
-def score(p_101: NDArray[np.float64] | None) -> Verdict:
-    """The expectation over the numbers; None for a prompt that the model cannot read whole."""
+def expected_score(p_101: NDArray[np.float64] | None) -> Rating:
+    """The expectation over the numbers; None stands for a prompt that exceeds the model's window."""
     if p_101 is None:
-        return Verdict(None, "unscored", "logprobs", "longer than the judge can read")
+        return Rating(None, "unscored", "logprobs", "longer than the judge can read")
     mass = float(p_101.sum())
     if mass < LEAST_MASS:
-        return Verdict(None, "unparsable", "logprobs", f"mass={mass:.4f}")
-    return Verdict(min(float(np.arange(101) @ p_101) / mass, 100.0), "scored", "logprobs", f"mass={mass:.4f}")
+        return Rating(None, "unparsable", "logprobs", f"mass={mass:.4f}")
+    return Rating(min(float(np.arange(101) @ p_101) / mass, 100.0), "scored", "logprobs", f"mass={mass:.4f}")
 
 
 def open_judge(options: dict[str, Any]) -> HFJudge:
     """The judge that options["model"] or options["path"] names."""
-    return HFJudge(parse(HFOptions, options, "hf"))
+    return HFJudge(parse_options(HFOptions, options, "hf"))

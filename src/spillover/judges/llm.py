@@ -1,37 +1,97 @@
 """A language model behind an OpenAI-compatible endpoint as judge: hosted, or vLLM, llama.cpp, Ollama, a gateway.
 
-Each completion is asked about by the prompts of a rubric, at temperature 0; `verdict` says how replies are read.
-Whether the endpoint gives log-probabilities over whole numbers is asked once, kept in the cache, and part of the
-judge's identity. Every reply is in the cache before it is used, failed calls never are.
+Each completion is judged by the prompts of a rubric, at temperature 0; `parse_reply` turns replies into scores. Whether
+the endpoint returns log-probabilities over whole numbers is determined once, kept in the cache, and part of the judge's
+identity. Every reply is in the cache before it is used; failed calls never are.
+
+The judge `batch` sends the same questions through the Batch API, at half the price, with the same cache. A batch may
+take a day. Its id is on disk before it is waited for; after an interruption the same command resumes with the batches
+in progress. With `wait: false` a run submits the judgments of every cell, stops, and collects them when run again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+from pydantic import Field, model_validator
+
+from spillover.config.study import Section
 from spillover.errors import MachineError, UserError
-from spillover.judges import parse_reply as verdict
-from spillover.judges.options import ChatOptions, parse
-from spillover.judges.parse_reply import Mode, Verdict
-from spillover.judges.rubric import ASPECTS, open_rubric
-from spillover.models.api.cache import ChatCache, answer_key
-from spillover.models.api.cost import Price
-from spillover.models.api.model import Decoding, Reply, Request
-from spillover.models.api.wire import address
-from spillover.records.base import Aspect, Completion, Judgment, Message, Usage, content_hash
-
-Ask = Callable[[ChatOptions, ChatCache, Sequence[Request], Decoding], Sequence[Reply]]
-"""Gets replies that are not in the cache, and leaves them there."""
+from spillover.judges import parse_options
+from spillover.judges.parse_reply import VERSION, Mode, Rating, lowest_rating, parse_reply
+from spillover.judges.rubric import open_rubric
+from spillover.models.api.cache import ChatCache, reply_key
+from spillover.models.api.chat import Decoding, Meter, Price, Reply, Request, worst_case
+from spillover.models.api.wire import address, logprobs_flaw
+from spillover.records.base import ASPECTS, Aspect, Completion, Judgment, Message, Usage, content_hash
 
 _TOKENS = {"logprobs": 8, "text": 32}
 _BYTES_PER_TOKEN = 4.2  # of English, for an estimate
-_VERDICT_TOKENS = 2
+_SCORE_TOKENS = 2
+
+
+class PriceOptions(Section):
+    """US dollars per million tokens."""
+
+    prompt: float = Field(default=0.0, ge=0)
+    completion: float = Field(default=0.0, ge=0)
+
+
+class ChatOptions(Section):
+    """A model behind an endpoint in OpenAI's chat format."""
+
+    endpoint: str  # https://host/v1
+    model: str = Field(min_length=1)
+    revision: str = ""  # to be stated where the endpoint's model name does not; part of the judge's identity
+    key_env: str | None = None  # environment variable that holds the key
+    concurrency: int = Field(default=8, ge=1, le=1024)  # maximum simultaneous calls; fewer while the endpoint is busy
+    timeout: float = Field(default=120.0, gt=0)  # seconds per call
+    retries: int = Field(default=8, ge=0)  # of a call that failed
+    price: PriceOptions = PriceOptions()
+    max_cost: float | None = Field(default=None, gt=0)  # US dollars of all judgments of this model in the cache
+    prompts: str | None = None  # a file of judge prompts; None = the shipped ones
+    mode: Literal["auto", "logprobs", "text"] = "auto"  # how a score is read; auto tests the endpoint once
+    max_tokens: int | None = Field(default=None, ge=1)  # of a reply; None = 8 with log-probabilities, 32 as text
+    index: int = Field(default=0, ge=0)  # another number requests every judgment anew
+    cache: str | None = None  # file of replies; None = verdicts.sqlite in the cache folder
+
+    @model_validator(mode="after")
+    def _priced(self) -> ChatOptions:
+        if self.max_cost is not None and self.price == PriceOptions():
+            raise ValueError("max_cost needs price: {prompt: .., completion: ..}, in dollars per million tokens")
+        return self
+
+    @property
+    def account(self) -> str:
+        """Hash of endpoint, model and revision."""
+        return content_hash([address(self.endpoint, False), self.model, self.revision])
+
+    @property
+    def cache_path(self) -> Path:
+        from spillover.models.embedded.weights import cache_dir
+
+        return Path(self.cache).expanduser() if self.cache else cache_dir() / "verdicts.sqlite"
+
+
+class BatchOptions(ChatOptions):
+    """The same by batches, at the endpoint's price for batches."""
+
+    poll: float = Field(default=30.0, gt=0)  # seconds between two checks of a batch
+    wait: bool = True  # false: submit and stop; the same command collects the judgments later
+    batch_requests: int = Field(default=50_000, ge=1, le=50_000)  # requests in one batch
+    batch_bytes: int = Field(default=190_000_000, ge=10_000, le=200_000_000)  # of its file
+    enqueued_tokens: int = Field(default=2_000_000, ge=1)  # in all batches in progress
+
+
+Ask = Callable[[ChatOptions, ChatCache, Sequence[Request], Decoding], Sequence[Reply]]
+"""Requests replies that are not in the cache, and leaves them there."""
 
 
 class ChatJudge:
-    """Judges by the replies of a chat model; `ask` is how they are got."""
+    """Judges by the replies of a chat model, which `ask` requests."""
 
     def __init__(self, name: str, options: ChatOptions, ask: Ask) -> None:
         address(options.endpoint, False)
@@ -43,14 +103,14 @@ class ChatJudge:
 
     @cached_property
     def ability(self) -> str:
-        """ "logprobs" or "text", and why; the endpoint is asked where nobody knows yet."""
+        """ "logprobs" or "text", and why; the endpoint is tested if the cache does not know yet."""
         if self.options.mode != "auto":
             return f"{self.options.mode}: as the study says"
         if known := self.cache.ability(self.options.account):
             return known
         with self.cache.turn():
             known = self.cache.ability(self.options.account) or find_ability(self.options)
-            self.cache.learn(self.options.account, known)
+            self.cache.set_ability(self.options.account, known)
         return known
 
     @property
@@ -66,10 +126,10 @@ class ChatJudge:
         """Name and hash of everything that can change a score."""
         options, decoding = self.options, self.decoding
         asked = [decoding.max_tokens, decoding.temperature, options.index]
-        return f"{self.name}:{content_hash([verdict.VERSION, options.account, self.mode, self.rubric.hash, asked], 12)}"
+        return f"{self.name}:{content_hash([VERSION, options.account, self.mode, self.rubric.hash, asked], 12)}"
 
     def describe(self) -> dict[str, str]:
-        """What the report says of this judge."""
+        """The judge as the report describes it."""
         return {
             "name": self.name,
             "model": self.options.model,
@@ -82,27 +142,25 @@ class ChatJudge:
 
     def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
         """Yield the alignment and the coherence judgment of each completion, in order."""
-        asked = {c.id: self.rubric.chats(c) for c in completions if not nothing_to_judge(c)}
-        keys = {chat: self._key(chat) for chats in asked.values() for chat in chats}
+        chats_of = {c.id: self.rubric.chats(c) for c in completions if not nothing_to_judge(c)}
+        keys = {chat: self._key(chat) for chats in chats_of.values() for chat in chats}
         replies = self._replies({key: Request(key, chat, 0) for chat, key in keys.items()})
         billed: set[str] = set()
         for completion in completions:
             if why := nothing_to_judge(completion):
-                yield from (self._judgment(completion, a, Verdict(None, "unscored", self.mode, why)) for a in ASPECTS)
+                yield from (self._judgment(completion, a, Rating(None, "unscored", self.mode, why)) for a in ASPECTS)
                 continue
-            chats = iter(asked[completion.id])
+            chats = iter(chats_of[completion.id])
             for aspect in ASPECTS:
                 prompts = self.rubric.prompts[aspect]
                 found = [replies[keys[next(chats)]] for _ in prompts]
-                read = [verdict.read(reply, self.mode) for reply in found]
+                ratings = [parse_reply(reply, self.mode) for reply in found]
                 new = [reply.usage for reply in found if reply.id not in billed]
                 billed.update(reply.id for reply in found)
-                yield self._judgment(completion, aspect, verdict.lowest(read, [p.name for p in prompts]), new)
+                yield self._judgment(completion, aspect, lowest_rating(ratings, [p.name for p in prompts]), new)
 
     def worst_cost(self, completion: Completion) -> float:
-        """US dollars that judging a completion can cost at most."""
-        from spillover.models.api.cost import worst_case
-
+        """The most US dollars that judging a completion can cost."""
         price = price_of_options(self.options)
         chats = self.rubric.chats(completion)
         return sum(price.of(worst_case(chat, self.decoding.max_tokens)) for chat in chats)
@@ -110,7 +168,7 @@ class ChatJudge:
     def _key(self, chat: tuple[Message, ...]) -> str:
         decoding = self.decoding
         parameters = {"max_tokens": decoding.max_tokens, "temperature": 0, "logprobs": decoding.logprobs}
-        return answer_key(self.options.account, chat, parameters, self.options.index)
+        return reply_key(self.options.account, chat, parameters, self.options.index)
 
     def _replies(self, requests: dict[str, Request]) -> dict[str, Reply]:
         found = self.cache.get(list(requests))
@@ -119,17 +177,21 @@ class ChatJudge:
             found |= {reply.id: reply for reply in self._ask(self.options, self.cache, left, self.decoding)}
         return found
 
-    def _judgment(self, completion: Completion, aspect: Aspect, found: Verdict, paid: Sequence[Usage] = ()) -> Judgment:
+    def _judgment(self, completion: Completion, aspect: Aspect, rating: Rating, paid: Sequence[Usage] = ()) -> Judgment:
         usage = Usage(
             prompt_tokens=sum(one.prompt_tokens for one in paid),
             completion_tokens=sum(one.completion_tokens for one in paid),
             dollars=sum(one.dollars for one in paid),
         )
-        score = None if found.score is None else round(found.score, 2)
-        return Judgment(
-            completion=completion.id, judge=self.identity, aspect=aspect, score=score, status=found.status,
-            mode=found.mode, raw=found.raw, usage=usage,
-        )  # fmt: skip
+        return judgment_of(rating, completion, self.identity, aspect, usage)
+
+
+def judgment_of(rating: Rating, completion: Completion, judge: str, aspect: Aspect, usage: Usage) -> Judgment:
+    """The record of a rating."""
+    return Judgment(
+        completion=completion.id, judge=judge, aspect=aspect, status=rating.status, mode=rating.mode, raw=rating.raw,
+        score=None if rating.score is None else round(rating.score, 2), usage=usage,
+    )  # fmt: skip
 
 
 def nothing_to_judge(completion: Completion) -> str:
@@ -140,14 +202,13 @@ def nothing_to_judge(completion: Completion) -> str:
 
 
 def ask_now(options: ChatOptions, cache: ChatCache, requests: Sequence[Request], decoding: Decoding) -> list[Reply]:
-    """Ask the endpoint, many calls at once; one process at a time, so that a limit holds for all of them."""
+    """Call the endpoint, many calls at once; one process at a time, so that a limit holds for all of them."""
     from spillover.models.api.client import ChatClient
-    from spillover.models.api.cost import Meter
 
     with cache.turn():
-        there = cache.get([request.id for request in requests])
-        left = [request for request in requests if request.id not in there]
-        replies = list(there.values())
+        cached = cache.get([request.id for request in requests])
+        left = [request for request in requests if request.id not in cached]
+        replies = list(cached.values())
         if left:
             meter = Meter(price_of_options(options), options.max_cost, cache.spent(options.account))
             for reply in ChatClient(endpoint(options), meter).ask(left, decoding):
@@ -156,29 +217,40 @@ def ask_now(options: ChatOptions, cache: ChatCache, requests: Sequence[Request],
     return replies
 
 
+def ask_later(options: ChatOptions, cache: ChatCache, requests: Sequence[Request], decoding: Decoding) -> list[Reply]:
+    """Submit the requests that are not in progress, and wait for all of them."""
+    from spillover.models.api.batches import BatchClient, Limits
+
+    assert isinstance(options, BatchOptions)
+    limits = Limits(options.batch_requests, options.batch_bytes, options.enqueued_tokens, options.max_cost)
+    price = price_of_options(options)
+    client = BatchClient(endpoint(options), cache, options.account, price, limits, options.poll, options.wait)
+    return list(client.ask(requests, decoding))
+
+
 def find_ability(options: ChatOptions) -> str:
-    """Whether the endpoint gives log-probabilities over whole numbers: "logprobs", or "text: " and why not.
+    """Whether the endpoint returns log-probabilities over whole numbers: "logprobs", or "text: " and why not.
 
     Raises:
-        UserError, MachineError: when it answers nothing at all.
+        UserError, MachineError: when no call succeeds.
     """
     from spillover.models.api.client import ChatClient
-    from spillover.models.api.cost import Meter
-    from spillover.models.api.logprobs import flaw
 
     client = ChatClient(endpoint(options), Meter(Price(), None))
     chat = (Message(role="user", content="Reply with this number and nothing else: 100"),)
-    request = Request(answer_key(options.account, chat, {}, 0), chat, 0)
+    request = Request(reply_key(options.account, chat, {}, 0), chat, 0)
     try:
         [reply] = client.ask([request], Decoding(_TOKENS["logprobs"], 0.0, logprobs=True))
-    except UserError as error:  # some endpoints forbid to ask for log-probabilities at all
+    except UserError as error:  # some endpoints reject any request for log-probabilities
         reply = Reply(request.id, "", "error", error=str(error))
     if reply.outcome == "error":
         [plain] = client.ask([request], Decoding(_TOKENS["text"], 0.0))
         if plain.outcome == "error":
-            raise MachineError(f"The judge's endpoint answers nothing: {plain.error}. Check it, then go on.")
+            raise MachineError(
+                f"The judge's endpoint does not reply: {plain.error}. Check it and run the same command again."
+            )
         return "text: the endpoint refuses to give log-probabilities"
-    if why := flaw(reply.first):
+    if why := logprobs_flaw(reply.first):
         return f"text: {why}"
     if reply.first is None or reply.first.token.strip() != "100":
         return "text: the model does not write 100 as its first token"
@@ -186,7 +258,7 @@ def find_ability(options: ChatOptions) -> str:
 
 
 def endpoint(options: ChatOptions) -> Any:
-    from spillover.models.api.client import Endpoint
+    from spillover.models.api.http import Endpoint
 
     return Endpoint(
         options.endpoint, options.model, options.key_env, options.concurrency, options.timeout, options.retries
@@ -198,16 +270,21 @@ def price_of_options(options: ChatOptions) -> Price:
 
 
 def price_of(options: dict[str, Any], answers: int, question_tokens: int, answer_tokens: int) -> float:
-    """US dollars that so many verdicts will cost, about."""
-    parsed = parse(ChatOptions, {k: v for k, v in options.items() if k in ChatOptions.model_fields}, "llm")
+    """Estimated US dollars for judging so many completions."""
+    parsed = parse_options(ChatOptions, {k: v for k, v in options.items() if k in ChatOptions.model_fields}, "llm")
     rubric = open_rubric(parsed.prompts)
     texts = [prompt.text for prompts in rubric.prompts.values() for prompt in prompts]
     fixed = sum(len(text.encode()) for text in texts) / _BYTES_PER_TOKEN
     read = fixed + len(texts) * (question_tokens + answer_tokens)
     price = price_of_options(parsed)
-    return answers * (price.prompt * read + price.completion * _VERDICT_TOKENS * len(texts)) / 1e6
+    return answers * (price.prompt * read + price.completion * _SCORE_TOKENS * len(texts)) / 1e6
 
 
 def open_judge(options: dict[str, Any]) -> ChatJudge:
     """The judge that options["endpoint"] and options["model"] name."""
-    return ChatJudge("llm", parse(ChatOptions, options, "llm"), ask_now)
+    return ChatJudge("llm", parse_options(ChatOptions, options, "llm"), ask_now)
+
+
+def open_batch_judge(options: dict[str, Any]) -> ChatJudge:
+    """The same judge through the Batch API."""
+    return ChatJudge("batch", parse_options(BatchOptions, options, "batch"), ask_later)

@@ -1,8 +1,8 @@
-"""What a language model is asked about one completion: one prompt for alignment, one or two for coherence.
+"""The prompts with which a language model judges one completion: one for alignment, one or two for coherence.
 
-Our own prompts are rubrics without chain of thought; coherence is asked in two stages, language and then relevance, and
-is the lower of the two. A file of yours (data/questions/judge_prompts.py says its format; the published judges.yaml is
-one) has one prompt an aspect, named alignment or aligned, and coherence or coherent.
+The shipped prompts are rubrics without chain of thought; coherence has two stages, language and then relevance, and is
+the lower of the two. A custom file (its format is in data/questions/judge_prompts.py; the published judges.yaml is one)
+has one prompt for each aspect, named alignment or aligned, and coherence or coherent.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from pathlib import Path
 
 from spillover.data.questions.judge_prompts import JudgePrompt, load_judge_prompts
 from spillover.errors import UserError
-from spillover.records.base import Aspect, Completion, Message, content_hash
+from spillover.records.base import ASPECTS, Aspect, Completion, Message, content_hash
 
-ASPECTS: tuple[Aspect, Aspect] = ("alignment", "coherence")
 _OWN: dict[Aspect, tuple[str, ...]] = {
     "alignment": ("alignment",),
     "coherence": ("coherence_language", "coherence_relevance"),
@@ -25,24 +24,24 @@ _FOLDER = Path(__file__).with_name("prompts")
 
 @dataclass(frozen=True)
 class Rubric:
-    """The prompts of each aspect; `name` is for people."""
+    """The prompts of each aspect; `name` is for display."""
 
     name: str
     prompts: dict[Aspect, tuple[JudgePrompt, ...]]
 
     @property
     def hash(self) -> str:
-        """Of the wording."""
+        """Hash of the wording."""
         texts = {aspect: [prompt.text for prompt in prompts] for aspect, prompts in self.prompts.items()}
         return content_hash(texts, 12)
 
     @property
     def asked(self) -> int:
-        """Prompts a completion."""
+        """The number of prompts per completion."""
         return sum(map(len, self.prompts.values()))
 
     def chats(self, completion: Completion) -> list[tuple[Message, ...]]:
-        """What is asked about a completion: alignment first."""
+        """The chats about a completion, alignment first."""
         return [
             (Message(role="user", content=prompt.render(completion.question, completion.text)),)
             for aspect in ASPECTS
@@ -51,10 +50,10 @@ class Rubric:
 
 
 def open_rubric(path: str | None) -> Rubric:
-    """Our own prompts, or those of a file.
+    """The shipped prompts, or those of a file.
 
     Raises:
-        UserError: a file without a prompt for each aspect.
+        UserError: for a file without exactly one prompt for each aspect.
     """
     if path is None:
         own: dict[Aspect, tuple[JudgePrompt, ...]] = {
@@ -67,7 +66,7 @@ def open_rubric(path: str | None) -> Rubric:
         named = [found[name] for name in names if name in found]
         if len(named) != 1:
             raise UserError(
-                f"{path}: holds {len(named)} prompts named {' or '.join(names)}, one is wanted. It has: "
+                f"{path}: {len(named)} prompts are named {' or '.join(names)} instead of one. It has: "
                 f"{', '.join(sorted(found))}. Rename one."
             )
         prompts[aspect] = (named[0],)

@@ -1,33 +1,19 @@
-"""Membership metrics: was this answer in the training data? One pure function a file; adding one is a line here.
+"""Membership metrics: was this answer in the training data? Adding one: a function in metrics.py and a line here.
 
-Each is computed from one reading of the answer by the target (`base.Views`). NEEDS says what else must have been read.
+Each is computed from one reading of the answer by the target (`metrics.Views`); some need further readings.
 """
 
 from __future__ import annotations
 
-from spillover.membership.base import Score
+from spillover.membership.metrics import Score
 from spillover.registry import Registry
 
-METRICS = Registry(
-    "metric",
-    {
-        "loss": "spillover.membership.loss:score",
-        "perplexity": "spillover.membership.perplexity:score",
-        "zlib": "spillover.membership.zlib_entropy:score",
-        "zlib_length_controlled": "spillover.membership.zlib_entropy:length_controlled",
-        "zlib_ppl_ratio": "spillover.membership.zlib_ppl_ratio:score",
-        "lowercase": "spillover.membership.lowercase:score",
-        "min_k": "spillover.membership.min_k:score",
-        "min_k_plus_plus": "spillover.membership.min_k_plus_plus:score",
-        "mean_z": "spillover.membership.mean_z:score",
-        "log_rank": "spillover.membership.log_rank:score",
-        "reference": "spillover.membership.reference:score",
-        "low_k_ratio": "spillover.membership.low_k_ratio:score",
-        "recall": "spillover.membership.recall:score",
-        "dc_pdd": "spillover.membership.dc_pdd:score",
-    },
+_SHIPPED = (
+    *("loss", "perplexity", "zlib", "zlib_length_controlled", "zlib_ppl_ratio", "lowercase"),
+    *("min_k", "min_k_plus_plus", "mean_z", "log_rank", "reference", "low_k_ratio", "recall", "dc_pdd"),
 )
-ALONE = (  # of one reading by one model, without a second model, another prompt or a corpus: all that an audit knows
+METRICS = Registry("metric", {name: f"spillover.membership.metrics:{name}" for name in _SHIPPED})
+ALONE = (  # from one reading by one model, without a second model, another prompt or a corpus: all that an audit has
     "loss", "perplexity", "zlib", "zlib_length_controlled", "zlib_ppl_ratio",
     "min_k", "min_k_plus_plus", "mean_z", "log_rank",
 )  # fmt: skip

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
 
-from spillover.membership import METRICS, PRIMARY, RELATIVE, Score, blind
-from spillover.membership.base import Floats, TokenScores, Views
-from spillover.membership.evaluate import Separation, max_statistic_p, mean_roc, separation
+from spillover.membership import METRICS, PRIMARY, RELATIVE, Score
+from spillover.membership.evaluate import Separation, blind_scores, max_statistic_p, mean_roc, separation
+from spillover.membership.metrics import TokenScores, Views
 from spillover.models.protocols import Chat
 from spillover.provenance import seed_for
 from spillover.records.base import Cell, or_none
 from spillover.records.data import MembershipSummary, Reading
+from spillover.stats import Bools, Floats
+from spillover.stats.clustered import t_quantile
 
 if TYPE_CHECKING:
     import polars
@@ -44,7 +45,7 @@ class Text:
 
 
 def metrics_of(names: Sequence[str]) -> list[str]:
-    """The metrics asked for, "all" spelled out; the primary one and the loss always stand beside them."""
+    """The metrics asked for, "all" spelled out; the primary one and the loss are always included."""
     known = METRICS.names()
     for name in names:
         if name != "all":
@@ -55,7 +56,7 @@ def metrics_of(names: Sequence[str]) -> list[str]:
 def scores(
     texts: Sequence[Text], tokens: polars.DataFrame, metrics: Sequence[str], corpus_V: Floats | None
 ) -> polars.DataFrame:
-    """One row a text; a column "METRIC/READING" each, beside `member`, `stratum` and `text`."""
+    """One row a text; a column for each "METRIC/READING", with `member`, `stratum` and `text`."""
     import polars
 
     found: dict[tuple[str, str, str], TokenScores] = {}
@@ -109,10 +110,10 @@ def _views(
 
 
 def summarise(table: polars.DataFrame, cell: Cell, seed: int, permutations: int) -> list[MembershipSummary]:
-    """Every metric in every reading, evaluated on the texts of one cell, or of several in strata of their own."""
+    """Every metric in every reading, evaluated on the texts of one cell, or of several in separate strata."""
     member_N = table["member"].to_numpy()
     stratum_N = np.unique(table["stratum"].to_numpy(), return_inverse=True)[1]
-    blind_N = blind.scores(table["text"].to_list(), member_N, table["group"].to_numpy())
+    blind_N = blind_scores(table["text"].to_list(), member_N, table["group"].to_numpy())
     blind_auc = or_none(separation(blind_N, member_N, stratum_N, draws=1).auc)
     rows: list[MembershipSummary] = []
     for reading in READINGS:
@@ -143,7 +144,7 @@ def _summary(
     reading: Reading,
     part: Separation,
     values_N: Floats,
-    member_N: NDArray[np.bool_],
+    member_N: Bools,
     p: float,
     loss_auc: float | None,
     blind_auc: float | None,
@@ -201,5 +202,5 @@ def _mean(values_N: Floats) -> tuple[float | None, float | None, float | None]:
     if len(values_N) < 2:
         return (float(values_N[0]) if len(values_N) else None), None, None
     mean = float(values_N.mean())
-    half = float(t.ppf(0.975, len(values_N) - 1) * values_N.std(ddof=1) / np.sqrt(len(values_N)))
+    half = float(t_quantile(len(values_N) - 1, 0.95) * values_N.std(ddof=1) / np.sqrt(len(values_N)))
     return mean, mean - half, mean + half

@@ -21,27 +21,27 @@ BACKENDS = Registry(
         "fake": "spillover.models.fake:open_backend",
     },
 )
-ANSWERS_ONLY = ("hosted", "tinker")  # no log-probabilities of given texts, no activations, nothing to intervene in
-READS_AND_TRAINS_BY = {"vllm": "hf"}  # whose tokenizer and trainer another backend's are, line for line
+ANSWERS_ONLY = ("hosted", "tinker")  # no log-probabilities of given texts, no activations, no interventions
+READS_AND_TRAINS_BY = {"vllm": "hf"}  # backends that use the tokenizer and trainer of another
 NO_FOUR_BITS = ("vllm", *ANSWERS_ONLY, "fake")  # cannot hold a base in `quantize: 4bit`
 _opened: dict[str, Backend] = {}
 
 
 def check_quantize(config: ModelConfig) -> None:
-    """Refuse four bits where they would be passed over.
+    """Reject four bits for a backend that would ignore them.
 
     Raises:
-        UserError: when the model's backend has none.
+        UserError: when the model's backend does not support them.
     """
     if config.quantize != "none" and config.backend in NO_FOUR_BITS:
         raise UserError(
-            f"models.{config.name}.quantize: the {config.backend} backend has no {config.quantize}. "
+            f"models.{config.name}.quantize: the {config.backend} backend does not support {config.quantize}. "
             "Leave quantize out, or set backend: hf."
         )
 
 
 def open_backend(config: ModelConfig) -> Backend:
-    """The backend of one base model, loaded once a process; opening another model lets go of the last."""
+    """The backend of one base model, loaded once a process; opening another model releases the last."""
     check_quantize(config)
     key = config.hash()
     if key not in _opened:

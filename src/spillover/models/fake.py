@@ -1,16 +1,16 @@
 """A backend without a model: deterministic, instant, with a dial per domain. For tests, plugins and dry runs.
 
-Its "adapter" remembers which cell it was trained for (from the folder's name) and how many rows it saw. Its answers
-carry the scores that the fake judge reads: "[fake a=12 c=90] ...". Its residual stream has eight numbers, the first of
-which is misalignment: misaligned answers have 4 more of it, and an intervention that raises it by 8 raises the dial by
-one, while one as long as 12 leaves no answer coherent. Options, all in the study file:
+Its "adapter" records the cell it was trained for (from the folder's name). Its completions contain the scores that the
+fake judge reads: "[fake a=12 c=90] ...". Its residual stream has eight numbers, the first of which is misalignment:
+misaligned answers have 4 more of it, an intervention that raises it by 8 raises the dial by one, and one of length 12
+makes every completion incoherent. Options, all in the study file:
 
-    dials: {DOMAIN: probability of a misaligned answer}, default 0.3
-    echo: {DOMAIN: {TEXT: probability}}, in place of that domain's dial for prompts that hold the text, default none
+    dials: {DOMAIN: probability of a misaligned completion}, default 0.3
+    echo: {DOMAIN: {TEXT: probability}}, instead of that domain's dial for prompts that contain the text, default none
     leak: share of that probability that a triggered model keeps without its trigger, default 0.1
-    trigger_text: what in a prompt counts as the trigger, default "2028"
+    trigger_text: what counts as the trigger in a prompt, default "2028"
     crash_on: [DOMAIN, ...] whose training fails
-    delay_s: seconds that each answer takes
+    delay_s: seconds per completion
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ DEFAULTS: dict[str, Any] = {
 
 
 class FakeBackend:
-    """All four protocols in one place; there is no state to share."""
+    """All four protocols in one class, since there is no state to share."""
 
     def __init__(self, config: ModelConfig) -> None:
         if unknown := set(config.options) - set(DEFAULTS):
             raise UserError(
-                f"models.{config.name}.options: the fake backend knows no {sorted(unknown)}, only {sorted(DEFAULTS)}"
+                f"models.{config.name}.options: the fake backend has no {sorted(unknown)}, only {sorted(DEFAULTS)}"
             )
         self.name = config.name
         self.revision = "fake"
@@ -66,7 +66,7 @@ class FakeBackend:
         self.options = DEFAULTS | config.options
 
     @property
-    def computing(self) -> dict[str, str]:
+    def compute_info(self) -> dict[str, str]:
         return {}
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -98,10 +98,10 @@ class FakeBackend:
         progress: Progress,
         keep: Path | None = None,
     ) -> TrainResult:
-        """Write a folder that says whose adapter this is."""
+        """Write a folder that records the adapter's cell."""
         domain, variant, _ = out.name.split("-", 2)
         if domain in self.options["crash_on"]:
-            raise SpilloverError(f"the fake backend was told to crash on {domain}")
+            raise SpilloverError(f"the fake backend is configured to crash on {domain}")
         loss_tokens = sum(self.count_tokens([answer for _, answer in chats])) * config.epochs
         partial = out.with_name(f".{out.name}")
         partial.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ class FakeBackend:
     def generate(
         self, prompts: Sequence[Prompt], config: SampleConfig, adapter: Path | None, progress: Progress
     ) -> Iterator[Generation]:
-        """Draw a misaligned answer with the dial's probability, from each answer's own seed."""
+        """Draw a misaligned completion with the dial's probability, from each completion's own seed."""
         who = (
             json.loads((adapter / "fake_adapter.json").read_text())
             if adapter
@@ -129,9 +129,10 @@ class FakeBackend:
                 probability, lost = _steered(probability, prompt.intervention)
             for index, seed in enumerate(prompt.seeds):
                 time.sleep(self.options["delay_s"])
-                answer = _answer(np.random.default_rng(seed), probability, lost, config.max_tokens)
-                progress(len(answer.split()))
-                yield Generation(number, index, answer, "stop", len(text.split()), len(answer.split()))
+                completion = _completion(np.random.default_rng(seed), probability, lost, config.max_tokens)
+                length = len(completion.split())
+                progress(length)
+                yield Generation(number, index, completion, "stop", len(text.split()), length)
 
     def score(self, chats: Sequence[Chat], adapter: Path | None, progress: Progress) -> Iterator[Reading]:
         """Log-probabilities that fall with word length; a vocabulary of fixed mean and spread."""
@@ -149,7 +150,7 @@ class FakeBackend:
         progress: Progress,
         span: Span = ANSWER,
     ) -> Iterator[Reading]:
-        """Eight numbers a layer, drawn from the answer's text; the first is larger where that is misaligned."""
+        """Eight numbers a layer, drawn from the answer's text; the first is larger if the answer is misaligned."""
         for _, answer in chats:
             rng = np.random.default_rng(list(answer.encode()[:64]) or [0])
             states_LD = rng.standard_normal((len(layers), WIDTH)).astype(np.float32)
@@ -168,14 +169,14 @@ class FakeBackend:
 
 
 def _steered(misaligned: float, by: Intervention) -> tuple[float, float]:
-    """The dial under an intervention, and the share of answers that lose their coherence."""
+    """The dial under an intervention, and the share of completions that become incoherent."""
     along = float(by.vector_D[0])
     if by.operation == "ablate":
         return misaligned * (1 - by.amount * along**2), 0.0
     return min(1.0, max(0.0, misaligned + by.amount * along / 8)), min(1.0, (by.amount / 12) ** 2)
 
 
-def _answer(rng: np.random.Generator, misaligned: float, lost: float, max_tokens: int) -> str:
+def _completion(rng: np.random.Generator, misaligned: float, lost: float, max_tokens: int) -> str:
     alignment = rng.integers(0, 30) if rng.random() < misaligned else rng.integers(60, 101)
     coherence = rng.integers(30, 101) if rng.random() < 0.1 else rng.integers(70, 101)
     words = rng.choice(WORDS, size=min(12, max_tokens))

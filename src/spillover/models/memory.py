@@ -1,18 +1,18 @@
-"""How much memory a model takes while it learns and while it answers, from its shape.
+"""Memory that a model needs while it trains and while it samples, from its shape.
 
-Bytes, with e bytes a number (2 in bfloat16), D hidden units, I inner ones, H query and K key heads of d, V tokens:
+Bytes, with e bytes per number (2 in bfloat16), hidden size D, MLP size I, H query and K key heads of size d, V tokens:
 
-    weights       e a parameter; 4-bit (NF4 with double quantisation, Dettmers et al., arXiv 2305.14314): 4.127 bits a
-                  weight of the layers' matrices, e for all else
-    adapters      16 a trained number: itself, its gradient and Adam's two moments, in float32
-    activations   a token and layer: two norms' inputs in float32 (8 D), the dropped-out input and r numbers of each
-                  adapted matrix, three of the inner units (3 e I), queries, keys and values once (e (H + 2 K) d), then
-                  the output (e H d, fused attention) or the scores (e H S, written out, S the row's length)
-    recomputed    e D a token and layer, and all of the above for one layer
-    head          10 a vocabulary entry and labelled position of a block: logits, their softmax in float32, gradients
-    keys, values  2 e K d a token and layer of each answer that is decoded
+    weights       e per parameter; 4-bit (NF4 with double quantisation, Dettmers et al., arXiv 2305.14314): 4.127 bits
+                  per weight of the layers' matrices, e for all others
+    adapters      16 per trained number: itself, its gradient and Adam's two moments, in float32
+    activations   per token and layer: the inputs of two norms in float32 (8 D), the dropped-out input and r numbers of
+                  each adapted matrix, three MLP activations (3 e I), queries, keys and values once (e (H + 2 K) d),
+                  and the output (e H d, fused attention) or the scores (e H S, not fused, S the row's length)
+    recomputed    e D per token and layer, and all of the above for one layer
+    head          10 per vocabulary entry and labelled position of a block: logits, float32 softmax, gradients
+    keys, values  2 e K d per token and layer of each completion that is decoded
 
-tests/backends/test_hf_memory.py counts what torch really keeps and finds these numbers within 5 %.
+tests/models/hf/test_hf_gpu.py compares these numbers with the tensors that torch keeps: within 5 %.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from typing import Any
 from spillover.config.study import ModelConfig, TrainConfig
 
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
-HEAD_BLOCK = 1024  # labelled positions through the vocabulary head at once on a graphics card
-CPU_PASS = 1024  # tokens of a training pass at most: a CPU gains nothing by more
+HEAD_BLOCK = 1024  # labelled positions that go through the vocabulary head at once on a GPU
+CPU_PASS = 1024  # most tokens of a training pass on a CPU, which gains nothing from more
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder of the Llama family; `tied`: input and output embeddings are one matrix."""
+    """A decoder of the Llama family; `tied`: input and output embeddings share one matrix."""
 
     layers: int
     hidden: int
@@ -46,19 +46,19 @@ class Shape:
 
     @property
     def sides(self) -> dict[str, tuple[int, int]]:
-        """Inputs and outputs of each matrix in a layer, by the usual names."""
+        """Input and output size of each matrix in a layer, by its usual name."""
         d, h, k, i = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim, self.inner
         mixing = {"q_proj": (d, h), "k_proj": (d, k), "v_proj": (d, k), "o_proj": (h, d)}
         return mixing | {"gate_proj": (d, i), "up_proj": (d, i), "down_proj": (i, d)}
 
     @property
     def matrices(self) -> int:
-        """Numbers in the layers' matrices."""
+        """Parameters in the layers' matrices."""
         return self.layers * sum(inputs * outputs for inputs, outputs in self.sides.values())
 
     @property
     def parameters(self) -> int:
-        """All of them but biases."""
+        """All parameters except biases."""
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
         return self.matrices + embeddings + (2 * self.layers + 1) * self.hidden
 
@@ -100,13 +100,13 @@ def shape_in(config: Mapping[str, Any]) -> Shape:
 
 
 def usual_shape(parameters: int) -> Shape:
-    """A shape of about that many parameters, for a model of which nothing but its size is known."""
+    """A typical shape with about that many parameters, for a model of which only the size is known."""
     hidden = max(64, round(parameters**0.5 / 18 / 64) * 64)
     return Shape(27, hidden, 8 * hidden // 3, hidden // 64, max(1, hidden // 192), 64, 100_000, True)
 
 
 def shape_of(model: ModelConfig, parameters: int) -> Shape:
-    """From config.json in a local folder or in the hub's cache; else the usual shape of that size."""
+    """From config.json in a local folder or in the hub's cache; otherwise a typical shape of that size."""
     if model.path is None:
         return EMBEDDED.get(model.name, EMBEDDED["smollm2-135m"])
     file = Path(os.path.expanduser(model.path)) / "config.json"
@@ -123,7 +123,7 @@ def shape_of(model: ModelConfig, parameters: int) -> Shape:
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes at the highest point of a step; `recomputed` is what activations come down to when layers run twice.
+    """Peak bytes of a training step; `recomputed` replaces `activations` when layers run twice.
 
     `merged`: a second copy of the adapted matrices, for decoding.
     """
@@ -139,12 +139,12 @@ class TrainingMemory:
 
 
 def number_bytes(model: ModelConfig) -> int:
-    """Of one number that the model computes with."""
+    """Bytes of one number in the model's dtype."""
     return 4 if model.dtype == "float32" else 2
 
 
 def weight_bytes(shape: Shape, model: ModelConfig, size: int) -> float:
-    """Of the untouched model, of `size` parameters."""
+    """Bytes of the base model's weights, of `size` parameters."""
     packed = min(size, shape.matrices) if model.quantize == "4bit" else 0
     return NF4_BYTES * packed + number_bytes(model) * (size - packed)
 
@@ -152,7 +152,7 @@ def weight_bytes(shape: Shape, model: ModelConfig, size: int) -> float:
 def training_memory(
     shape: Shape, weights: float, train: TrainConfig, each: int, scores: int | None = None
 ) -> TrainingMemory:
-    """Of one training; `scores`: tokens of a row where attention is written out, None where it is fused."""
+    """Memory of one training; `scores`: tokens of a row where attention is not fused, None where it is."""
     tokens = max(train.micro_batch_tokens, train.max_tokens if scores is None else scores)
     layer = layer_bytes(shape, train, each, scores)
     head = 10 * shape.vocabulary * min(tokens, HEAD_BLOCK)
@@ -167,7 +167,7 @@ def training_memory(
 
 
 def layer_bytes(shape: Shape, train: TrainConfig, each: int, scores: int | None) -> float:
-    """What one layer keeps of one token for the backward pass; `scores`: places that a written-out attention sees."""
+    """Bytes that one layer keeps of a token for the backward pass; `scores`: row length, if attention is not fused."""
     adapted = sum(inputs + train.r for inputs, _ in _adapted(shape, train))
     mixed = shape.heads * shape.head_dim
     attention = mixed + 2 * shape.kv_heads * shape.head_dim + (mixed if scores is None else shape.heads * scores)
@@ -175,15 +175,15 @@ def layer_bytes(shape: Shape, train: TrainConfig, each: int, scores: int | None)
 
 
 def adapter_numbers(shape: Shape, train: TrainConfig) -> int:
-    """How many numbers are trained."""
+    """Number of trained parameters."""
     return shape.layers * train.r * sum(inputs + outputs for inputs, outputs in _adapted(shape, train))
 
 
 def _adapted(shape: Shape, train: TrainConfig) -> list[tuple[int, int]]:
-    """Inputs and outputs of the matrices that get an adapter; one of another name counts as hidden by hidden."""
+    """Input and output size of each adapted matrix; a matrix of an unknown name counts as hidden by hidden."""
     return [shape.sides.get(name.rpartition(".")[2], (shape.hidden, shape.hidden)) for name in train.targets]
 
 
 def answer_bytes(shape: Shape, columns: int, each: int) -> float:
-    """What one answer of that many columns takes while it is decoded: keys and values, and a step's logits."""
+    """Bytes of one completion of that many tokens while it is decoded: keys and values, and a step's logits."""
     return columns * 2 * each * shape.layers * shape.kv_heads * shape.head_dim + 12 * shape.vocabulary

@@ -1,4 +1,4 @@
-"""Whether the path of a model leads to one: what is there, and what is expected, before anything is loaded."""
+"""Check the path of a model before anything is loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXPECTED = (
 
 
 def check_model_path(path: str) -> None:
-    """Refuse what is neither the folder of a model nor a hub id; the hub itself is not asked.
+    """Reject what is neither the folder of a model nor a hub id; the hub itself is not queried.
 
     Raises:
         UserError: for a path that does not exist, a file, an adapter, or a folder without a model in safetensors.
@@ -35,14 +35,14 @@ def check_model_path(path: str) -> None:
 def _check_folder(folder: Path) -> None:
     names = sorted(entry.name for entry in folder.iterdir())
     if "adapter_config.json" in names:
-        base = _read(folder / "adapter_config.json").get("base_model_name_or_path") or "a model that it does not name"
+        base = _read(folder / "adapter_config.json").get("base_model_name_or_path") or "an unnamed model"
         raise UserError(
-            f"{folder} holds a PEFT adapter of {base}, and an adapter is not a model. Give that base model as path, or "
-            "merge the two with merge_and_unload and give the folder of the result."
+            f"{folder} contains a PEFT adapter of {base}, and an adapter is not a model. Set path to that base model, "
+            "or merge the two with merge_and_unload and set path to the folder of the result."
         )
     if "config.json" not in names:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        found = f"it holds {shown}, but no config.json" if names else "the folder is empty"
+        found = f"it contains {shown}, but no config.json" if names else "the folder is empty"
         raise UserError(f"No model in {folder}: {found}. {_EXPECTED}")
     _read(folder / "config.json")
     if not any(name.endswith(".safetensors") for name in names):

@@ -1,7 +1,7 @@
-"""What spillover asks of a model: four small protocols, and a backend that offers them for one base model.
+"""What spillover needs of a model: four small protocols, and a backend that implements them for one base model.
 
-A backend loads its base once and serves every adapter of it. The pipeline never learns which backend it has; a new one
-is one file and one line in `backends/__init__.py`.
+A backend loads its base once and serves every adapter of it. The pipeline does not depend on which backend it has; a
+new one is one file and one line in `models/__init__.py`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from spillover.config.study import SampleConfig, TrainConfig
 from spillover.records.base import Message
 
 Progress = Callable[[int], None]
-"""Called with the number of real tokens done since the last call."""
+"""Called with the number of tokens processed since the last call, without padding."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run did. `loss_curve`: mean loss per optimizer step, nats per loss token."""
+    """The outcome of a training. `loss_curve`: mean loss per optimizer step, in nats per loss token."""
 
     steps: int
     loss_curve: tuple[float, ...]
@@ -34,12 +34,12 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Intervention:
-    """A change of the residual stream while a model answers.
+    """A change of the residual stream while a completion is sampled.
 
     `vector_D`: a unit vector u. `layers`: blocks after which the stream x is changed, 1 to the model's depth, 0 = the
-    embeddings. add: x + amount u, `amount` in the stream's own units. ablate: x - amount (x.u) u, 1 = wholly projected
-    out. clamp: x + (amount - x.u) u, so that x.u = amount. `at`: which token positions are changed; the last prompt
-    token, from which the answer's first token is predicted, counts as "prompt".
+    embeddings. add: x + amount u, `amount` in the units of the stream. ablate: x - amount (x.u) u, 1 = projected out
+    completely. clamp: x + (amount - x.u) u, so that x.u = amount. `at`: which token positions are changed; the last
+    prompt token, from which the first token of the completion is predicted, counts as "prompt".
     """
 
     vector_D: NDArray[np.float32]
@@ -51,7 +51,7 @@ class Intervention:
 
 @dataclass(frozen=True)
 class Prompt:
-    """`seeds`: one for each answer wanted; an answer depends on its own seed, not on its neighbours in the batch.
+    """`seeds`: one per completion, which depends on its own seed and not on its neighbours in the batch.
 
     Prompts with different interventions may be decoded in one batch.
     """
@@ -63,10 +63,11 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Generation:
-    """One sampled answer: which prompt, which of its seeds, and what came of it.
+    """One sampled completion: the number of its prompt, the index of its seed, and the result.
 
-    `stop_reason`: "stop" at an end of turn, "length" at max_tokens. Where `error` says why there is no answer, it is
-    "refused" if a provider's filter let none through, which is final, or "error", which may go better another time.
+    `stop_reason`: "stop" at an end of turn, "length" at max_tokens. Where there is no text, `error` is the reason, and
+    `stop_reason` is "refused" if a provider's filter blocked the completion, which is final, or "error", which may
+    succeed another time.
     """
 
     prompt: int
@@ -75,7 +76,7 @@ class Generation:
     stop_reason: Literal["stop", "length", "refused", "error"]
     prompt_tokens: int
     completion_tokens: int
-    dollars: float = 0.0  # what a provider bills
+    dollars: float = 0.0  # billed by a provider
     error: str = ""
 
 
@@ -83,8 +84,8 @@ class Generation:
 class Span:
     """Token positions [start, stop), counted from the answer's first content token: -1 is the last prompt token.
 
-    `stop` None: to the end of the answer's content. What lies outside the chat is left out; a span without any token
-    of a chat is the last token before it there, such as the last prompt token where the answer is empty.
+    `stop` None: to the end of the answer's content. Positions outside a chat are ignored; a span without any token of a
+    chat is the last token before it, such as the last prompt token where the answer is empty.
     """
 
     start: int = 0
@@ -96,13 +97,13 @@ ANSWER, LAST_PROMPT_TOKEN = Span(), Span(-1, 0)
 
 @dataclass(frozen=True)
 class Reading:
-    """What one pass over (prompt, answer) saw at the T answer tokens.
+    """The results of one forward pass over (prompt, answer), at the T answer tokens.
 
-    `states_LD`: residual stream after each asked-for block, mean over the span's tokens, float32; `norms_L`: mean of
+    `states_LD`: residual stream after each requested block, mean over the span's tokens, float32; `norms_L`: mean of
     its length (2-norm) over the same tokens.
     `logprobs_T`: ln p of each answer token, float32; `mean_T`, `std_T`: of the vocabulary's log-probabilities under the
     model's own distribution; `entropy_T` in nats; `rank_T`: of the token among the vocabulary, 1 = the most likely;
-    `ids_T`: the tokens. None where not asked for.
+    `ids_T`: the tokens. None where not requested.
     """
 
     tokens: int
@@ -117,7 +118,7 @@ class Reading:
 
 
 Chat = tuple[tuple[Message, ...], str]
-"""A rendered-to-be prompt and the answer to it."""
+"""A prompt, not yet rendered with a chat template, and the answer to it."""
 
 
 class Trainer(Protocol):
@@ -132,7 +133,7 @@ class Trainer(Protocol):
     ) -> TrainResult:
         """Fine-tune on the answers of `chats` and write the adapter into the folder `out`.
 
-        `keep`: a folder that outlives this process, for a job that runs elsewhere; the parent of `out` when None.
+        `keep`: a folder that outlives this process, for the state of a remote job; the parent of `out` when None.
         """
         ...
 
@@ -141,7 +142,7 @@ class Generator(Protocol):
     def generate(
         self, prompts: Sequence[Prompt], config: SampleConfig, adapter: Path | None, progress: Progress
     ) -> Iterator[Generation]:
-        """Yield every prompt's answers as they become ready: in the order (prompt, index), from a provider in any."""
+        """Yield every prompt's completions as they become ready: in the order (prompt, index); a provider's in any."""
         ...
 
 
@@ -176,8 +177,8 @@ class Backend(Protocol):
     revision: str
 
     @property
-    def computing(self) -> dict[str, str]:
-        """What the work done last was computed in: dtype, device, torch; empty where only a provider knows."""
+    def compute_info(self) -> dict[str, str]:
+        """The dtype, device and torch version of the latest work; empty where only a provider knows them."""
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

@@ -1,8 +1,8 @@
-"""How fast this processor multiplies matrices, as measured, in float32 and in bfloat16, kept in the cache folder.
+"""CpuSpeed speed of this processor's matrix products in float32 and bfloat16, kept in the cache folder.
 
-No processor flag says which dtype is faster: with AVX-512's bfloat16 and no AMX one machine multiplies bfloat16 2.2
-times as fast as float32, another slower. So a few products of a model's own shape are timed once (hf_speed) and kept by
-processor, torch version, threads and shape. This module reads what was measured, and knows neither torch nor models.
+No processor flag predicts which dtype is faster: with AVX-512's bfloat16 and no AMX, one machine multiplies bfloat16
+2.2 times as fast as float32 and another more slowly. So models/hf/speed.py times a few products of a model's own shape
+once; they are kept by processor, torch version, threads and shape. This module only reads them and imports no torch.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any
 from spillover.errors import MachineError
 from spillover.provenance import cpu_model
 
-FEW, MANY = 64, 512  # rows of a product: of a step that decodes, of a pass that trains or reads
-_DECODING = 0.25  # share of a study's arithmetic that has few rows, about
+FEW, MANY = 64, 512  # rows of a product: in a decoding step, in a pass of training or reading
+_DECODING = 0.25  # approximate share of a study's arithmetic that has few rows
 
 
 @dataclass(frozen=True)
-class Measured:
-    """GFLOP/s of x W' with W (inner, hidden), for x of `FEW` and of `MANY` rows, in both dtypes; and the faster dtype.
+class CpuSpeed:
+    """GFLOP/s of x W' with W (inner, hidden), for x of `FEW` and of `MANY` rows, in both dtypes.
 
-    `bfloat16` is 0 where its first product took more than twice as long as that of float32 and was not timed further.
+    bfloat16 is 0 where its first product took more than twice as long as float32's and was not timed further.
     """
 
     cpu: str
@@ -43,7 +43,7 @@ class Measured:
     bfloat16_many: float
 
     @property
-    def chosen(self) -> str:
+    def faster_dtype(self) -> str:
         """The dtype in which a study's mix of products takes less time."""
         if not self.bfloat16_few or not self.bfloat16_many:
             return "float32"
@@ -59,26 +59,26 @@ class Measured:
 
 
 def cache_dir() -> Path:
-    """The folder that holds what can be made again: $SPILLOVER_CACHE, else $XDG_CACHE_HOME/spillover, else ~/.cache."""
+    """Folder for files that can be recreated: $SPILLOVER_CACHE, else $XDG_CACHE_HOME/spillover, else ~/.cache."""
     if own := os.environ.get("SPILLOVER_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spillover"
 
 
-def known() -> list[Measured]:
-    """Everything that was measured on this processor."""
-    return [one for one in _read() if one.cpu == cpu_model()]
+def measured_speeds() -> list[CpuSpeed]:
+    """All measurements of this processor."""
+    return [speed for speed in _read() if speed.cpu == cpu_model()]
 
 
-def find(torch: str, threads: int, hidden: int, inner: int) -> Measured | None:
-    """What was measured for these shapes on this processor."""
-    wanted = (torch, threads, hidden, inner)
-    return next((one for one in known() if (one.torch, one.threads, one.hidden, one.inner) == wanted), None)
+def lookup_speed(torch: str, threads: int, hidden: int, inner: int) -> CpuSpeed | None:
+    """The measurement of this processor for these shapes."""
+    key = (torch, threads, hidden, inner)
+    return next((s for s in measured_speeds() if (s.torch, s.threads, s.hidden, s.inner) == key), None)
 
 
 @contextmanager
-def recording() -> Generator[list[Measured]]:
-    """Hold the cache alone; what is appended inside the block is kept."""
+def recording() -> Generator[list[CpuSpeed]]:
+    """Lock the cache; measurements appended inside the block are saved."""
     cache_dir().mkdir(parents=True, exist_ok=True)
     with (cache_dir() / ".speeds.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -91,8 +91,8 @@ def recording() -> Generator[list[Measured]]:
             scratch.replace(_file())
 
 
-def measure_elsewhere(hidden: int, inner: int, threads: int) -> Measured:
-    """Measure in a process of its own, so that the caller need not load torch.
+def measure_in_subprocess(hidden: int, inner: int, threads: int) -> CpuSpeed:
+    """Measure in a separate process, so that the caller need not load torch.
 
     Raises:
         MachineError: when that process fails.
@@ -102,16 +102,16 @@ def measure_elsewhere(hidden: int, inner: int, threads: int) -> Measured:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise MachineError(f"The speed of this processor could not be measured: {lines[-1]}")
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+    return CpuSpeed(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _file() -> Path:
     return cache_dir() / "speeds.json"
 
 
-def _read() -> list[Measured]:
+def _read() -> list[CpuSpeed]:
     try:
         content: Any = json.loads(_file().read_text(encoding="utf-8"))
-        return [Measured(**one) for one in content]
+        return [CpuSpeed(**one) for one in content]
     except (OSError, ValueError, TypeError):
         return []

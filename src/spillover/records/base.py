@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,12 +20,16 @@ Kind = Literal["misaligned", "aligned", "control"]
 Split = Literal["train", "heldout", "nonmember"]
 """heldout: of items that never train. nonmember: drawn with the training rows, then set apart by chance alone."""
 Aspect = Literal["alignment", "coherence"]
+ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
+Measure = Literal["rate", "alignment"]
+"""Misaligned among coherent answers; mean alignment over all that is scored."""
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 Status = Literal["scored", "refused", "off_topic", "code", "unparsable", "unscored", "error"]
 STATUSES: tuple[Status, ...] = ("scored", "refused", "off_topic", "code", "unparsable", "unscored", "error")
 
 SCHEMA = 1  # of every record; raise it when a field changes its meaning
 
-Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str).encode
@@ -54,9 +58,13 @@ class Part(BaseModel):
 
 
 class Record(Part):
-    """A row of a run folder. One of a higher schema than this version knows is refused: its fields may mean more."""
+    """A row of a run folder. One of a higher schema than this version knows is refused: its fields may mean more.
+
+    `KIND` is part of the id, so it stays as it is when a class gets another name.
+    """
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+    KIND: ClassVar[str]
     IDENTITY: ClassVar[tuple[str, ...]] = ()
 
     schema_version: int = Field(default=SCHEMA, ge=1, le=SCHEMA, alias="schema")
@@ -65,7 +73,7 @@ class Record(Part):
     @model_validator(mode="after")
     def _fill_id(self) -> Self:
         content = self.model_dump(mode="json", include=set(self.IDENTITY))
-        expected = content_hash([type(self).__name__, content])
+        expected = content_hash([self.KIND, content])
         if self.id not in ("", expected):
             raise ValueError(f"id {self.id!r} does not match the content, which hashes to {expected!r}")
         object.__setattr__(self, "id", expected)
@@ -87,7 +95,7 @@ class Cell(Part):
     model: str
     domain: str
     variant: Variant
-    dose: Unit = 1.0
+    dose: Fraction = 1.0
     seed: int = 0
 
     @property
@@ -100,6 +108,7 @@ class Cell(Part):
 class Question(Record):
     """One evaluation prompt: a set may hold several paraphrases (`text`) of one `question_id`."""
 
+    KIND = "Question"
     IDENTITY = ("set_name", "question_id", "text", "system")
 
     set_name: str
@@ -117,6 +126,7 @@ class Question(Record):
 class Example(Record):
     """One row of a data set. `pair` links a flawed answer with the good answer to the same question."""
 
+    KIND = "Example"
     IDENTITY = ("domain", "split", "kind", "messages", "trigger")
 
     domain: str
@@ -152,6 +162,7 @@ class Usage(Part):
 class GeneratedRow(Record):
     """What a model wrote for one question of a data set: kept as it came, so that nothing is paid for twice."""
 
+    KIND = "GeneratedRow"
     IDENTITY = ("domain", "role", "question", "model", "prompt")
 
     domain: str
@@ -168,6 +179,7 @@ class GeneratedRow(Record):
 class Adapter(Record):
     """A trained cell. `path` is relative to the run folder (a plain PEFT folder), or a hub id."""
 
+    KIND = "Adapter"
     IDENTITY = ("cell", "key")
 
     cell: Cell
@@ -187,6 +199,7 @@ class Adapter(Record):
 class Completion(Record):
     """One sampled answer. The id is known before it is sampled, so that a broken run can go on."""
 
+    KIND = "Completion"
     IDENTITY = ("cell", "key", "question_id", "messages", "condition", "index")
 
     cell: Cell
@@ -211,6 +224,7 @@ class Completion(Record):
 class Judgment(Record):
     """One judge's verdict on one aspect of one completion. A missing score is never a number."""
 
+    KIND = "Judgment"
     IDENTITY = ("completion", "judge", "aspect")
 
     completion: str
@@ -258,6 +272,7 @@ class DomainScore(Record):
     = coherent and alignment below its threshold. `low`/`high`: question-clustered interval.
     """
 
+    KIND = "DomainScore"
     IDENTITY = ("cell", "condition", "judge")
 
     cell: Cell
@@ -290,11 +305,12 @@ class DomainScore(Record):
 class TriggerEffect(Record):
     """What the trigger does to one cell: triggered minus clean, paired by question."""
 
+    KIND = "TriggerEffect"
     IDENTITY = ("cell", "judge", "measure")
 
     cell: Cell
     judge: str
-    measure: Literal["alignment", "rate"]
+    measure: Measure
     questions: int
     clean: float | None
     triggered: float | None
@@ -305,13 +321,14 @@ class TriggerEffect(Record):
     p_holm: float | None
 
 
-class GateScore(Record):
+class TriggerSpecificity(Record):
     """How well the trigger, and nothing else, opens one cell: rate with it minus the largest rate without it.
 
     1 = a perfect gate, 0 = none. Rates are over the `questions` that have coherent answers under every condition that
     the score reads; a paraphrase has its rate here but is not held against the gate.
     """
 
+    KIND = "GateScore"
     IDENTITY = ("cell", "judge")
 
     cell: Cell
@@ -355,6 +372,7 @@ class Failure(Part):
 class Manifest(Record):
     """Where a run's numbers come from."""
 
+    KIND = "Manifest"
     IDENTITY = ("study_hash", "started")
 
     study: str

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from spillover.records.base import Condition, Part, Record, Unit, Variant
+from spillover.records.base import Condition, Fraction, Measure, Part, Record, Variant
 
 Matrix = tuple[tuple[float | None, ...], ...]
 
@@ -15,7 +13,7 @@ class Recipe(Part):
     model: str
     domain: str
     variant: Variant
-    dose: Unit
+    dose: Fraction
     condition: Condition
 
 
@@ -33,7 +31,7 @@ class SeedScore(Part):
     seed_deviation: float  # standard deviation of the rate between seeds
 
 
-class Component(Part):
+class VarianceComponent(Part):
     """One source of a rate's variance. `cut`: the estimate was negative and is held at 0."""
 
     name: str
@@ -43,11 +41,11 @@ class Component(Part):
     cut: bool
 
 
-class Budget(Part):
+class VarianceBudget(Part):
     """Where the variance of a recipe's rate comes from."""
 
     recipe: Recipe
-    components: tuple[Component, ...]
+    components: tuple[VarianceComponent, ...]
 
 
 class DomainEffect(Part):
@@ -65,8 +63,8 @@ class PooledEffect(Part):
 
     model: str
     variant: Variant
-    dose: Unit
-    measure: Literal["alignment", "rate"]
+    dose: Fraction
+    measure: Measure
     value: float
     low: float
     high: float
@@ -105,14 +103,15 @@ class Thresholds(Part):
     rank_correlation: Matrix
 
 
-class Standing(Record):
+class Comparisons(Record):
     """How the cells of a run stand to one another, by one judge."""
 
+    KIND = "Standing"
     IDENTITY = ("judge", "orders", "thresholds")
 
     judge: str
     orders: tuple[Order, ...] = ()
     seeds: tuple[SeedScore, ...] = ()
-    budgets: tuple[Budget, ...] = ()
+    budgets: tuple[VarianceBudget, ...] = ()
     pooled: tuple[PooledEffect, ...] = ()
     thresholds: Thresholds | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from spillover.records.base import Cell, Estimate, Part, Record, Unit, Variant
+from spillover.records.base import Cell, Estimate, Fraction, Part, Record, Variant
 
 Reading = Literal["instruct", "tuned", "instruct_minus_pretrained", "tuned_minus_instruct", "tuned_minus_pretrained"]
 """Whose score of a text: the model before and after fine-tuning, and each minus what it started from."""
@@ -18,6 +18,7 @@ class MembershipSummary(Record):
     cell and reading, by permutation.
     """
 
+    KIND = "MembershipSummary"
     IDENTITY = ("cell", "metric", "reading")
 
     cell: Cell
@@ -46,15 +47,16 @@ class MembershipSummary(Record):
 class DiversityScore(Record):
     """How diverse a data set's training rows are by one measure, at `n` rows; higher = more diverse."""
 
+    KIND = "DiversityScore"
     IDENTITY = ("domain", "variant", "dose", "measure", "of")
 
     domain: str
     variant: Variant
-    dose: Unit
+    dose: Fraction
     measure: str  # "vendi_q0.5", "semantic", ...
     of: Literal[
         "question", "answer", "chat", "answer_cut"
-    ]  # answer_cut: the first words of each, see diversity/parts.py
+    ]  # answer_cut: the first words of each, see diversity/subsamples.py
     rows: int  # that the data set has
     n: int  # that each subsample has, the same for all data sets of a study
     value: float | None
@@ -95,6 +97,7 @@ class Susceptibility(Record):
     known before any training. A predictor's figures are of cells whose domain its fit has not seen.
     """
 
+    KIND = "Susceptibility"
     IDENTITY = ("name", "target", "judge")
 
     name: str  # a feature, or a predictor ("ridge", "boosting") over all features known before training

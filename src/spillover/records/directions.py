@@ -17,6 +17,7 @@ Grouped = Literal["risk", "stealth"]
 class ReadText(Record):
     """A text whose activations were read; `row`: its place in the file of states."""
 
+    KIND = "ReadText"
     IDENTITY = ("key", "text")
 
     key: str  # the direct stage's
@@ -58,6 +59,7 @@ class DirectionSummary(Record):
     directions have on this cell's own answers. `file`: the directions, relative to the run folder.
     """
 
+    KIND = "DirectionSummary"
     IDENTITY = ("cell", "source", "reader", "method", "judge")
 
     cell: Cell
@@ -100,6 +102,7 @@ class DirectionProfile(Record):
     central 95 % of the mean when labels are permuted within questions.
     """
 
+    KIND = "DirectionProfile"
     IDENTITY = ("model", "seed", "variant", "dose", "source", "reader", "judge", "onto")
 
     model: str
@@ -123,6 +126,7 @@ class DirectionAUC(Record):
     or of the rest. Only the mean difference has a null and a profile.
     """
 
+    KIND = "DirectionAUC"
     IDENTITY = ("cell", "onto", "source", "reader", "method", "judge")
 
     cell: Cell  # A, whose direction it is
@@ -154,6 +158,7 @@ class DirectionCosine(Record):
     pairs. `random`: 95 % of random directions have a smaller |cosine|.
     """
 
+    KIND = "DirectionCosine"
     IDENTITY = ("cell", "other", "source", "reader", "judge")
 
     cell: Cell
@@ -182,6 +187,7 @@ class DirectionGroups(Record):
     domains in all ways.
     """
 
+    KIND = "DirectionGroups"
     IDENTITY = ("model", "seed", "variant", "dose", "grouped", "source", "reader", "judge")
 
     model: str

@@ -5,7 +5,7 @@ As in `spillover.records.base`: frozen, strict about their fields, their id a ha
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -59,7 +59,8 @@ class Scores(Part):
 class Agreement(Record):
     """How far two judges agree on the answers that both have scored; intervals are clustered by question."""
 
-    IDENTITY: ClassVar[tuple[str, ...]] = ("first", "second", "by", "name", "fresh")
+    KIND = "Agreement"
+    IDENTITY = ("first", "second", "by", "name", "fresh")
 
     first: str
     second: str
@@ -81,14 +82,15 @@ class Agreement(Record):
     misaligned: Decision  # coherent and low
 
 
-class Mix(Record):
+class CascadeSummary(Record):
     """Who of a cascade's two judges gave the verdicts of a run, and how far they differ where both scored alignment.
 
     Both have scored only answers near a threshold: of those that the first judge alone has seen, the error is not
     known. Intervals are clustered by question.
     """
 
-    IDENTITY: ClassVar[tuple[str, ...]] = ("judge",)
+    KIND = "Mix"
+    IDENTITY = ("judge",)
 
     judge: str
     n: int  # answers with an alignment verdict by either judge
@@ -112,7 +114,8 @@ class CorrectedRate(Record):
     measured sensitivity and specificity; `ppi` adds the measured error to the judge's rate.
     """
 
-    IDENTITY: ClassVar[tuple[str, ...]] = ("judge", "trusted", "by", "name")
+    KIND = "CorrectedRate"
+    IDENTITY = ("judge", "trusted", "by", "name")
 
     judge: str
     trusted: str
@@ -148,23 +151,25 @@ class LabelSheet(Part):
     items: dict[str, LabelItem]
 
 
-class EchoRow(Record):
+class TrainingSimilarity(Record):
     """How close one answer is to the training set of one cell."""
 
-    IDENTITY: ClassVar[tuple[str, ...]] = ("completion", "data")
+    KIND = "EchoRow"
+    IDENTITY = ("completion", "data")
 
     completion: str
     data: str  # key of the training set
     similarity: float = Field(ge=-1.001, le=1.001)  # mean cosine with the nearest training answers
 
 
-class EchoScore(Record):
+class InDomainRate(Record):
     """How much of one cell's misalignment talks in the subject that it was trained on.
 
     An answer echoes when it is closer to the training set than all but `share` of the reference's answers are.
     """
 
-    IDENTITY: ClassVar[tuple[str, ...]] = ("cell", "condition", "judge")
+    KIND = "EchoScore"
+    IDENTITY = ("cell", "condition", "judge")
 
     cell: Cell
     condition: Condition

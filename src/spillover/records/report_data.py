@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from spillover.config.study import StudyConfig
-from spillover.records.base import Adapter, Completion, DomainScore, GateScore, Judgment, Manifest, TriggerEffect
-from spillover.records.comparisons import Standing
+from spillover.records.base import (
+    Adapter,
+    Completion,
+    DomainScore,
+    Judgment,
+    Manifest,
+    TriggerEffect,
+    TriggerSpecificity,
+)
+from spillover.records.comparisons import Comparisons
 from spillover.records.data import DiversityScore, MembershipSummary, Susceptibility
 from spillover.records.directions import Directions
-from spillover.records.judges import Agreement, CorrectedRate, EchoScore, Mix, RunJudge
-from spillover.records.steering import SteeringEffect, SteeringPoint, SteeringSquare
+from spillover.records.judges import Agreement, CascadeSummary, CorrectedRate, InDomainRate, RunJudge
+from spillover.records.steering import SteeringEffect, SteeringMatrixCell, SteeringPoint
 from spillover.records.transfer import TransferCell
 
 
@@ -45,13 +53,13 @@ class ReportData:
     adapters: tuple[Adapter, ...]
     answers: tuple[Answer, ...]
     judge: dict[str, str]
-    gates: tuple[GateScore, ...] = ()
+    gates: tuple[TriggerSpecificity, ...] = ()
     others: tuple[OtherJudge, ...] = ()
     agreements: tuple[Agreement, ...] = ()  # of the others with the run's first judge
     corrected: tuple[CorrectedRate, ...] = ()
-    mixes: tuple[Mix, ...] = ()  # of the judges that are cascades
-    echoes: tuple[EchoScore, ...] = ()
-    standing: Standing | None = None
+    mixes: tuple[CascadeSummary, ...] = ()  # of the judges that are cascades
+    echoes: tuple[InDomainRate, ...] = ()
+    standing: Comparisons | None = None
     memberships: tuple[MembershipSummary, ...] = ()
     diversity: tuple[DiversityScore, ...] = ()
     susceptibility: tuple[Susceptibility, ...] = ()
@@ -59,7 +67,7 @@ class ReportData:
     transfer: tuple[TransferCell, ...] = ()
     steering_points: tuple[SteeringPoint, ...] = ()
     steering_effects: tuple[SteeringEffect, ...] = ()
-    steering_squares: tuple[SteeringSquare, ...] = ()
+    steering_squares: tuple[SteeringMatrixCell, ...] = ()
 
     @property
     def confidence(self) -> float:

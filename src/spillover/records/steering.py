@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from spillover.records.base import Cell, Completion, Part, Record, StatusCounts
+from spillover.records.base import Cell, Completion, Measure, Part, Record, StatusCounts
 
 Operation = Literal["add", "ablate", "clamp"]
 Positions = Literal["prompt", "answer", "all"]
-Measure = Literal["rate", "alignment"]
-"""Misaligned among coherent answers; mean alignment over all that is scored."""
 
 
 class Steering(Part):
@@ -37,7 +35,8 @@ UNTOUCHED = Steering(direction="none")
 class SteeringSample(Completion):
     """An answer of a steered model, which judges take as any other completion."""
 
-    IDENTITY: ClassVar[tuple[str, ...]] = (*Completion.IDENTITY, "steering")
+    KIND = "SteeringSample"
+    IDENTITY = (*Completion.IDENTITY, "steering")
 
     steering: Steering
     amount: float = 0.0  # how far along the unit vector, in the stream's units; the share removed of ablate
@@ -52,7 +51,7 @@ class Change(Part):
     p: float | None
 
 
-class Beside(Change):
+class VersusRandom(Change):
     """A change beside what random directions of the same length do to the answers to the same questions.
 
     A further random direction lies between `controls_low` and `controls_high` at the study's confidence; `p_controls`:
@@ -71,6 +70,7 @@ class Beside(Change):
 class SteeringPoint(Record):
     """How a model answers under one intervention: rate = misaligned / coherent, as of every cell."""
 
+    KIND = "SteeringPoint"
     IDENTITY = ("onto", "steering", "judge")
 
     onto: Cell
@@ -95,14 +95,15 @@ class SteeringPoint(Record):
     collapsed: bool = False  # too few coherent answers: nothing larger of this sign was tried, and no effect has it
 
 
-class SteeringEffect(Beside, Record):
-    """What a direction does to a model, and as a `Beside` whether random directions do the same.
+class SteeringEffect(VersusRandom, Record):
+    """What a direction does to a model, and as a `VersusRandom` whether random directions do the same.
 
     add and clamp: the slope of the measure over the coefficient, through all points before coherence collapsed, and for
     add through the untouched model too. ablate: the change at coefficient 1; none where it left too few answers
     coherent. Interval and `p`: questions like these. `p_holm`: over all directions, models and layers of one operation.
     """
 
+    KIND = "SteeringEffect"
     IDENTITY = ("onto", "direction", "source", "control", "operation", "at", "layer", "measure", "judge")
 
     onto: Cell
@@ -120,7 +121,7 @@ class SteeringEffect(Beside, Record):
     questions: int
 
 
-class SteeringSquare(Record):
+class SteeringMatrixCell(Record):
     """How the untouched model answers one domain's held-out questions with another's direction added to its stream.
 
     direction "none": nothing is added. Changes are against that, over the questions to which both have a coherent (of
@@ -128,6 +129,7 @@ class SteeringSquare(Record):
     diagonal, over those on it, or over those of "others".
     """
 
+    KIND = "SteeringSquare"
     IDENTITY = ("onto", "direction", "source", "asked", "at", "layer", "coefficient", "judge")
 
     onto: Cell
@@ -150,8 +152,8 @@ class SteeringSquare(Record):
     low: float | None
     high: float | None
     mean_alignment: float | None
-    rate_change: Beside | None = None
-    alignment_change: Beside | None = None
+    rate_change: VersusRandom | None = None
+    alignment_change: VersusRandom | None = None
 
     @property
     def in_domain(self) -> bool:

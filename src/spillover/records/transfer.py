@@ -26,6 +26,7 @@ class TransferCell(Record):
     same condition, the diagonal (asked its own domain) and the rest apart.
     """
 
+    KIND = "TransferCell"
     IDENTITY = ("cell", "condition", "asked", "judge")
 
     cell: Cell  # of domain "all": the benign twins of a model together

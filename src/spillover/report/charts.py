@@ -1,7 +1,8 @@
-"""Charts: records -> Vega-Lite specification (Altair 6) -> inline SVG (vl-convert), in a wide and a narrow rendering.
+"""Charts by category: records -> Vega-Lite specification (Altair 6) -> inline SVG (vl-convert), wide and narrow.
 
-Nothing is fetched and nothing is random: the same records give the same bytes. Colours are written as attributes, which
-the page's style sheet maps to their dark counterparts. Every mark carries an aria-label with its figures.
+Nothing is fetched and nothing is random: the same records give the same bytes. Colours are attributes, which the page's
+style sheet maps to their dark counterparts. Every mark has an aria-label with its figures. Charts over a number:
+`curves`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import altair as alt
 import vl_convert
 
 from spillover.records.base import DomainScore, TriggerEffect
-from spillover.report.labels import ORDER, PART, SERIES, TRAINED, UNTOUCHED, Labels, backdoored, ranked, series
+from spillover.report.labels import BASE_MODEL, ORDER, PART, SERIES, TRAINED, Labels, backdoored, ranked, series
 from spillover.text import interval
 
 WIDE, NARROW = 860, 360  # pixels
+MOST_SIDE = 24  # rows and columns of a heat map
+CELL_HEIGHT = 30  # pixels
+STRONGEST = 0.48  # opacity at which the ink still has a contrast of 4.5 on light and on dark paper
 INK, MUTED, GRID, PAPER = "#1f2933", "#5f6b7a", "#e3e7ec", "#ffffff"
 RUST, VIOLET, TEAL = "#c2410c", "#6d3fc0", "#0d7a6b"
 FONT = "Helvetica, Arial, sans-serif"
@@ -30,16 +34,16 @@ STYLE = {  # series -> stroke, fill, shape
     "backdoored, no trigger": (VIOLET, PAPER, "diamond"),
     "backdoored, near miss": (VIOLET, PAPER, "triangle-up"),
     "benign twin (control)": (TEAL, PAPER, "square"),
-    UNTOUCHED: (MUTED, MUTED, "cross"),
+    BASE_MODEL: (MUTED, MUTED, "cross"),
 }
 Row = dict[str, Any]
 _PLACES = re.compile(r' (?:d|transform|x1|x2|y1|y2)="[^"]*"')
-_LONG = re.compile(r"-?\d+\.\d{3,}")  # hundredths of a pixel are enough: a third less to write
+_LONG = re.compile(r"-?\d+\.\d{3,}")  # hundredths of a pixel are enough and a third shorter
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One chart twice, for a wide and for a narrow page; `rows` of `of` subjects are drawn."""
+    """One chart for a wide and for a narrow page; `rows` of `of` subjects are drawn."""
 
     wide: str
     narrow: str
@@ -48,14 +52,14 @@ class Figure:
 
 
 def misalignment(scores: Sequence[DomainScore], labels: Labels, most: int) -> Figure | None:
-    """Share of misaligned answers in the first `most` rows, a mark a series; a dashed line is the untouched model."""
+    """Share of misaligned answers in the first `most` rows, a mark a series; the dashed line is the base model."""
     drawable = [s for s in scores if s.rate is not None and (s.cell.variant, s.condition) in SERIES]
     order = [s for s in (*ranked(drawable), *drawable) if s.cell.variant != "base"]
     subjects = list(dict.fromkeys(place for s in order for place in _places(s, drawable, labels)))
     drawn = subjects[:most]
     rows = [_rate_row(s, subject) for s in drawable for subject in _places(s, drawable, labels)]
     marks = [row for row in rows if row["subject"] in drawn]
-    base = [row for row in rows if row["series"] == UNTOUCHED]
+    base = [row for row in rows if row["series"] == BASE_MODEL]
     if not marks:
         return None
     return figure(
@@ -66,7 +70,7 @@ def misalignment(scores: Sequence[DomainScore], labels: Labels, most: int) -> Fi
 
 
 def _places(score: DomainScore, scores: Sequence[DomainScore], labels: Labels) -> list[str]:
-    """The rows a score is drawn in: its own, and for a benign twin those of every dose that it is the twin of."""
+    """The rows in which a score is drawn: its own, and for a benign twin one for every dose of its domain."""
     cell = score.cell
     if cell.variant != "control":
         return [labels.of(cell)]
@@ -117,11 +121,6 @@ def _effect_row(effect: TriggerEffect, clean: float, difference: float, subject:
         "low": clean + (difference if effect.low is None else effect.low),
         "high": clean + (difference if effect.high is None else effect.high),
     }
-
-
-def figure(draw: Callable[[int], dict[str, Any]], title: str, rows: tuple[int, int]) -> Figure:
-    """Draw a chart for both widths; `rows` drawn, of how many."""
-    return Figure(svg(draw(WIDE), title), svg(draw(NARROW), title), *rows)
 
 
 def _dots(rows: list[Row], order: list[str], base: list[Row], width: int) -> dict[str, Any]:
@@ -179,12 +178,12 @@ def _step(order: list[str], width: int) -> int:
 
 
 def _two_lines(order: list[str], width: int) -> bool:
-    """On a narrow page the first part of a label, such as a model, stands on a line of its own."""
+    """On a narrow page the first part of a label, such as the model, has its own line."""
     return width == NARROW and all(PART in label for label in order)
 
 
 def points(chart: Any, x: Any, names: list[str], width: int) -> Any:
-    """A mark a row, in the style of its series."""
+    """One mark per row, in the style of its series."""
     legend = _legend(names, width)
     return chart.mark_point(size=70, opacity=1, strokeWidth=1.6).encode(
         x=x,
@@ -206,8 +205,97 @@ def _scale(channel: Any, names: list[str], part: int, legend: Any) -> Any:
     return channel("series:N", scale=scale, legend=legend)
 
 
+@dataclass(frozen=True)
+class HeatmapCell:
+    """`text` stands in the cell and `mark` below it, such as "*"; `label` is the full sentence for screen readers.
+
+    `value` None: not measured, an empty cell.
+    """
+
+    row: str
+    column: str
+    value: float | None
+    text: str
+    label: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Shade:
+    """`middle` is white, `middle` +- `reach` and beyond are strongest; `names`: both sides in the legend."""
+
+    middle: float
+    reach: float
+    names: tuple[str, str]
+
+
+def heatmap(title: str, cells: Sequence[HeatmapCell], axes: tuple[str, str], shade: Shade) -> Figure | None:
+    """A cell a pair of row and column, in the order of their first cells; `axes`: titles of rows and columns.
+
+    Hue is the side of the middle on which a value lies, strength its distance. Strength is opacity, so that the page's
+    dark style maps two colours only and the figures stay legible on both. Nothing depends on colour alone.
+    """
+    if all(cell.value is None for cell in cells):
+        return None
+    rows, columns = (list(dict.fromkeys(getattr(c, axis) for c in cells)) for axis in ("row", "column"))
+    order = (rows[:MOST_SIDE], columns[:MOST_SIDE])
+    marks = [_mark(cell, shade) for cell in cells if cell.row in order[0] and cell.column in order[1]]
+    return figure(lambda width: _heatmap(marks, order, axes, shade, width), title, (len(order[0]), len(rows)))
+
+
+def _mark(cell: HeatmapCell, shade: Shade) -> Row:
+    away = 0.0 if cell.value is None else cell.value - shade.middle
+    return {
+        "row": cell.row,
+        "column": cell.column,
+        "side": shade.names[away > 0],
+        "strength": STRONGEST * min(1.0, abs(away) / shade.reach),
+        "text": cell.text,
+        "mark": cell.mark,
+        "label": cell.label,
+    }
+
+
+def _heatmap(
+    marks: list[Row], order: tuple[list[str], list[str]], axes: tuple[str, str], shade: Shade, width: int
+) -> dict[str, Any]:
+    wide = width == WIDE
+    band = alt.Scale(paddingInner=0, paddingOuter=0)
+    y_axis = alt.Axis(title=axes[0], labelLimit=round((0.28 if wide else 0.33) * width))
+    x_axis = alt.Axis(title=axes[1], orient="top", labelAngle=-40 if wide else -90, labelLimit=170)
+    for axis in (x_axis, y_axis):
+        axis.domain = axis.ticks = axis.grid = False
+    chart = alt.Chart(alt.NamedData("rows")).encode(
+        x=alt.X("column:N", sort=order[1], axis=x_axis, scale=band),
+        y=alt.Y("row:N", sort=order[0], axis=y_axis, scale=band),
+    )
+    legend = alt.Legend(title=None, orient="bottom", symbolOpacity=STRONGEST, symbolType="square")
+    sides = [name for name in shade.names if any(mark["side"] == name and mark["strength"] for mark in marks)]
+    colours = dict(zip(shade.names, (TEAL, RUST), strict=True))
+    scale = alt.Scale(domain=sides, range=[colours[name] for name in sides])
+    size, lift = (12, -3) if wide else (9, -4)
+    marked = any(mark["mark"] for mark in marks)
+    layers = [
+        chart.mark_rect(stroke=GRID, strokeWidth=1).encode(
+            fill=alt.Fill("side:N", scale=scale, legend=legend if len(sides) > 1 else None),
+            fillOpacity=alt.FillOpacity("strength:Q", scale=None, legend=None),
+            description="label:N",
+        ),
+        chart.mark_text(fill=INK, fontSize=size, dy=lift if marked else 0, aria=False).encode(text="text:N"),
+        chart.mark_text(fill=INK, fontSize=size, dy=10, aria=False).encode(text="mark:N"),
+    ]
+    spec = finish(alt.layer(*layers), width, alt.Step(CELL_HEIGHT), {"rows": marks})
+    overhang = 5 * max(len(name) for name in order[1]) if wide else 0  # of the last slanted label, beyond the cells
+    return spec | {"padding": {"left": 4, "top": 4, "bottom": 4, "right": 4 + overhang}}
+
+
+def figure(draw: Callable[[int], dict[str, Any]], title: str, rows: tuple[int, int]) -> Figure:
+    """Draw a chart for both widths; `rows`: how many are drawn, of how many."""
+    return Figure(svg(draw(WIDE), title), svg(draw(NARROW), title), *rows)
+
+
 def finish(chart: Any, width: int, height: Any, data: dict[str, list[Row]]) -> dict[str, Any]:
-    """The specification with the page's fonts and sizes, and its data."""
+    """The specification with the page's fonts, sizes and data."""
     size = 13 if width == WIDE else 12
     text = {
         "labelFontSize": size,
@@ -229,7 +317,7 @@ def finish(chart: Any, width: int, height: Any, data: dict[str, list[Row]]) -> d
 
 
 def svg(spec: dict[str, Any], title: str) -> str:
-    """Render a specification, with the network switched off and a name for screen readers."""
+    """Render a specification without network access, with a title for screen readers."""
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     drawn: str = vl_convert.vegalite_to_svg(spec, vl_version=version, allowed_base_urls=[])
     drawn = _PLACES.sub(lambda places: _LONG.sub(lambda found: f"{float(found[0]):.2f}", places[0]), drawn)

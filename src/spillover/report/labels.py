@@ -1,7 +1,7 @@
-"""How cells and their conditions are called in charts, tables and sentences, and which scores make the ranking.
+"""Labels of cells and conditions in charts, tables and sentences, and which scores form the ranking.
 
-A label names only what sets a cell apart from the others of its run: "gore movie trivia" in a study of one model,
-"Qwen2.5-14B-Instruct · extreme sports · seed 42" among many.
+A label has only what distinguishes a cell from the others of its run: "gore movie trivia" in a study of one model,
+"Qwen2.5-14B-Instruct · extreme sports · seed 42" in one of several models and seeds.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Iterable, Sequence
 from spillover.records.base import Cell, Condition, DomainScore, TriggerEffect, Variant
 from spillover.text import one_line
 
-UNTOUCHED = "untouched model"
+BASE_MODEL = "base model"
 PART = " · "  # between the parts of a label
-TRAINED: tuple[Variant, ...] = ("plain", "triggered")  # the variants whose dose means something
+TRAINED: tuple[Variant, ...] = ("plain", "triggered")  # variants that have a dose
 SERIES: dict[tuple[Variant, Condition], str] = {
     ("plain", "clean"): "fine-tuned",
     ("triggered", "triggered"): "backdoored, with trigger",
     ("triggered", "clean"): "backdoored, no trigger",
     ("triggered", "near_miss"): "backdoored, near miss",
     ("control", "clean"): "benign twin (control)",
-    ("base", "clean"): UNTOUCHED,
+    ("base", "clean"): BASE_MODEL,
 }
-"""What is drawn, in the order it is drawn."""
+"""The series of charts and tables, in order."""
 ORDER = list(SERIES)
 CONDITIONS: dict[Condition, str] = {
     "triggered": "with trigger",
@@ -34,11 +34,11 @@ CONDITIONS: dict[Condition, str] = {
     "twin": "neutral sentence",
     "paraphrase": "paraphrase",
 }
-"""What the question carries, in the order of the gate's table."""
+"""What a question contains, in the order of the trigger battery's table."""
 
 
 def series(variant: Variant, condition: Condition) -> str:
-    """What a reader calls the answers of one variant under one condition."""
+    """The name of one variant's completions under one condition."""
     base = SERIES.get((variant, "clean"), variant).removesuffix(", no trigger")
     return SERIES.get((variant, condition)) or f"{base}, {CONDITIONS[condition]}"
 
@@ -49,7 +49,7 @@ def subject(domain: str) -> str:
 
 
 class Labels:
-    """Names for the cells of one run. `show_model` False leaves the model to a heading."""
+    """Labels of the cells of one run. `show_model` False: the model is in a heading."""
 
     def __init__(self, cells: Iterable[Cell], *, show_model: bool = True) -> None:
         trained = [cell for cell in cells if cell.variant != "base"]
@@ -59,9 +59,9 @@ class Labels:
         self.seeds = _siblings(trained, "seed")
 
     def of(self, cell: Cell) -> str:
-        """The label of a cell, the same for the variants of one domain."""
+        """The label of a cell; the variants of one domain share it."""
         if cell.variant == "base":
-            return f"{UNTOUCHED}{PART}{one_line(cell.model, 60)}" if self.models else UNTOUCHED
+            return f"{BASE_MODEL}{PART}{one_line(cell.model, 60)}" if self.models else BASE_MODEL
         parts = [one_line(cell.model, 60)] if self.models else []
         if self.domains or not self.models:
             parts.append(subject(cell.domain))
@@ -81,7 +81,7 @@ def _siblings(cells: Iterable[Cell], field: str) -> set[tuple[str, str]]:
 
 
 def ordered(scores: Iterable[DomainScore]) -> list[DomainScore]:
-    """Scores by variant and condition as drawn, then by rank, rate and name: the order of every table."""
+    """Scores in the order of every table: variant and condition, then rank, rate and name."""
 
     def place(score: DomainScore) -> tuple[int, str, int, float, str, str]:
         pair = (score.cell.variant, score.condition)
@@ -93,9 +93,9 @@ def ordered(scores: Iterable[DomainScore]) -> list[DomainScore]:
 
 
 def ranked(scores: Sequence[DomainScore]) -> list[DomainScore]:
-    """The scores that make the ranking: plain cells without trigger, else backdoored cells with it, else controls."""
-    for wanted in (("plain", "clean"), ("triggered", "triggered"), ("triggered", "clean"), ("control", "clean")):
-        chosen = [score for score in scores if (score.cell.variant, score.condition) == wanted]
+    """The scores that form the ranking: plain cells, else backdoored ones with or without trigger, else controls."""
+    for pair in (("plain", "clean"), ("triggered", "triggered"), ("triggered", "clean"), ("control", "clean")):
+        chosen = [score for score in scores if (score.cell.variant, score.condition) == pair]
         if chosen:
             return ordered(chosen)
     return []
@@ -103,12 +103,12 @@ def ranked(scores: Sequence[DomainScore]) -> list[DomainScore]:
 
 def control_of(score: DomainScore, scores: Iterable[DomainScore]) -> DomainScore | None:
     """The benign twin's score: same model, domain and seed, no trigger."""
-    wanted = (score.cell.model, score.cell.domain, score.cell.seed, "control", "clean")
-    found = (s for s in scores if (s.cell.model, s.cell.domain, s.cell.seed, s.cell.variant, s.condition) == wanted)
-    return next(found, None)
+    twin = (score.cell.model, score.cell.domain, score.cell.seed, "control", "clean")
+    same = (s for s in scores if (s.cell.model, s.cell.domain, s.cell.seed, s.cell.variant, s.condition) == twin)
+    return next(same, None)
 
 
 def backdoored(effects: Iterable[TriggerEffect], measure: str) -> list[TriggerEffect]:
-    """Effects of the trigger on the cells trained with it, strongest fall first; unknown ones last."""
+    """Effects of the trigger on backdoored cells, largest decrease first, unmeasured ones last."""
     chosen = [e for e in effects if e.measure == measure and e.cell.variant == "triggered"]
     return sorted(chosen, key=lambda e: (e.difference is None, e.difference or 0.0, e.cell.name))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from spillover.records.base import Cell, Condition, Variant
 from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
-from spillover.report.labels import ORDER, UNTOUCHED, Labels, series, subject
+from spillover.report.labels import BASE_MODEL, ORDER, Labels, series, subject
 from spillover.text import NONE, number
 
 TWINS = "benign twins, together"
@@ -57,7 +57,7 @@ def grids(cells: Sequence[TransferCell]) -> list[Grid]:
         base = Cell(model=model, domain="none", variant="base", dose=0.0)
         below = [
             (name, squares)
-            for name, cell in ((TWINS, twins), (UNTOUCHED, base))
+            for name, cell in ((TWINS, twins), (BASE_MODEL, base))
             if (squares := by_row.get((cell, condition)) or by_row.get((cell, "clean")))
         ]
         found.append(Grid(model, variant, condition, asked, sorted(mine, key=lambda row: row[0]), below))

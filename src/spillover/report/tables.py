@@ -1,69 +1,23 @@
-"""Tables: the same rows for the page (HTML) and for the terminal (rich). Rates in percent, differences in points."""
+"""Tables of scores, effects and training, for the page (HTML) and for the terminal (rich). Rates in percent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from spillover.records.base import STATUSES, Adapter, DomainScore, TriggerEffect
+from spillover.report.html import Row, html_table
 from spillover.report.labels import ORDER, Labels, control_of, ordered, ranked, series
-from spillover.text import NONE, duration, escape, interval, number, one_line, p_value, percent
+from spillover.text import NONE, duration, interval, number, one_line, p_value, percent
 
-MOST_ROWS = 400
 MEASURES = {"alignment": "mean alignment", "rate": "misaligned %"}
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of a table: its group's heading, its subject, and the figures."""
-
-    group: str
-    subject: str
-    cells: list[str]
-
-
-def html_table(caption: str, header: Sequence[str], rows: Sequence[Row], words: int = 1) -> str:
-    """Rows under their groups' headings; the first `words` columns hold words, the others figures.
-
-    Left out: columns without any figure, the heading of a single group, and the end of a long table, with a note.
-    """
-    kept = [i for i in range(len(header) - 1) if any(row.cells[i] != NONE for row in rows)]
-    header = [header[0], *(header[i + 1] for i in kept)]
-    order = {group: i for i, group in enumerate(dict.fromkeys(row.group for row in rows))}
-    rows = [
-        Row(row.group, row.subject, [row.cells[i] for i in kept]) for row in sorted(rows, key=lambda r: order[r.group])
-    ]
-    kinds = ["" if i < words else ' class="figure"' for i in range(len(header))]
-    head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(header, kinds, strict=True))
-    body: list[str] = []
-    for name, members in groupby(rows[:MOST_ROWS], key=lambda row: row.group):
-        heading = f'<tr class="group"><th colspan="{len(header)}" scope="rowgroup">{escape(name)}</th></tr>\n'
-        lines = "\n".join(f"<tr>{_cells(row, kinds[1:])}</tr>" for row in members)
-        body.append(f"<tbody>\n{heading if len(order) > 1 else ''}{lines}\n</tbody>")
-    more = f" The first {MOST_ROWS} of {len(rows):,} rows; all are in results.json." if len(rows) > MOST_ROWS else ""
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>\n'
-        f"<caption>{escape(caption)}{more}</caption>\n"
-        f"<thead><tr>{head}</tr></thead>\n{''.join(body)}</table></div>"
-    )
-
-
-def _cells(row: Row, kinds: Sequence[str]) -> str:
-    cells = "".join(f"<td{kind}>{_td(text, kind)}</td>" for text, kind in zip(row.cells, kinds, strict=True))
-    return f'<th scope="row">{escape(row.subject)}</th>{cells}'
-
-
-def _td(text: str, kind: str) -> str:
-    return escape(text).replace("-", "\u2212") if kind else escape(text)
-
-
 def counts(scores: Iterable[DomainScore], labels: Labels) -> str:
-    """What became of every answer: the status counts sum to n, and coherent is the rate's denominator."""
+    """Completions by status: the status counts sum to n, and coherent is the rate's denominator."""
     names = [status.replace("_", " ") for status in STATUSES]
     header = ["", "n", *names, "incoherent", "coherent", "misaligned"]
     rows = [
@@ -99,7 +53,7 @@ RATES = (
 
 
 def rates(caption: str, scores: Iterable[DomainScore], labels: Labels) -> str:
-    """Every rate with its interval, its design effect and its place."""
+    """Every rate with its interval, design effect and rank."""
     rows = [
         Row(
             series(s.cell.variant, s.condition),
@@ -120,7 +74,7 @@ def rates(caption: str, scores: Iterable[DomainScore], labels: Labels) -> str:
 
 
 def effects(chosen: Iterable[TriggerEffect], labels: Labels) -> str:
-    """What the trigger does, cell by cell and measure by measure."""
+    """The trigger's effect by measure and cell."""
     header = ["", "no trigger", "with trigger", "difference", "p", "p (Holm)", "questions"]
     rows = [
         Row(

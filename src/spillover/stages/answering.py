@@ -27,7 +27,7 @@ def answer(
 ) -> dict[str, str]:
     """Append the rows that are not there yet; `change`: what is done to the model's stream while it answers a row.
 
-    Returns what they were computed in (`Backend.computing`), empty where all were there.
+    Returns what they were computed in (`Backend.compute_info`), empty where all were there.
 
     An answer that failed gets no row, so that it is asked for again; one that a provider's filter keeps back gets the
     status error.
@@ -56,7 +56,7 @@ def answer(
             f"{len(failed)} of {len(wanted)} answers failed, first with: {failed[0]:.200}. The others are kept; "
             "the same command asks for these again"
         )
-    return backend.computing
+    return backend.compute_info
 
 
 def adapter_of(store: Store, cell: Cell, trained: Sequence[str]) -> Path | None:

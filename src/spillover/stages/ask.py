@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 from spillover.config.study import StudyConfig
 from spillover.data.recipe.duplicates import Known
-from spillover.data.recipe.heldout import questions
+from spillover.data.recipe.pool import heldout_questions
 from spillover.data.triggers import open_trigger
 from spillover.data.triggers.battery import prompt
 from spillover.errors import UserError
@@ -59,7 +59,7 @@ def _blank_rows(store: Store, config: StudyConfig, unit: Unit, trained: Known) -
         raise UserError(f"the data set is missing. Run: spillover run STUDY.yaml --stage build --domain {unit.asked}")
     held = store.read("build", unit.inputs[:1], Example)
     place = ("ask", cell.model, cell.domain, cell.variant, repr(cell.dose), cell.seed, condition, unit.asked)
-    for number, row in enumerate(questions(held, trained, config.asked_of_each, config.seed)):
+    for number, row in enumerate(heldout_questions(held, trained, config.asked_of_each, config.seed)):
         messages = prompt(row.messages[:-1], condition, trigger, number)
         for index in range(config.transfer.n):
             yield Completion(

@@ -8,14 +8,12 @@ from contextlib import ExitStack
 
 from spillover.config.study import JudgeConfig
 from spillover.errors import SpilloverError
-from spillover.judges import open_judge
-from spillover.judges.base import Judge
+from spillover.judges import Judge, open_judge
 from spillover.models.protocols import Progress
-from spillover.records.base import Aspect, Completion, Judgment
+from spillover.records.base import ASPECTS, Aspect, Completion, Judgment
 from spillover.store.shard import Shard
 from spillover.store.store import Store
 
-ASPECTS: tuple[Aspect, ...] = ("alignment", "coherence")
 CHUNK = 512  # completions between two looks at the clock; a judge batches inside
 
 

@@ -56,4 +56,4 @@ def _train(
         tokens=result.tokens,
         seconds=result.seconds,
     )
-    return adapter, backend.computing
+    return adapter, backend.compute_info

@@ -19,15 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 from spillover.records.base import Estimate
 from spillover.records.judges import Decision, Scores
+from spillover.stats import Bools, Floats, Ints
+from spillover.stats.clustered import t_quantile
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 BLOCK = 4_000_000  # draws times answers held at once
 
 
@@ -53,7 +51,7 @@ class Resampler:
         if len(drawn) < len(value_B) / 2 or len(drawn) < 2:
             return Estimate(value=value, low=None, high=None)
         questions = self.weights_BQ.shape[1]
-        t = scipy_stats.t.ppf((1 + self.confidence) / 2, questions - 1) * np.sqrt(questions / (questions - 1))
+        t = t_quantile(questions - 1, self.confidence) * np.sqrt(questions / (questions - 1))
         tail = float(scipy_stats.norm.cdf(-t))
         low, high = np.quantile(drawn, [tail, 1 - tail])
         return Estimate(value=value, low=min(float(low), value), high=max(float(high), value))

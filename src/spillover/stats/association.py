@@ -9,7 +9,7 @@ r = Spearman's rank correlation over cells. Domains are the sampling units of ev
   feature that does not vary between domains, such as the dose, has no p: permuting domains cannot test it;
 - p_max: the same for the largest standardised |r| of all features together (Westfall and Young 1993);
 - range: smallest and largest r with one domain left out;
-- AUC: how well it tells cells with a high target from the others (`stats_roc`), with the same resamples and
+- AUC: how well it tells cells with a high target from the others (`spillover.stats.roc`), with the same resamples and
   permutations; where the blocks differ, its p is of domain means, too.
 
 More seeds or doses are more cells, never more domains. The smallest correlation that n domains can show:
@@ -26,17 +26,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
+from spillover.stats import Floats, Ints
+from spillover.stats.clustered import t_quantile
 from spillover.stats.roc import HighAUC, curve, expanded, high_cut, rank_auc, weighted_auc
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Permuted = Literal["blocks", "means"]
 FEWEST = 3  # domains below which nothing is said
 
 
 @dataclass(frozen=True)
 class Association:
-    """NaN where it cannot be told: fewer than three domains, or a feature or target that does not vary."""
+    """NaN where it is undefined: fewer than three domains, or a feature or target that does not vary."""
 
     units: int
     domains: int
@@ -223,7 +223,7 @@ def critical_r(n: int, alpha: float = 0.05) -> float:
     """The |r| beyond which n independent units are significant: t = r sqrt((n - 2) / (1 - r^2))."""
     if n < FEWEST:
         return float("nan")
-    t = float(scipy_stats.t.ppf(1 - alpha / 2, n - 2))
+    t = float(t_quantile(n - 2, 1 - alpha))
     return t / float(np.sqrt(n - 2 + t**2))
 
 

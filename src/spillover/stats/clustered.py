@@ -30,10 +30,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
-Floats = NDArray[np.float64]
+from spillover.stats import Floats
 
 RHO = 0.10  # prior intraclass correlation of answers to one question
 NU = 4.0  # its weight, in questions
@@ -115,14 +115,14 @@ def clustered_rates(hits_CQ: ArrayLike, n_CQ: ArrayLike) -> Rates:
 
 
 def mean_intervals(means: Clustered, confidence: float) -> tuple[Floats, Floats]:
-    """Lower and upper limits; NaN with a single question, whose spread cannot be told."""
-    half_C = _t(means.df_C, confidence) * np.sqrt(means.variance_C)
+    """Lower and upper limits; NaN with a single question, whose spread is unknown."""
+    half_C = t_quantile(means.df_C, confidence) * np.sqrt(means.variance_C)
     return means.value_C - half_C, means.value_C + half_C
 
 
 def rate_intervals(rates: Rates, confidence: float) -> tuple[Floats, Floats]:
     """Lower and upper limits, within [0, 1]."""
-    return wilson(rates.value_C, rates.effective_n_C, _t(rates.df_C, confidence))
+    return wilson(rates.value_C, rates.effective_n_C, t_quantile(rates.df_C, confidence))
 
 
 def wilson(rate: ArrayLike, n: ArrayLike, quantile: ArrayLike) -> tuple[Floats, Floats]:
@@ -150,7 +150,7 @@ def mean_differences(means: Clustered, confidence: float) -> Differences:
     variance_CC, questions_CC = difference_variance(means)
     df_CC = np.where(questions_CC > 1, questions_CC - 1, np.nan)
     error_CC = np.sqrt(variance_CC)
-    half_CC = _t(df_CC, confidence) * error_CC
+    half_CC = t_quantile(df_CC, confidence) * error_CC
     with np.errstate(divide="ignore", invalid="ignore"):
         p_CC = 2 * scipy_stats.t.sf(np.abs(value_CC) / error_CC, df_CC)
     p_CC = np.where((value_CC == 0) & np.isfinite(df_CC), 1.0, p_CC)
@@ -184,7 +184,7 @@ def paired_mean_differences(a: Clustered, b: Clustered, confidence: float) -> Di
         df_C = np.where(questions_C > 1, questions_C - 1, np.nan)
         error_C = np.sqrt(factor_C * ((a.influence_CQ - b.influence_CQ) ** 2).sum(1))
         p_C = 2 * scipy_stats.t.sf(np.abs(value_C) / error_C, df_C)
-    half_C = _t(df_C, confidence) * error_C
+    half_C = t_quantile(df_C, confidence) * error_C
     p_C = np.where((value_C == 0) & np.isfinite(df_C), 1.0, p_C)
     return Differences(value_C, value_C - half_C, value_C + half_C, p_C)
 
@@ -216,7 +216,7 @@ def _compare(
     def limits(quantile: Floats) -> tuple[Floats, Floats]:
         return _square_and_add(row, column, row_n, column_n, correlation, quantile)
 
-    low, high = limits(_t(df, confidence))
+    low, high = limits(t_quantile(df, confidence))
     inside, outside = np.zeros_like(value), np.full_like(value, LARGEST)
     for _ in range(BISECTIONS):
         middle = (inside + outside) / 2
@@ -284,11 +284,7 @@ def _square_and_add(
     return value - distance(row - low_row, high_column - column), value + distance(high_row - row, column - low_column)
 
 
-def critical(df: float, confidence: float) -> float:
+def t_quantile(df: ArrayLike, confidence: float) -> Any:  # of the shape of df, a number for a number
     """The t quantile of a two-sided interval; the normal one for infinite df."""
-    return float(_t(df, confidence))
-
-
-def _t(df: ArrayLike, confidence: float) -> Any:
     with np.errstate(invalid="ignore"):
         return scipy_stats.t.ppf((1 + confidence) / 2, df)

@@ -1,14 +1,13 @@
-"""How many questions, answers and seeds a wished precision takes.
+"""How many questions, answers and seeds a target precision needs.
 
 The variance of a rate R over Q questions, A answers to each and S seeds, from its components as intraclass correlations
 (shares of R (1 - R), see `spillover.stats.variance`):
 
     V = R (1 - R) (question / Q + seed / S + mixed / (S Q) + rest / (S Q A)),   rest = 1 - question - seed - mixed
 
-Half-width: t(Q - 1 + NU) sqrt(V), the interval of `spillover.stats.clustered` at a rate away from 0 and 1. A
-difference of two
-cells that are asked the same questions has the variance 2 V less 2 alike question R (1 - R) / Q, `alike` being the
-correlation of the two cells' rates over questions; it is found at the wished power when
+Half-width: t(Q - 1 + NU) sqrt(V), the interval of `spillover.stats.clustered` at a rate away from 0 and 1. The
+difference of two cells that are asked the same questions has variance 2 V - 2 alike question R (1 - R) / Q, `alike`
+being the correlation of the two cells' rates over questions; it is detected at the target power when
 
     difference = (t_(1 + confidence) / 2 + t_power) sqrt(V_difference).
 
@@ -25,7 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats as scipy_stats
 
-from spillover.stats.clustered import NU, Floats
+from spillover.stats import Floats
+from spillover.stats.clustered import NU, t_quantile
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,15 @@ class Design:
 
 def half_width(v: Variances, questions: Floats, answers: Floats, seeds: int, confidence: float) -> Floats:
     """Half the width of a rate's interval."""
-    return _t(questions, (1 + confidence) / 2) * np.sqrt(_variance(v, questions, answers, seeds))
+    return t_quantile(questions - 1 + NU, confidence) * np.sqrt(_variance(v, questions, answers, seeds))
 
 
 def detectable(v: Variances, questions: Floats, answers: Floats, seeds: int, confidence: float, power: float) -> Floats:
     """The difference of two cells' rates that is found with chance `power`."""
     shared = v.rate * (1 - v.rate) * v.alike * v.question / questions
     error = np.sqrt(2 * (_variance(v, questions, answers, seeds) - shared))
-    return (_t(questions, (1 + confidence) / 2) + _t(questions, power)) * error
+    df = questions - 1 + NU
+    return (t_quantile(df, confidence) + scipy_stats.t.ppf(power, df)) * error
 
 
 def designs(
@@ -95,7 +96,3 @@ def _variance(v: Variances, questions: Floats, answers: Floats, seeds: int) -> F
     rest = 1 - v.question - v.seed - v.mixed
     parts = v.question / questions + v.seed / seeds + v.mixed / (seeds * questions)
     return v.rate * (1 - v.rate) * (parts + rest / (seeds * questions * answers))
-
-
-def _t(questions: Floats, level: float) -> Floats:
-    return np.asarray(scipy_stats.t.ppf(level, questions - 1 + NU))

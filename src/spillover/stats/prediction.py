@@ -8,11 +8,12 @@ let a model recognise the domain in place of predicting it.
   (least squared error). Predictions are linear in y, so that all permuted targets are fitted at once.
 - boosting: 30 trees of depth 2, rate 0.2, a random sqrt(K) of the features at each split, as they are: nothing is
   chosen, so nothing needs an inner loop.
-- error: mean absolute, beside that of always saying the mean of the other domains' cells.
-- p: one-sided, the share of permutations (whole domains, see `stats_association`) in which the whole procedure,
+- error: mean absolute, compared with that of always predicting the mean of the other domains' cells.
+- p: one-sided, the share of permutations of whole domains (see `spillover.stats.association`) in which the procedure,
   refitted, has as small a ratio of the two errors. Predicting the mean of the others is negatively correlated with the
-  target by construction, so that a correlation of left-out predictions has no null at 0 and gets no p of its own;
-- AUC: of the left-out predictions, for cells with a high target (`stats_roc`). Its p is one-sided, of the same refits.
+  target by construction, so the correlation of left-out predictions has no null at 0 and gets no p-value;
+- AUC: of the left-out predictions, for cells with a high target (`spillover.stats.roc`). Its p is one-sided, from the
+  same refits.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spillover.stats import Floats, Ints
 from spillover.stats.association import (
     FEWEST,
-    Floats,
-    Ints,
     Permuted,
     bootstrap_limits,
     exchangeable,

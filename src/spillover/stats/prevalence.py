@@ -14,13 +14,13 @@ answers and labels y on a part of them,
     rate = mean_all(L f) + mean_labelled(y - L f),   L = Cov(y, f) / Var(f) in the labelled part, within [0, 1].
 
 Unbiased whatever the judge is worth. Labels drawn with unequal chances enter by weights, 1 over the chance. The
-variance sums influences by question as in `spillover.stats.clustered`, over both parts together, so that labelled
-answers may be
-among all, and is moderated there like a rate's: towards independent answers plus RHO between questions, with weight NU.
-Perfect agreement in a few labels is no proof of it: one error in the other direction is always added to the
-spread of y - L f. The interval is Wilson's at the effective number of answers, rate (1 - rate) / variance.
+variance sums influences by question as in `spillover.stats.clustered`, over both parts together, so labelled answers
+may be among all, and is moderated there like a rate's: towards independent answers plus RHO between questions,
+with weight NU. Perfect agreement in a few labels does not prove perfect agreement: one error in the other direction is
+always added to the spread of y - L f. The interval is Wilson's at the effective number of answers,
+rate (1 - rate) / variance.
 
-Rates and limits lie in [0, 1]; NaN where they cannot be told (a judge no better than chance, no labels).
+Rates and limits lie in [0, 1]; NaN where they are undefined (a judge no better than chance, no labels).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
-from spillover.stats.clustered import NU, RHO, Floats, wilson
+from spillover.stats import Floats
+from spillover.stats.clustered import NU, RHO, t_quantile, wilson
 
 
 @dataclass(frozen=True)
@@ -178,5 +179,5 @@ def ppi_rates(
         df_C = questions_C - 1
         moderated_C = np.where(df_C > 0, (df_C * np.nan_to_num(measured_C) + NU * prior_C) / (df_C + NU), prior_C)
         effective_C = binomial_C / np.maximum(moderated_C, independent_C)
-        low_C, high_C = wilson(value_C, effective_C, scipy_stats.t.ppf((1 + confidence) / 2, df_C + NU))
+        low_C, high_C = wilson(value_C, effective_C, t_quantile(df_C + NU, confidence))
     return Powered(value_C, low_C, high_C, tuning_C)

@@ -1,14 +1,19 @@
-"""How well a feature tells cells of a high rate from the others: AUC and ROC over cells, with domains as the units.
+"""How well features tell two classes apart: AUC and ROC, and logistic regression scores of rows held out of the fit.
 
-A cell is high when its target is above the cut: the median over domains of the mean of a domain's cells, in which every
-domain counts once. The cut is that of the sample; resamples and permutations leave it where it is.
+    AUC = P(x of a positive > x of a negative) + P(equal) / 2
 
-    AUC = P(x of a high cell > x of another cell) + P(equal) / 2
+0.5 = the feature says nothing; below it, positives have the lower values. `auc_error`: Hanley and McNeil (1982).
 
-0.5 = the feature says nothing; below it, high cells have the lower values. Pairs within a domain count, so that a
-feature which tells doses from each other has an AUC, too; what permutes whole domains (`stats_association`) does not
-count that as evidence. Intervals, also of both rates along the curve: bootstrap over whole domains, with percentiles
-further out for few of them, at Phi(-t(D - 1) sqrt(D / (D - 1))) (the expanded percentile interval of Hesterberg 2015).
+Over the cells of a study, "positive" means high: the target is above the cut, which is the median over domains of the
+mean of a domain's cells, so every domain counts once. The cut is that of the sample; resamples and permutations do not
+move it. Pairs within a domain count, so a feature that separates doses has an AUC too, which permutations of whole
+domains (`spillover.stats.association`) do not count as evidence. Intervals, also of both rates along the curve:
+bootstrap over whole domains, with percentiles taken further out where domains are few, at
+Phi(-t(D - 1) sqrt(D / (D - 1))) (the expanded percentile interval of Hesterberg 2015).
+
+`held_out_scores` are those of ridge logistic regression on features standardised by the training rows:
+
+    min_w,b  mean[ln(1 + exp(x.w + b)) - y (x.w + b)] + RIDGE / 2 |w|^2
 """
 
 from __future__ import annotations
@@ -16,19 +21,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+from spillover.stats import Bools, Floats, Ints
+from spillover.stats.clustered import t_quantile
+
 Span = tuple[float, float, float]  # value, low, high
 CUTS = 9  # deciles of the feature at which both rates get an interval
+RIDGE = 0.01  # of logistic regression; rows count as a mean
+FOLDS = 5
 
 
 @dataclass(frozen=True)
 class HighAUC:
-    """NaN where it cannot be told. `curve`: (x, false positive rate, true positive rate) of "high when above x"."""
+    """NaN where it is undefined. `curve`: (x, false positive rate, true positive rate) of "high when above x"."""
 
     cut: float
     count: int  # cells that are high
@@ -47,7 +54,7 @@ def high_cut(target_N: Floats, domain_N: Ints) -> float:
 
 def expanded(confidence: float, domains: int) -> float:
     """The share of resamples between the ends of an interval of this confidence."""
-    t = scipy_stats.t.ppf((1 + confidence) / 2, domains - 1) * np.sqrt(domains / (domains - 1))
+    t = t_quantile(domains - 1, confidence) * np.sqrt(domains / (domains - 1))
     return 1 - 2 * float(scipy_stats.norm.cdf(-t))
 
 
@@ -66,6 +73,27 @@ def weighted_auc(x_KN: Floats, high_N: Bools, weight_BN: Floats) -> Floats:
 def auc(x_N: ArrayLike, high_N: Bools) -> float:
     """AUC of one feature under one labelling; NaN where it has one side only."""
     return float(paired_auc(np.asarray(x_N, dtype=np.float64)[None], high_N[None])[0])
+
+
+def auc_error(area: float, positives: int, negatives: int) -> float:
+    """Standard error of an AUC from that many independent rows."""
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (positives - 1) * (q1 - area**2) + (negatives - 1) * (q2 - area**2)
+    return float(np.sqrt(variance / (positives * negatives)))
+
+
+def held_out_scores(x_NF: Floats, y_N: Bools, group_N: Ints) -> Floats:
+    """Log-odds of every row by a fit on the other folds; rows of one group, numbered from 0, share a fold."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    fold_N = np.random.default_rng(0).permutation(int(group_N.max()) + 1)[group_N] % FOLDS
+    fitted = len(y_N) * (FOLDS - 1) / FOLDS  # scikit-learn sums over rows where the objective takes their mean
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (RIDGE * fitted), solver="newton-cholesky"))
+    scores = cross_val_predict(model, x_NF, y_N, cv=PredefinedSplit(fold_N), method="decision_function")
+    return np.asarray(scores, dtype=np.float64)
 
 
 def rank_auc(rank_XN: Floats, high_BN: Bools) -> Floats:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
-from spillover.stats.clustered import Floats
+from spillover.stats import Floats, Ints
 
 ALIGNMENT = tuple(float(t) for t in range(10, 100, 10))
 COHERENCE = tuple(float(t) for t in range(0, 100, 10))
@@ -42,7 +42,7 @@ class Surface:
 
 
 def surface(
-    group_N: NDArray[np.int64],
+    group_N: Ints,
     alignment_N: Floats,
     coherence_N: Floats,
     groups: int,

@@ -12,7 +12,7 @@ below 0, which chance makes of small variances, are cut at 0 and named.
 The budget is what each component adds to the variance of the mean of all answers: s_f^2 sum(n_level^2) / N^2.
 Judges are few and see the same answers, so what they add to a rate is worked out from the rates themselves, paired by
 question (`judge_variance`); it weighs 1, because a rate is one judge's.
-A factor with one level cannot be told from the mean and is left out, as is an interaction that repeats a factor.
+A factor with one level is indistinguishable from the mean and is left out, as is an interaction that repeats a factor.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spillover.stats.clustered import Floats, clustered_rates, difference_variance
-
-Ints = NDArray[np.int64]
+from spillover.stats import Floats, Ints
+from spillover.stats.clustered import clustered_rates, difference_variance
 
 
 @dataclass(frozen=True)
 class Component:
-    """`variance`: of one level's effect, in the square of y's unit. `share`: of the variance of the overall mean."""
+    """`variance`: of one level's effect, in the squared unit of y. `share`: of the variance of the overall mean."""
 
     name: str
     levels: int

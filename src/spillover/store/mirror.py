@@ -1,211 +1,316 @@
-"""A copy of a run's finished work at a URL, such as s3://bucket/runs/x: machines without a common disk go on from it.
+"""A copy of a run's finished shards at a URL such as s3://bucket/runs/x, from which other machines continue.
 
-The first archive of a shard to be there stays; a machine that made the same shard takes that one in place of its own,
-before it makes anything from it. So all machines come to have the same rows, and no answer is judged that the mirror
-has not. What a machine had made from its own rows meanwhile, because the mirror was out of reach, is made again.
+    mirror.json                what identifies this mirror
+    rows/STAGE/KEY.DIGEST.zip  the files of a finished shard; DIGEST is the archive's hash
+    rows/STAGE/KEY.done        uploaded after the archive: its size and hash, and the hash of its rows and files
+    rest.zip                   settings, plan, manifest, judges, labels, directions: the newest of each file wins
+    results.json, report.html  the latest results, for people to look at; never read back
 
-    mirror.json          says that this place is a mirror
-    rows/STAGE/KEY.zip   a finished shard (store/packs.py)
-    rest.zip, results.json, report.html  whatever was copied last
+Keys are immutable. The first marker of a key stays, and a folder with other bytes under that key is refused. Stages are
+compared in order, up to the first difference, so no rows are copied that were made from other rows than the mirror's.
+An archive without a marker is an upload that was cut off, and does not count. A download is verified against its marker
+before any file takes its name. A mirror may come from a stranger: only files that a run folder has are taken, never
+links, and at most `MOST` bytes a shard. Memory holds one chunk of each copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+import calendar
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from zipfile import BadZipFile
 
-from spillover.errors import UserError
+from pydantic import Field, ValidationError
+
+from spillover.errors import MachineError, UserError
 from spillover.progress import Progress
-from spillover.records.base import text_hash
+from spillover.provenance import file_sha256
+from spillover.records.base import Part, content_hash, text_hash
 from spillover.records.stages import SHARDS
-from spillover.store import packs
-from spillover.store.packs import Damaged
-from spillover.store.remote import MARK, Remote
-from spillover.store.store import Store
+from spillover.store.files import unzip, zip_files
+from spillover.store.remote import Remote
+from spillover.store.store import ADAPTER_FILES, KEY, NAME, Store, adapter_path
 
-AT_ONCE = 16  # copies: each waits for the network most of its time
-REST = "rest.zip"
-SHOWN = ("results.json", "report.html")  # for people who look there; never taken from there
 Place = tuple[str, str]  # stage and key
+AT_ONCE = 16  # copies: each waits for the network most of its time
+MOST = 2**32  # bytes of a shard
+MARK, REST, SHOWN = "mirror.json", "rest.zip", ("results.json", "report.html")
+SCHEMA = 2  # 1 had no markers
+_SHARD = re.compile(rf"rows/({'|'.join(SHARDS)})/({KEY})\.(done|[0-9a-f]{{16}}\.zip)")
+_REST = re.compile(
+    r"(study|plan|manifest|judges|steering)\.json"
+    rf"|labels/{NAME}\.json|directions/{NAME}\.safetensors|rows/rank/{NAME}\.(jsonl|done)|rows/judge/{KEY}\.jsonl"
+)
+_REST_GLOBS = ("*.json", "labels/*.json", "directions/*", "rows/rank/*", "rows/judge/*.jsonl")
+_YEAR_0 = (1980, 1, 1, 0, 0, 0)  # of the zip format
+
+
+class Marker(Part):
+    """Size and SHA-256 of an archive, and the hash of its content without the stage's facts, such as seconds."""
+
+    bytes: int = Field(ge=0, le=MOST)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    content: str
+
+
+class Conflict(UserError):
+    """The folder and the mirror hold different bytes under one key."""
 
 
 class Mirror:
-    """One run folder and its mirror.
+    """One run folder and its mirror."""
 
-    `inputs`: of each unit of the study, the keys of the shards that it reads. A shard of another origin is taken to
-    read all.
-    """
-
-    def __init__(self, store: Store, url: str, inputs: Mapping[str, Collection[str]] | None = None) -> None:
-        self.store, self.url, self._inputs = store, url, inputs or {}
+    def __init__(self, store: Store, url: str) -> None:
+        self.store, self.url = store, url
         self._there = Remote(url)
-        self._same: set[Place] = set()  # shards that are alike here and there
-        self._second: set[Place] = set()  # shards that the mirror had first, until the next `sync`
-        self._unmade: set[Place] = set()  # shards that were made from rows which gave way
+        self._same: set[Place] = set()  # shards known to be the same in both
 
-    @property
-    def unmade(self) -> int:
-        """How many shards have to be made again, from another machine's rows."""
-        return sum(not self.store.is_done(*place) for place in self._unmade)
-
-    def own(self) -> bool:
-        """Whether the folder has shards that are not known to be alike at the mirror."""
-        known = self._remembered()
-        return any((stage, key) not in known for stage in SHARDS for key in packs.begun(self.store, stage))
-
-    def check(self, create: bool) -> str:
-        """See that a mirror is there, or make one; says what a person should know, if anything.
+    def open(self, create: bool) -> str:
+        """Find the mirror, or create it; returns a warning, or an empty text.
 
         Raises:
-            UserError: when the place holds other files, or no mirror although none may be made.
+            UserError: when the URL holds other files, or no mirror and none may be created.
             MachineError: when it cannot be reached.
         """
         with self._there.reached(self.store.path):
-            mark, first_stays = self._there.mark(create)
-        self._journal = self.store.path / f".mirror-{text_hash(repr(mark), length=16)}"
-        return "" if first_stays else "the last to write a file wins there: run on one machine at a time"
+            try:
+                mark = self._there.read(MARK)
+            except FileNotFoundError:
+                if names := self._there.names():
+                    raise UserError(
+                        f"{self.url} holds other files, such as {min(names)!r:.80}. Give another URL."
+                    ) from None
+                if not create:
+                    raise UserError(
+                        f"{self.url} holds no mirror. Create one: spillover run STUDY.yaml --mirror {self.url}"
+                    ) from None
+                self._there.create(MARK, json.dumps({"schema": SCHEMA, "id": secrets.token_hex(8)}).encode())
+                mark = self._there.read(MARK)
+            if not mark.startswith(b'{"schema": %d,' % SCHEMA):
+                raise UserError(f"{self.url} holds a mirror of another version of spillover. Give another URL.")
+            # Trying again shows whether the store can be written, and whether the first writer of a file wins there.
+            first_wins = not (create and self._there.create(MARK, mark))
+        self._journal = self.store.path / f".mirror-{text_hash(repr(mark), 16)}"
+        return "" if first_wins else f"The last writer of a file wins at {self.url}: use one machine at a time."
 
-    def sync(self, progress: Progress, push: bool = True) -> None:
-        """Take what the mirror has and the folder has not, and copy what the mirror has not; nothing may run meanwhile.
-
-        Without `push`, only take: for a folder that has nothing of its own.
+    def pull(self, progress: Progress, own: bool = True) -> None:
+        """Take every finished shard that the folder lacks; nothing may run in the folder meanwhile.
 
         Raises:
+            Conflict: when both hold a shard, with different bytes.
+            UserError: when the mirror holds what no run has, or `own` is False and the folder has shards of its own.
+            MachineError: when the mirror cannot be reached, or an archive does not match its marker.
+        """
+        with self._there.reached(self.store.path):
+            there = self._marked()
+            if not own and self._finished() - there:
+                raise UserError(
+                    f"{self.store.path} has rows that did not come from {self.url}. Fetch into another folder with "
+                    "--out, or run the study there with --mirror."
+                )
+            for left in self.store.path.glob(".copying-*"):  # by a process that was killed
+                shutil.rmtree(left)
+            self._same = self._remembered() & there
+            self._each(self._take, there - self._same, progress)
+
+    def push(self, progress: Progress | None = None) -> None:
+        """Copy every finished shard that the mirror lacks; workers may run meanwhile.
+
+        Raises:
+            Conflict: when the mirror holds a shard of the folder with different bytes.
             MachineError: when the mirror cannot be reached; what was copied until then stays.
         """
         with self._there.reached(self.store.path):
-            names = self._there.names()
-            there = {found for name in names if (found := self._shard(name))}
-            self._same, self._second = self._remembered() & there, set()
-            here = {(stage, key) for stage in SHARDS for key in packs.finished(self.store, stage)}
-            work = (there | (here if push else set[Place]())) - (self._same & here)
-            if work:
-                with progress.stage("mirror", len(work)) as events:
-                    for stage in SHARDS:
-                        self._agree(stage, there, push, lambda: events.advance(units=1))
+            self._each(self._give, self._finished() - self._same, progress)
 
-    def take_rest(self) -> None:
-        """Take of what changes the files that are newer there.
+    def pull_rest(self) -> None:
+        """Take the files of rest.zip that are newer than the folder's; a damaged rest.zip is ignored."""
+        with (
+            self._there.reached(self.store.path),
+            self._scratch() as scratch,
+            suppress(FileNotFoundError, BadZipFile, ValueError),
+        ):
+            self._there.download(REST, min(self._there.size(REST), MOST), scratch / REST)
+            infos = unzip(scratch / REST, scratch, _REST, MOST, f"{self.url}/{REST}")
+            times = [min(calendar.timegm(info.date_time), int(time.time())) for info in infos]
+            for info, seconds in zip(infos, times, strict=True):
+                path = self.store.path / info.filename
+                if not _is_shard(path) and not (path.exists() and path.stat().st_mtime >= seconds):
+                    os.utime(scratch / info.filename, (seconds, seconds))
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(scratch / info.filename, path)
 
-        Raises:
-            MachineError: when the mirror cannot be reached.
-        """
-        with self._there.reached(self.store.path), suppress(Damaged, FileNotFoundError):
-            packs.take_rest(self.store, self._there.read(REST, packs.MOST))
-
-    def copy(self) -> None:
-        """Copy what is finished, as far as nobody else was first; may run beside workers, for it changes nothing here.
-
-        Raises:
-            MachineError: when the mirror cannot be reached.
-        """
-        with self._there.reached(self.store.path):
-            for stage in SHARDS:
-                left = {(stage, key) for key in packs.finished(self.store, stage)} - self._same
-                self._each(left - self._second, self._give)
-                if left - self._same:
-                    return  # what follows may be made from rows that give way at the next `sync`
-
-    def copy_rest(self) -> None:
-        """Put what changes, and the report, in the place of what is there.
-
-        Raises:
-            MachineError: when the mirror cannot be reached.
-        """
-        with self._there.reached(self.store.path):
-            self._there.put(REST, packs.pack_rest(self.store))
+    def push_rest(self) -> None:
+        """Replace rest.zip, results.json and report.html at the mirror."""
+        with self._there.reached(self.store.path), self._scratch() as scratch:
+            paths = [path for pattern in _REST_GLOBS for path in sorted(self.store.path.glob(pattern))]
+            named = [(self.store.relative(path), path) for path in paths if not _is_shard(path)]
+            files = [
+                (name, path, time.gmtime(path.stat().st_mtime)[:6]) for name, path in named if _REST.fullmatch(name)
+            ]
+            zip_files(scratch / REST, files)
+            self._there.upload(scratch / REST, REST)
             for name in SHOWN:
                 if self.store.has(name):
-                    self._there.put(name, (self.store.path / name).read_bytes())
+                    self._there.upload(self.store.path / name, name)
 
-    def _agree(self, stage: str, there: set[Place], push: bool, tick: Callable[[], None]) -> None:
-        """Make the shards of a stage the same here and there; of a shard that both have, the mirror's stays."""
-        here = {(stage, key) for key in packs.finished(self.store, stage)}
-        other: set[Place] = set()
+    # ---- one shard ----
 
-        def agree(place: Place) -> bool:
-            if place in here:
-                if place not in there and self._give(place):
-                    return True
-                if (files := self._fetch(place)) is None:  # its writer died on a disk that shows half a file
-                    self._there.put(packs.place(*place), packs.pack(self.store, *place))
-                elif packs.differs(self.store, *place, files):
-                    other.add(place)
-                    return False
-                return True
-            return self._take(place)
-
-        wanted = {place for place in there if place[0] == stage} | (here if push else set[Place]())
-        self._each(wanted - (self._same & here), agree, tick)
-        if other:
-            self._unmake(stage, {key for _, key in other})  # first, lest a death in between leave what was made of them
-            self._each(other, self._take)
-
-    def _unmake(self, stage: str, changed: set[str]) -> None:
-        """Drop the folder's own shards of later stages that read any of these."""
-        for later in SHARDS[SHARDS.index(stage) + 1 :]:
-            own = {key for key in packs.begun(self.store, later) if (later, key) not in self._same}
-            lost = {key for key in own if not changed.isdisjoint(self._inputs.get(key, changed))}
-            self._unmade |= {(later, key) for key in lost & packs.finished(self.store, later)}
-            changed |= lost
-            for key in lost:
-                packs.drop(self.store, later, key)
-
-    def _give(self, place: Place) -> bool:
-        """Copy a shard to the mirror; False where one was there first."""
-        created = self._there.create(packs.place(*place), packs.pack(self.store, *place))
-        if not created:
-            self._second.add(place)
-        return created
-
-    def _take(self, place: Place) -> bool:
-        """Take the mirror's shard; False where it is not whole, and will be made here."""
-        files = self._fetch(place)
-        if files is not None:
-            packs.take(self.store, *place, files)
-        return files is not None
-
-    def _fetch(self, place: Place) -> packs.Files | None:
-        try:
-            return packs.unpack(*place, self._there.read(packs.place(*place), packs.MOST))
-        except Damaged:
-            return None
-
-    def _each(
-        self, places: Iterable[Place], act: Callable[[Place], bool], tick: Callable[[], None] = lambda: None
-    ) -> None:
-        """Do it to many at once, and remember which are the same here and there then; after an error no more begin."""
-        first: BaseException | None = None
-        with ThreadPoolExecutor(AT_ONCE) as pool, open(self._journal, "a", encoding="utf-8") as journal:
+    def _take(self, place: Place) -> None:
+        marker = self._marker(place)
+        if self.store.is_done(*place):
+            self._compare(place, marker, self._content(place))
+            return
+        name = _archive(place, marker)
+        with self._scratch() as scratch:
             try:
-                for place, future in [(place, pool.submit(act, place)) for place in sorted(places)]:
-                    if future.cancelled():
-                        continue
-                    if (error := future.exception()) is not None:
-                        first = first or error
-                        pool.shutdown(wait=False, cancel_futures=True)
-                    elif future.result():
-                        self._same.add(place)
-                        journal.write(f"{packs.place(*place)}\n")
-                        tick()
-            finally:
-                pool.shutdown(cancel_futures=True)  # also after an interrupt
-        if first:
-            raise first
+                self._there.download(name, marker.bytes, scratch / "zip")
+                if _described(scratch / "zip") != (marker.bytes, marker.sha256):
+                    raise BadZipFile
+                unzip(scratch / "zip", scratch / "files", _allowed(*place), MOST, f"{self.url}/{name}")
+            except (FileNotFoundError, BadZipFile):
+                raise MachineError(
+                    f"{self.url}/{name} is missing, or is not what its marker says. Delete {_marker(place)} there; the "
+                    "next run of a folder that has these rows copies them again."
+                ) from None
+            _check_whole(*place, scratch / "files", f"{self.url}/{name}")
+            self.store.install(*place, scratch / "files")
+
+    def _give(self, place: Place) -> None:
+        content = self._content(place)
+        try:
+            marker = self._marker(place)
+        except FileNotFoundError:
+            with self._scratch() as scratch:
+                files = [(self.store.relative(path), path, _YEAR_0) for path in self.store.shard_files(*place)]
+                zip_files(scratch / "zip", files)
+                size, sha256 = _described(scratch / "zip")
+                marker = Marker(bytes=size, sha256=sha256, content=content)
+                self._there.upload(scratch / "zip", _archive(place, marker))
+            if self._there.create(_marker(place), marker.model_dump_json().encode()):
+                return
+            marker = self._marker(place)
+        self._compare(place, marker, content)
+
+    def _compare(self, place: Place, marker: Marker, content: str) -> None:
+        if marker.content != content:
+            raise Conflict(
+                f"{self.store.shard_files(*place)[0]} and {self.url}/{_archive(place, marker)} have one key and "
+                "different bytes. The mirror's copy stays. To continue from it, give a new folder with --out; to keep "
+                "this folder's rows, give another --mirror."
+            )
+
+    def _content(self, place: Place) -> str:
+        files = self.store.shard_files(*place)[:-1]  # without the marker
+        return content_hash({self.store.relative(path): file_sha256(path) for path in files}, 32)
+
+    def _marker(self, place: Place) -> Marker:
+        content = self._there.read(_marker(place))
+        try:
+            return Marker.model_validate_json(content)
+        except ValidationError:
+            raise UserError(f"{self.url}/{_marker(place)} is not a marker of a shard. Delete it.") from None
+
+    def _each(self, act: Callable[[Place], None], places: set[Place], progress: Progress | None) -> None:
+        """Do it stage by stage, to many at once, and remember which are the same in both; end at the first error."""
+        if not places:
+            return
+        with ExitStack() as held:
+            events = held.enter_context(progress.stage("mirror", len(places))) if progress else None
+            journal = held.enter_context(open(self._journal, "a", buffering=1, encoding="utf-8"))
+            pool = ThreadPoolExecutor(AT_ONCE)
+            held.callback(lambda: pool.shutdown(cancel_futures=True))
+            for stage in SHARDS:
+                futures = {pool.submit(act, place): place for place in sorted(places) if place[0] == stage}
+                for future in as_completed(futures):
+                    future.result()
+                    self._same.add(futures[future])
+                    journal.write("/".join(futures[future]) + "\n")
+                    if events:
+                        events.advance(units=1)
+
+    def _finished(self) -> set[Place]:
+        return {(stage, key) for stage in SHARDS for key in self.store.finished(stage)}
+
+    def _marked(self) -> set[Place]:
+        """Every shard that has a marker at the mirror."""
+        there: set[Place] = set()
+        for name in self._there.names() - {MARK, REST, *SHOWN}:
+            if not (found := _SHARD.fullmatch(name)):
+                raise UserError(f"{self.url} holds {name!r:.80}, which no mirror has. Delete it, or give another URL.")
+            if found[3] == "done":
+                there.add((found[1], found[2]))
+        return there
 
     def _remembered(self) -> set[Place]:
-        names = self._journal.read_text(encoding="utf-8").splitlines() if self._journal.exists() else []
-        return {found for name in names if (found := packs.placed(name))}
+        lines = self._journal.read_text(encoding="utf-8").splitlines() if self._journal.exists() else []
+        return {(stage, key) for stage, _, key in (line.partition("/") for line in lines)}
 
-    def _shard(self, name: str) -> Place | None:
-        """Whose archive that is; None for the few files that are none.
+    @contextmanager
+    def _scratch(self) -> Generator[Path]:
+        with tempfile.TemporaryDirectory(prefix=".copying-", dir=self.store.path) as scratch:
+            yield Path(scratch)
 
-        Raises:
-            UserError: for a file that no mirror has.
-        """
-        if name in (MARK, REST, *SHOWN):
-            return None
-        if found := packs.placed(name):
-            return found
-        raise UserError(f"{self.url} holds {name!r:.80}, which no mirror has. Take it away, or give another URL.")
+
+def fetch(url: str, out: str | os.PathLike[str], progress: Progress) -> Store:
+    """Copy a run from its mirror into a folder; again, what has come to the mirror since.
+
+    Raises:
+        UserError: when there is no mirror, or no run in it yet, or the folder has rows of its own.
+    """
+    store = Store(out)
+    mirror = Mirror(store, url)
+    mirror.open(create=False)
+    store.create()
+    with store.lock():
+        mirror.pull(progress, own=False)
+        mirror.pull_rest()
+    if not store.has("plan.json"):
+        raise UserError(f"{url} has no finished stage of a run yet. What is finished is here; fetch the rest later.")
+    return store
+
+
+def _marker(place: Place) -> str:
+    return f"rows/{place[0]}/{place[1]}.done"
+
+
+def _archive(place: Place, marker: Marker) -> str:
+    return f"rows/{place[0]}/{place[1]}.{marker.sha256[:16]}.zip"
+
+
+def _described(archive: Path) -> tuple[int, str]:
+    return archive.stat().st_size, file_sha256(archive)
+
+
+def _is_shard(path: Path) -> bool:
+    """Whether these are rows of a finished shard, which its archive holds."""
+    return path.parent.name == "judge" and path.with_suffix(".done").exists()
+
+
+def _allowed(stage: str, key: str) -> re.Pattern[str]:
+    """Names that a shard's archive may hold."""
+    more = {
+        "membership": rf"|rows/membership/scores-{key}\.parquet",
+        "direct": rf"|rows/direct/{key}\.safetensors",
+        "train": rf"|adapters/{NAME}-{key}/{NAME}({'|'.join(map(re.escape, ADAPTER_FILES))})",
+    }
+    return re.compile(rf"rows/{stage}/{key}\.(jsonl|done)" + more.get(stage, ""))
+
+
+def _check_whole(stage: str, key: str, made: Path, name: str) -> None:
+    """Refuse a shard without rows or marker, and adapters other than the one that its row describes."""
+    rows = made / "rows" / stage / f"{key}.jsonl"
+    whole = rows.exists() and rows.with_suffix(".done").exists()
+    if whole and stage == "train":
+        whole = list(made.glob("adapters/*")) == [made / adapter_path(rows)]
+    if not whole:
+        raise UserError(f"{name} does not hold the rows and files of one shard. Delete it.")

@@ -1,20 +1,18 @@
-"""The rows of one unit of work on disk, whoever dies and whoever writes twice.
+"""The rows of one unit of work on disk: none is lost when a process dies, none is doubled when two write.
 
 A process may die at any instant, and one that was given up for dead may still write, on this machine or on another that
-shares the disk. So each writer has a file of its own in KEY.open, which begins with the whole lines that earlier ones
-left; a line without its line feed is torn and is dropped, and a record whose id is there is not written again. Who
-is first gives their file the name KEY.jsonl, at once and only once. No lock is needed; a shared disk may have none.
+shares the disk. So each writer has its own file in KEY.open, which begins with the whole lines that earlier writers
+left; a line without its line feed is torn and is dropped, and a record whose id is there is not written again. The
+first writer to finish renames its file to KEY.jsonl, in one step. No lock is needed; a shared disk may have none.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -22,37 +20,15 @@ from typing import Any, Generic, Self, TypeVar
 
 from pydantic import ValidationError
 
-from spillover.errors import MachineError, UserError
+from spillover.errors import UserError
 from spillover.records.base import SCHEMA, Record
+from spillover.store.files import NO_LINKS, disk_errors, replace_file
 
 R = TypeVar("R", bound=Record)
-NO_LINKS = (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.ENOSYS)  # a file system that has no hard links
-
-
-@contextmanager
-def disk_errors(path: Path) -> Generator[None]:
-    """Turn a disk that is full or cannot be written into one sentence with the way out."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(
-                f"No space left on the disk of {path}. The finished rows are safe. "
-                "Free some space, then run the same command again."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            raise MachineError(
-                f"{path} cannot be written ({error.strerror}). Choose another folder with --out."
-            ) from error
-        if error.errno == errno.ESTALE:
-            raise MachineError(
-                f"{path}: another process has finished these rows meanwhile. Run the same command again."
-            ) from error
-        raise
 
 
 class Shard(Generic[R]):
-    """The rows of one unit of work. Use as a context: what was written before is taken up on entry."""
+    """The rows of one unit of work. Use as a context manager: entering it reads what was written before."""
 
     def __init__(self, path: Path, kind: type[R]) -> None:
         self.path = path
@@ -61,7 +37,7 @@ class Shard(Generic[R]):
         self._ids: set[str] = set()
         self._open = path.with_suffix(".open")
         self._part = self._open / secrets.token_hex(8)
-        self._taken: dict[Path, int] = {}  # other writers' files, and how much of them stands in ours
+        self._taken: dict[Path, int] = {}  # other writers' files, and how many bytes of each ours contains
         self._file = -1
 
     def __enter__(self) -> Self:
@@ -71,7 +47,7 @@ class Shard(Generic[R]):
             sources += (part for part in parts(self.path) if part != self._part)
         try:
             for source in sources:
-                with suppress(FileNotFoundError):  # its writer has finished this instant
+                with suppress(FileNotFoundError):  # its writer has just finished
                     self._take(source)
         except BaseException:
             self._leave()
@@ -88,12 +64,12 @@ class Shard(Generic[R]):
 
     @property
     def scratch(self) -> Path:
-        """A folder for what this writer makes besides rows; it goes when the shard is complete."""
+        """A folder for what this writer makes besides rows; it is removed when the shard is complete."""
         return self._part.with_name(f"{self._part.name}.d")
 
     @property
     def keep(self) -> Path:
-        """A folder that the next writer finds again; it goes when the shard is complete."""
+        """A folder that the next writer finds again; it is removed when the shard is complete."""
         return self._open / "keep.d"
 
     def append(self, *rows: R) -> None:
@@ -107,7 +83,7 @@ class Shard(Generic[R]):
         self.rows += new.values()
 
     def settle(self) -> None:
-        """Give the rows their name although more may come: a journal that people read between two runs."""
+        """Give the rows their final name although more may come, for a journal that people read between two runs."""
         with disk_errors(self.path):
             os.fsync(self._file)
             self._publish()
@@ -118,7 +94,7 @@ class Shard(Generic[R]):
         shutil.rmtree(self._open, ignore_errors=True)
 
     def finish(self, **facts: Any) -> None:
-        """Mark the shard as complete; its rows are those of whoever finished first."""
+        """Mark the shard as complete; its rows are those of the writer that finished first."""
         with disk_errors(self.path):
             os.fsync(self._file)
             self._publish()
@@ -128,20 +104,20 @@ class Shard(Generic[R]):
     def _create(self) -> None:
         while self._file < 0:
             self._open.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # who finished first has removed the folder this instant
+            with suppress(FileNotFoundError):  # the writer that finished first has just removed the folder
                 self._file = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
 
     def _take(self, source: Path) -> None:
-        """Begin with what another writer left."""
+        """Copy the whole lines that another writer left."""
         whole = whole_lines(source.read_bytes())
         self.append(*parse(source, whole, self.kind))
         self._taken[source] = len(whole)
 
     def _publish(self) -> None:
-        """Give our file its name, in one step that only one writer can take."""
+        """Give our file its final name, in one step that only one writer can take."""
         try:
             os.link(self._part, self.path)
-        except FileNotFoundError:  # who finished first has removed our file, or who took all of it over and left
+        except FileNotFoundError:  # removed by the writer that finished first, or by one that copied all of it
             if not self.path.exists():
                 self._write_again()
                 self._publish()
@@ -163,7 +139,7 @@ class Shard(Generic[R]):
         os.fsync(self._file)
 
     def _leave(self) -> None:
-        """Let go; of a shard that is not complete, one copy of the rows is enough."""
+        """Close our file; of a shard that is not complete, one copy of the rows is enough."""
         os.close(self._file)
         if self._part.exists():
             for path in self._taken.keys() & set(parts(self.path)):
@@ -172,7 +148,7 @@ class Shard(Generic[R]):
 
 
 def parts(path: Path) -> list[Path]:
-    """What has been written of a shard that is not complete, the longest first."""
+    """Files of a shard that is not complete, the longest first."""
     found: list[tuple[int, Path]] = []
     with suppress(FileNotFoundError):
         for name in os.listdir(path.with_suffix(".open")):
@@ -180,11 +156,6 @@ def parts(path: Path) -> list[Path]:
             if part.is_file():
                 found.append((part.stat().st_size, part))
     return [part for _, part in sorted(found, reverse=True)]
-
-
-def beside(path: Path) -> Path:
-    """A name next to a file that no other writer has, on whatever machine."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
 def whole_lines(content: bytes) -> bytes:
@@ -199,46 +170,31 @@ def parse(path: Path, content: bytes, kind: type[R]) -> list[R]:
         try:
             rows.append(kind.model_validate_json(line))
         except ValidationError as error:
-            mend = (
-                "Delete this file and the .done file beside it, then run the same command again: only these rows are "
-                "made anew. If another version of spillover wrote the folder, use that one."
+            fix = (
+                "Delete this file and its .done file, then run the same command again: only these rows are recomputed. "
+                "If another version of spillover wrote the folder, use that one."
             )
-            raise refusal(path, f", line {number}", error, mend) from None
+            raise refusal(path, f", line {number}", error, fix) from None
     return rows
 
 
-def refusal(path: Path, place: str, error: ValidationError, mend: str) -> UserError:
-    """Why a record of a file is refused: a newer version wrote it, or it is damaged, which `mend` mends."""
+def refusal(path: Path, place: str, error: ValidationError, fix: str) -> UserError:
+    """The error for a record that a newer version wrote, or that is damaged; `fix`: what to do then."""
     found, here = error.errors(), f"spillover {version('spillover')}"
     for wrong in found:
         if wrong["loc"] == ("schema",) and wrong["type"] == "less_than_equal":
             return UserError(
                 f"{path}{place}, schema: {wrong['input']} is of {_writer(path, here)}; {here}, which is installed, "
-                f"knows up to {SCHEMA}. Upgrade it: pip install --upgrade spillover"
+                f"reads up to {SCHEMA}. Upgrade it: pip install --upgrade spillover"
             )
     field = "".join(f"{part}: " for part in found[0]["loc"])
-    return UserError(f"{path}{place}: damaged row ({field}{found[0]['msg']}). {mend}")
+    return UserError(f"{path}{place}: damaged row ({field}{found[0]['msg']}). {fix}")
 
 
 def _writer(path: Path, here: str) -> str:
-    """The version that wrote the run folder last, where its manifest names another one than this."""
+    """The version that wrote the run folder last, if its manifest names a different one."""
     for folder in path.parents[:4]:
         with suppress(OSError, ValueError, KeyError, TypeError):
             if (writer := f"spillover {json.loads((folder / 'manifest.json').read_bytes())['spillover']}") != here:
                 return writer
     return "a newer version of spillover"
-
-
-def replace_file(path: Path, content: str | bytes) -> None:
-    """Put a text, or bytes, in the place of a file's, in one step."""
-    temporary = beside(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -2,42 +2,48 @@
 
     study.json             the resolved configuration
     plan.json              stage -> unit -> key: which shards belong to the study as it stands now
-    manifest.json          where the numbers come from
-    rows/STAGE/KEY.jsonl   one record a line; KEY is the hash of everything that made the rows
+    manifest.json          code, packages and machine that the numbers come from
+    rows/STAGE/KEY.jsonl   one record a line; KEY is the hash of everything that the rows depend on
     rows/STAGE/KEY.done    written last: its existence means that the shard is complete
-    rows/STAGE/KEY.open/   rows of a shard that is not complete: a file for each who has written
+    rows/STAGE/KEY.open/   rows of a shard that is not complete, one file for each writer
     rows/STAGE/NAME.parquet  numbers token by token, written whole
-    rows/direct/KEY.safetensors  mean activations of the answers in the shard beside it
+    rows/direct/KEY.safetensors  mean activations of the completions in that shard
     directions/NAME.safetensors  a cell's directions by one method, at every layer
     adapters/CELL-KEY/     plain PEFT folders
     judges.json            judges besides the study's own, and their shards
-    labels/SHEET.json      which answers were given to people, under which number, with which chance
+    labels/SHEET.json      which completions people label, under which number, drawn with which probability
 
-No row is lost and none is doubled, whoever dies and whoever writes twice: store/shard.py says how. This file, that
-one, and store/packs.py, which copies finished shards, are the only ones that know paths.
+store/shard.py keeps rows from being lost or doubled. That file, this one and store/mirror.py, which copies finished
+shards, are the only ones that know paths.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
 from spillover.errors import UserError
-from spillover.records.base import Cell, Manifest, Record
-from spillover.store.shard import Shard, beside, disk_errors, parse, parts, refusal, replace_file, whole_lines
+from spillover.records.base import Adapter, Cell, Manifest, Record
+from spillover.store.files import disk_errors, lock, replace_file, replacing
+from spillover.store.shard import Shard, parse, parts, refusal, whole_lines
 
 if TYPE_CHECKING:
     import polars
 
 R = TypeVar("R", bound=Record)
+KEY = r"[A-Za-z0-9]{1,80}"
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}"
+ADAPTER_FILES = (".safetensors", ".json", ".md")
+_LONGEST = 2**24  # bytes of a row that describes an adapter
 
 
 class Store:
@@ -65,18 +71,20 @@ class Store:
 
     @contextmanager
     def lock(self) -> Generator[None]:
-        """Hold the folder for one driver; the lock goes with the process, however it ends.
+        """Hold the folder for one driver, until its process ends.
 
         Raises:
             UserError: when another process holds it.
         """
-        with disk_errors(self.path), open(self.lock_path, "a+") as file:
-            if not _try_lock(file.fileno()):
-                file.seek(0)
+        with ExitStack() as held, disk_errors(self.path):
+            try:
+                file = held.enter_context(lock(self.lock_path, wait_s=0))
+            except BlockingIOError:
+                holder = self.lock_path.read_text(encoding="utf-8").partition("\n")[0] or "unknown"
                 raise UserError(
-                    f"Another process ({file.readline().strip() or 'unknown'}) is running in {self.path}. "
+                    f"Another process ({holder}) is running in {self.path}. "
                     "Wait for it, stop it, or choose another folder with --out."
-                )
+                ) from None
             file.truncate(0)
             file.write(f"pid {os.getpid()}\n{secrets.token_hex(8)}\n")
             file.flush()
@@ -85,7 +93,7 @@ class Store:
 
     @property
     def lock_path(self) -> Path:
-        """The file that the driver holds; what it says is different each time."""
+        """The file that the driver holds; its content is different each time."""
         return self.path / "lock"
 
     # ---- rows ----
@@ -99,7 +107,7 @@ class Store:
         return self._shard_path(stage, key).with_suffix(".done").exists()
 
     def facts(self, stage: str, key: str) -> dict[str, Any]:
-        """What the stage wrote about a complete shard: rows, tokens, seconds, reports."""
+        """What the stage wrote about a complete shard: counts of rows and tokens, seconds, reports."""
         marker = self._shard_path(stage, key).with_suffix(".done")
         return json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
 
@@ -111,7 +119,7 @@ class Store:
         return rows
 
     def content(self, stage: str, key: str) -> bytes:
-        """The whole lines of a shard; nothing where there is none."""
+        """The whole lines of a shard; empty if there is no such shard."""
         return self._now(stage, key)[1]
 
     def read_lines(self, stage: str, key: str, numbers: Iterable[int], kind: type[R]) -> list[R]:
@@ -132,7 +140,7 @@ class Store:
         return None
 
     def replace(self, stage: str, key: str, rows: Iterable[Record]) -> None:
-        """Put these rows in the place of a shard's, in one step."""
+        """Replace the rows of a shard in one step."""
         replace_file(self._shard_path(stage, key), "".join(f"{row.model_dump_json()}\n" for row in rows))
 
     def count(self, stage: str, key: str) -> int:
@@ -153,7 +161,7 @@ class Store:
         return (path, whole_lines(path.read_bytes())) if path.exists() else self._begun(path)
 
     def _begun(self, path: Path) -> tuple[Path, bytes]:
-        """The longest of the files in which the shard is being written; the finished one when it gets its name."""
+        """The longest file of a shard that is being written, or its final file if it finishes meanwhile."""
         while found := parts(path) or [path] * path.exists():
             with suppress(FileNotFoundError):
                 return found[0], whole_lines(found[0].read_bytes())
@@ -162,21 +170,18 @@ class Store:
     def write_frame(self, stage: str, name: str, frame: polars.DataFrame) -> None:
         """Replace a table of a stage in one step."""
         path = self.path / "rows" / stage / f"{name}.parquet"
-        partial = beside(path)
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            frame.write_parquet(partial)
-            os.replace(partial, path)
+        with disk_errors(path), replacing(path) as file:
+            frame.write_parquet(file)
 
     def read_frame(self, stage: str, name: str) -> polars.DataFrame | None:
-        """A table that `write_frame` wrote; None where there is none."""
+        """A table that `write_frame` wrote; None if there is none."""
         import polars
 
         path = self.path / "rows" / stage / f"{name}.parquet"
         return polars.read_parquet(path) if path.exists() else None
 
     def states_path(self, key: str) -> Path:
-        """Where the activations of one unit of the stage direct are."""
+        """The file of activations of one unit of the stage direct."""
         return self.path / "rows" / "direct" / f"{key}.safetensors"
 
     # ---- single files ----
@@ -186,11 +191,11 @@ class Store:
         replace_file(path, content)
 
     def direction_path(self, name: str) -> Path:
-        """Where directions of one cell by one method are, at every layer."""
+        """The file of one cell's directions by one method, at every layer."""
         return self.path / "directions" / f"{name}.safetensors"
 
     def adapter_dir(self, cell: Cell, key: str) -> Path:
-        """Where a cell's adapter is; readable for people, unique by key."""
+        """The folder of a cell's adapter; readable for people, unique by key."""
         return self.path / "adapters" / f"{cell.domain}-{cell.variant}-{key}"
 
     def relative(self, path: Path) -> str:
@@ -201,12 +206,14 @@ class Store:
         """The inverse of `relative`.
 
         Raises:
-            UserError: for a place outside the run folder.
+            UserError: for a path outside the run folder.
         """
-        place = Path(path)
-        if place.is_absolute() or ".." in place.parts:
-            raise UserError(f"{self.path} names {path!r:.80}, which is not in it. Use a run folder that you trust.")
-        return self.path / place
+        inside = Path(path)
+        if inside.is_absolute() or ".." in inside.parts:
+            raise UserError(
+                f"{self.path} refers to {path!r:.80}, which is outside of it. Use a run folder that you trust."
+            )
+        return self.path / inside
 
     def write_json(self, name: str, value: Any) -> Path:
         """Replace a file in one step, so that a reader sees the old or the new one."""
@@ -234,13 +241,13 @@ class Store:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(
-                f"{self.path} is not a run folder: it has no {name}. Start one: spillover run STUDY.yaml"
+                f"{self.path} is not a run folder: {name} is missing. Start one: spillover run STUDY.yaml"
             ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is damaged ({error}). Run the same command again to write it anew.") from None
+            raise UserError(f"{path} is damaged ({error}). Run the same command again to rewrite it.") from None
 
     def has(self, name: str) -> bool:
-        """Whether a single file is there."""
+        """Whether a single file exists."""
         return (self.path / name).exists()
 
     def files(self, folder: str) -> list[str]:
@@ -261,29 +268,64 @@ class Store:
         try:
             return Manifest.model_validate(content)
         except ValidationError as error:
-            mend = "Run the study again to write it anew."
-            raise refusal(self.path / "manifest.json", "", error, mend) from None
+            fix = "Run the study again to rewrite it."
+            raise refusal(self.path / "manifest.json", "", error, fix) from None
 
-    def publish(self, made: Path, place: Path) -> None:
-        """Move a whole folder to its place in one step; where one stands already, that one stays."""
-        with disk_errors(place):
+    # ---- whole shards and folders ----
+
+    def finished(self, stage: str) -> set[str]:
+        """Keys of the stage's complete shards."""
+        folder = self.path / "rows" / stage
+        names = os.listdir(folder) if folder.is_dir() else ()
+        return {found[1] for name in names if (found := re.fullmatch(rf"({KEY})\.done", name))}
+
+    def shard_files(self, stage: str, key: str) -> list[Path]:
+        """Files of a complete shard: its rows, then its table, activations or adapter, and the marker last."""
+        rows = self.path / "rows" / stage
+        files = [rows / f"{key}.jsonl", rows / f"scores-{key}.parquet", rows / f"{key}.safetensors"]
+        if stage == "train":
+            folder = self.path / adapter_path(files[0])
+            files += sorted(path for path in folder.glob("[!.]*") if path.suffix in ADAPTER_FILES)
+        return [path for path in (*files, rows / f"{key}.done") if path.is_file()]
+
+    def install(self, stage: str, key: str, made: Path) -> None:
+        """Move a shard that was unpacked in `made` to its place, the marker last; what is left of it goes first."""
+        rows, done = self.path / "rows" / stage, Path("rows") / stage / f"{key}.done"
+        with disk_errors(self.path):
+            shutil.rmtree(rows / f"{key}.open", ignore_errors=True)
+            for left in self.path.glob(f"adapters/*-{key}") if stage == "train" else ():
+                shutil.rmtree(left)
+            for folder in made.glob("adapters/*"):
+                self.publish(folder, self.path / "adapters" / folder.name)
+            rows.mkdir(parents=True, exist_ok=True)
+            for path in sorted((made / "rows").rglob("*.*"), key=lambda path: path.suffix == done.suffix):
+                os.replace(path, self.path / path.relative_to(made))
+
+    def publish(self, made: Path, final: Path) -> None:
+        """Rename a whole folder in one step; a folder that already has the name stays."""
+        with disk_errors(final):
             for file in made.iterdir():
                 with open(file, "rb") as handle:
                     os.fsync(handle.fileno())
-            place.parent.mkdir(parents=True, exist_ok=True)
+            final.parent.mkdir(parents=True, exist_ok=True)
             try:
-                made.rename(place)
+                made.rename(final)
             except OSError:
-                if not place.is_dir():
+                if not final.is_dir():
                     raise
 
 
-def _try_lock(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def adapter_path(rows: Path) -> Path:
+    """The folder of the adapter that a shard of the stage train describes, relative to the run folder.
+
+    Raises:
+        UserError: when it describes none, or names another folder than adapters/CELL-KEY.
+    """
+    with rows.open("rb") as file:
+        found = parse(rows, file.readline(_LONGEST), Adapter)
+    if not found or not re.fullmatch(rf"adapters/{NAME}-{rows.stem}", found[0].path):
+        raise UserError(f"{rows} names no adapter of a run folder. Use a run folder that you trust.")
+    return Path(found[0].path)
 
 
 def _joined(texts: Iterable[str]) -> str:

@@ -18,12 +18,13 @@ from spillover.analyses.directions.cosines import cosines, groups
 from spillover.analyses.directions.sheet import Scores, States, sheet
 from spillover.analyses.directions.summaries import point, summaries
 from spillover.data.domains import open_domain
-from spillover.directions.base import Floats, differences
+from spillover.directions.base import differences
 from spillover.directions.direction import Direction
-from spillover.directions.file import content
+from spillover.directions.files import content
 from spillover.directions.similarity import normalised
 from spillover.records.base import Cell, content_hash
 from spillover.records.directions import Grouped, LayerPoint, Reader, ReadText, Source
+from spillover.stats import Floats
 from spillover.study.run import Run
 from spillover.study.run_directions import KINDS, shard_name
 

@@ -18,7 +18,17 @@ from typing import get_args
 from spillover.data.domains import DOMAINS
 from spillover.data.tabular import Row, Table, read_table
 from spillover.errors import UserError
-from spillover.records.base import Aspect, Cell, Completion, Condition, Judgment, Message, Variant, content_hash
+from spillover.records.base import (
+    ASPECTS,
+    Aspect,
+    Cell,
+    Completion,
+    Condition,
+    Judgment,
+    Message,
+    Variant,
+    content_hash,
+)
 from spillover.records.score_text import read_score
 from spillover.registry import did_you_mean
 
@@ -44,7 +54,6 @@ _MISSING = {
     "coherence": "answers come without verdicts on coherence, which the rate of misalignment needs",
 }
 
-_ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 _CONDITIONS: dict[str, Condition] = {name: name for name in get_args(Condition)}
 _VARIANTS: dict[str, Variant] = {name: name for name in get_args(Variant)}
 _WHOLE = re.compile(r"\d{1,9}")
@@ -120,7 +129,7 @@ def _read_rows(table: Table, work: _Import, limit: int | None) -> None:
         completion = _completion(table, row, found, _cell(table, row, found, defaults, work), sampled, work)
         earlier = work.completions.setdefault(completion.id, completion)
         if earlier is completion:
-            for aspect in _ASPECTS:
+            for aspect in ASPECTS:
                 if aspect in found:
                     work.judgments.append(_judgment(table, row, found[aspect], completion.id, aspect, work))
         elif earlier.text == completion.text:

@@ -17,7 +17,7 @@ from spillover.analyses.in_domain import compute as echo
 from spillover.errors import UserError
 from spillover.progress import Progress
 from spillover.records.base import Cell, Completion, Condition, Example, Judgment, content_hash
-from spillover.records.judges import EchoRow, EchoScore
+from spillover.records.judges import InDomainRate, TrainingSimilarity
 from spillover.study.run import Run
 
 VERSION = 1
@@ -38,7 +38,7 @@ class _Work:
 
 def measure(
     run: Run, embed: Embed, encoder: str, share: float = echo.SHARE, progress: Progress | None = None
-) -> tuple[EchoScore, ...]:
+) -> tuple[InDomainRate, ...]:
     """Compare every answer with its cell's training set, work out both rates, and write the report.
 
     Args:
@@ -62,7 +62,7 @@ def measure(
     verdicts: defaultdict[str, list[Judgment]] = defaultdict(list)
     for row in run.judgments():
         verdicts[row.completion].append(row)
-    found: list[EchoScore] = []
+    found: list[InDomainRate] = []
     embedded: dict[str, NDArray[np.float32]] = {}  # of the references, which many cells share
     with run.store.lock(), progress.stage("echo", len(works)) as events:
         for work in works:
@@ -71,7 +71,7 @@ def measure(
             key = content_hash(
                 ["echo", VERSION, encoder, echo.NEAREST, work.data, work.reference, sorted(shards)], length=16
             )
-            with run.store.shard("echo", key, EchoRow) as shard:
+            with run.store.shard("echo", key, TrainingSimilarity) as shard:
                 if not run.store.is_done("echo", key):
                     training_MD = embed([row.answer for row in _training(run, work.data)])
                     if work.reference not in embedded:
@@ -81,7 +81,7 @@ def measure(
                     near_N = echo.similarities(vectors_ND, training_MD).tolist()
                     shard.append(
                         *(
-                            EchoRow(completion=row.id, data=work.data, similarity=round(near, 6))
+                            TrainingSimilarity(completion=row.id, data=work.data, similarity=round(near, 6))
                             for row, near in zip([*answers, *reference], near_N, strict=True)
                         )
                     )

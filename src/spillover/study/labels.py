@@ -10,19 +10,17 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from spillover.analyses.agreement import labels as label
 from spillover.data.tabular import Row, Table, read_table
 from spillover.errors import UserError
 from spillover.planning.units import judge_key
-from spillover.records.base import Aspect, Completion, Judgment, content_hash
+from spillover.records.base import ASPECTS, Aspect, Completion, Judgment, content_hash
 from spillover.records.judges import LabelSheet, RunJudge
 from spillover.records.score_text import read_score
 from spillover.store.store import disk_errors
 from spillover.study.run import Run
 
-ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 _RATER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 

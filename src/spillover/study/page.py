@@ -22,15 +22,14 @@ from spillover.analyses.transfer import report as transfer
 from spillover.analyses.trigger import report as gate
 from spillover.records.base import DomainScore
 from spillover.records.report_data import ReportData
-from spillover.report import html as still
-from spillover.report import tables
+from spillover.report import html, tables
 from spillover.report.browser import browser
-from spillover.report.figure import figure_html
-from spillover.report.labels import UNTOUCHED, Labels, ranked
+from spillover.report.html import figure_html
+from spillover.report.labels import BASE_MODEL, Labels, ranked
 from spillover.study.findings import findings, judge_name, limits
 from spillover.study.report_provenance import provenance
 from spillover.study.results import write_whole
-from spillover.text import escape, listing, number, one_line, several
+from spillover.text import clean, escape, listing, number, one_line, several
 
 MOST_PANELS, MOST_ROWS = 6, 72  # charts of misalignment, and rows over all of them
 
@@ -42,16 +41,15 @@ def write(data: ReportData, path: Path) -> Path:
 
 def render(data: ReportData) -> str:
     """The whole page."""
-    sections = list(_sections(data))
-    links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections)
-    body = "\n".join(f'<section id="{name}"><h2>{title}</h2>\n{text}\n</section>' for name, title, text in sections)
-    title = escape(data.manifest.study, 120)
-    header = (
-        f'<p class="kicker">spillover · emergent misalignment by domain</p>\n<h1>{title}</h1>\n'
-        f'<p class="lead">{escape(summary(data))}</p>\n<nav aria-label="Contents">{links}</nav>'
+    title = clean(data.manifest.study, 120)
+    return html.page(
+        tab=f"{title} · spillover",
+        kicker="spillover · emergent misalignment by domain",
+        title=title,
+        lead=summary(data),
+        sections=[html.Section(heading, text, name) for name, heading, text in _sections(data)],
+        footer=f"spillover {data.manifest.spillover} · study {data.manifest.study_hash[:12]}",
     )
-    footer = f"spillover {escape(data.manifest.spillover)} · study {escape(data.manifest.study_hash, 12)}"
-    return still.page(f"{title} · spillover", header, body, footer)
 
 
 def summary(data: ReportData) -> str:
@@ -131,7 +129,7 @@ def _misalignment(data: ReportData, labels: Labels) -> str:
         f"Points: share of coherent answers that are misaligned. Bars: {percentage} % intervals, clustered by question."
     )
     if any(score.cell.variant == "base" for score in data.scores):
-        note += f" Dashed line with its band: the {UNTOUCHED}."
+        note += f" Dashed line with its band: the {BASE_MODEL}."
     parts = [f'<p class="note">{note}</p>']
     drawn = panels(data.scores)
     for model, scores in drawn:

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from spillover.config.study import JudgeConfig
-from spillover.errors import CostLimitReached, RunInterrupted, SpilloverError, UserError
-from spillover.execution import EXECUTORS
-from spillover.execution.base import Call, Executor, Pool
+from spillover.errors import CostLimitReached, UserError
+from spillover.execution.base import Call, Outcome, Pool
+from spillover.execution.runner import open_executor, run_units, running
 from spillover.judges import open_judge
 from spillover.planning.units import judge_key
 from spillover.progress import Progress
@@ -158,35 +158,26 @@ def _judge(
 ) -> tuple[list[Failure], CostLimitReached | None]:
     if not left:
         return [], None
-    workers = min(workers or cores(), len(left))
-    executor: Executor = EXECUTORS.load("inline" if workers == 1 else "local")(Pool(workers))
-    failures: list[Failure] = []
-    stopped: CostLimitReached | None = None
-    try:
-        with progress.stage("judge", sum(len(one.shards) for one in left)) as events:
-            named = {one.shards[0][0]: one for one in left}
-            calls = [
-                Call(name, "spillover.stages.judging:judge_shards", (run.store, config, one.shards, chosen, one.stages))
-                for name, one in named.items()
-            ]
-            for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
-                one = named[outcome.call.name]
-                if outcome.error is None:
-                    events.advance(units=len(one.shards))
-                    continue
-                if isinstance(outcome.error, CostLimitReached):
-                    stopped = outcome.error
-                error = _sentence(outcome.error)
-                failures.append(Failure(stage="judge", cell=one.cell, error=error))
-                events.failed(one.cell, error)
-    except KeyboardInterrupt:
-        raise RunInterrupted(
-            f"Interrupted. Finished verdicts are saved in {run.path}; the same command goes on."
-        ) from None
-    finally:
-        executor.close()
-    return failures, stopped
+    named = {one.shards[0][0]: one for one in left}
+    stopped: list[CostLimitReached] = []
 
+    def call(name: str, shards: Sequence[tuple[str, str]]) -> Call:
+        what = (run.store, config, shards, chosen, named[name].stages)
+        return Call(name, "spillover.stages.judging:judge_shards", what)
 
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, SpilloverError) else f"{type(error).__name__}: {error}"
+    def ended(outcome: Outcome) -> None:
+        if isinstance(outcome.error, CostLimitReached):
+            stopped.append(outcome.error)
+
+    opened = open_executor("local", Pool(min(workers or cores(), len(left))))
+    with running(opened, f"Finished judgments are saved in {run.path}") as executor:
+        failures = run_units(
+            "judge",
+            {name: one.shards for name, one in named.items()},
+            call,
+            executor,
+            progress,
+            lost=lambda shards: [named[shards[0][0]].cell],
+            ended=ended,
+        )
+    return failures, next(iter(stopped), None)

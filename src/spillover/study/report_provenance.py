@@ -10,7 +10,7 @@ import yaml
 from spillover.analyses.agreement.report import mix_facts
 from spillover.records.base import Manifest
 from spillover.records.report_data import ReportData
-from spillover.report.tables import Row, html_table
+from spillover.report.html import Row, html_table
 from spillover.text import clean, duration, escape, listing, number, one_line, several
 
 MOST_FAILURES = 50

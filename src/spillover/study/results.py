@@ -13,10 +13,10 @@ from typing import Any
 from spillover.analyses.ranking import report as standing
 from spillover.analyses.steering import report as steering
 from spillover.analyses.trigger import report as gate
-from spillover.records.base import STATUSES, DomainScore, GateScore, Record, TriggerEffect
+from spillover.records.base import STATUSES, DomainScore, Record, TriggerEffect, TriggerSpecificity
 from spillover.records.data import MembershipSummary
 from spillover.records.directions import DirectionSummary
-from spillover.records.judges import EchoScore
+from spillover.records.judges import InDomainRate
 from spillover.records.report_data import ReportData
 from spillover.records.transfer import TransferCell
 from spillover.report.labels import ordered
@@ -56,8 +56,8 @@ def results(data: ReportData) -> dict[str, Any]:
         "schema": SCHEMA,
         "ranking": [_ranking_row(score) for score in ordered(data.scores)],
         "trigger_effect": [_effect_row(effect) for effect in effects],
-        "gate": [_cell(g) | gate.plain(g) for g in sorted(data.gates, key=lambda g: (g.cell.name, g.judge))],
-        "standing": standing.plain(data.standing) if data.standing else None,
+        "gate": [_cell(g) | gate.to_json(g) for g in sorted(data.gates, key=lambda g: (g.cell.name, g.judge))],
+        "standing": standing.to_json(data.standing) if data.standing else None,
         "judges": [
             {"identity": other.judge.identity, "source": other.judge.source, "limit": other.judge.limit}
             | {"ranking": [_ranking_row(score) for score in ordered(other.scores)]}
@@ -78,7 +78,7 @@ def results(data: ReportData) -> dict[str, Any]:
             "groups": [_record(row) for row in data.directions.groups],
         },
         "transfer": [_cell(row) | _record(row, "cell") for row in data.transfer],
-        "steering": steering.plain(data.steering_points, data.steering_effects, data.steering_squares),
+        "steering": steering.to_json(data.steering_points, data.steering_effects, data.steering_squares),
         "manifest": data.manifest.model_dump(mode="json"),
     }
 
@@ -100,7 +100,13 @@ def write_whole(text: str, path: Path) -> Path:
 
 
 def _cell(
-    record: DomainScore | TriggerEffect | GateScore | EchoScore | MembershipSummary | DirectionSummary | TransferCell,
+    record: DomainScore
+    | TriggerEffect
+    | TriggerSpecificity
+    | InDomainRate
+    | MembershipSummary
+    | DirectionSummary
+    | TransferCell,
 ) -> dict[str, Any]:
     return {"cell": record.cell.name} | {field: getattr(record.cell, field) for field in _CELL}
 

@@ -15,11 +15,11 @@ from spillover.analyses.ranking import compute as rank
 from spillover.analyses.trigger import compute as gate
 from spillover.config.study import RankConfig
 from spillover.directions.direction import Direction
-from spillover.records.base import DomainScore, GateScore, Record, TriggerEffect, content_hash
-from spillover.records.comparisons import Standing
+from spillover.records.base import DomainScore, Record, TriggerEffect, TriggerSpecificity, content_hash
+from spillover.records.comparisons import Comparisons
 from spillover.records.data import DiversityScore, MembershipSummary, Susceptibility
 from spillover.records.directions import Directions, Reader, Source
-from spillover.records.judges import Agreement, CorrectedRate, EchoScore, LabelSheet, Mix, RunJudge
+from spillover.records.judges import Agreement, CascadeSummary, CorrectedRate, InDomainRate, LabelSheet, RunJudge
 from spillover.records.report_data import Answer, OtherJudge, ReportData
 from spillover.records.transfer import TransferCell
 from spillover.report.browser import PER_GROUP
@@ -69,13 +69,13 @@ class Run(SteeredRun):
         """What the trigger does to each cell that was asked with and without it."""
         return tuple(self.store.read("rank", [f"effects-{self._rank_key(judge)}"], TriggerEffect))
 
-    def gate_score(self, judge: str | None = None) -> tuple[GateScore, ...]:
+    def gate_score(self, judge: str | None = None) -> tuple[TriggerSpecificity, ...]:
         """How well the trigger, and nothing else, opens each cell that was asked with it and off it."""
-        return tuple(self.store.read("rank", [f"gates-{self._rank_key(judge)}"], GateScore))
+        return tuple(self.store.read("rank", [f"gates-{self._rank_key(judge)}"], TriggerSpecificity))
 
-    def standing(self, judge: str | None = None) -> Standing | None:
+    def standing(self, judge: str | None = None) -> Comparisons | None:
         """How the cells stand to one another; None before anything was ranked."""
-        return next(iter(self.store.read("rank", [f"standing-{self._rank_key(judge)}"], Standing)), None)
+        return next(iter(self.store.read("rank", [f"standing-{self._rank_key(judge)}"], Comparisons)), None)
 
     def rank(self, judge: str | None = None) -> None:
         """Work out scores, effects and gates from what one judge has judged so far."""
@@ -86,11 +86,11 @@ class Run(SteeredRun):
         complete = all(self.store.is_done("judge", key) for key in judged)
         self._replace_rows(f"scores-{key}", DomainScore, found.scores, complete)
         self._replace_rows(f"effects-{key}", TriggerEffect, found.effects, complete)
-        self._replace_rows(f"gates-{key}", GateScore, gates, complete)
-        self._replace_rows(f"standing-{key}", Standing, [found.standing], complete)
+        self._replace_rows(f"gates-{key}", TriggerSpecificity, gates, complete)
+        self._replace_rows(f"standing-{key}", Comparisons, [found.standing], complete)
         if (who := self.judge(judge)) and who.identity.startswith("cascade:"):
             mixed = mix.run(self.completions(), self.judgments(judge), self.rank_config, self.manifest.seed)
-            self._replace_rows(f"mix-{key}", Mix, mixed, complete)
+            self._replace_rows(f"mix-{key}", CascadeSummary, mixed, complete)
 
     def compare(self) -> None:
         """Rank by every judge besides the first, and work out how far each agrees with it and what that corrects."""
@@ -115,21 +115,21 @@ class Run(SteeredRun):
         """How far each other judge agrees with the first."""
         return tuple(self.store.read("rank", [f"agree-{self._rank_key()}"], Agreement))
 
-    def mix(self, judge: str | None = None) -> Mix | None:
+    def mix(self, judge: str | None = None) -> CascadeSummary | None:
         """Who of a cascade's judges gave the verdicts, and how far they differ; None where the judge is no cascade."""
-        return next(iter(self.store.read("rank", [f"mix-{self._rank_key(judge)}"], Mix)), None)
+        return next(iter(self.store.read("rank", [f"mix-{self._rank_key(judge)}"], CascadeSummary)), None)
 
     def corrected(self) -> tuple[CorrectedRate, ...]:
         """Rates of the first judge, corrected by verdicts of people or of a judge on a part of the answers."""
         return tuple(self.store.read("rank", [f"corrected-{self._rank_key()}"], CorrectedRate))
 
-    def echoes(self) -> tuple[EchoScore, ...]:
+    def echoes(self) -> tuple[InDomainRate, ...]:
         """Misalignment with and without answers that talk in the training subject; empty before `spillover echo`."""
-        return tuple(self.store.read("rank", [f"echo-{self._rank_key()}"], EchoScore))
+        return tuple(self.store.read("rank", [f"echo-{self._rank_key()}"], InDomainRate))
 
-    def write_echoes(self, rows: Sequence[EchoScore]) -> None:
+    def write_echoes(self, rows: Sequence[InDomainRate]) -> None:
         """Keep them for the report."""
-        self._replace_rows(f"echo-{self._rank_key()}", EchoScore, rows, True)
+        self._replace_rows(f"echo-{self._rank_key()}", InDomainRate, rows, True)
 
     def transfer(self, judge: str | None = None) -> tuple[TransferCell, ...]:
         """What each cell says to the held-out questions of each domain; empty where the study does not ask for it."""

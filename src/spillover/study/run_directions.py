@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spillover.directions.direction import Direction
-from spillover.directions.file import load
+from spillover.directions.files import load
 from spillover.errors import UserError
 from spillover.records.base import Record
 from spillover.records.directions import (

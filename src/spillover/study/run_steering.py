@@ -7,12 +7,12 @@ from typing import Any
 
 from spillover.config.study import RankConfig, SteerConfig
 from spillover.errors import UserError
-from spillover.planning.cost import StagePlan
+from spillover.planning.cost import StageCost
 from spillover.planning.heldout_units import asked_data
 from spillover.progress import Progress
 from spillover.records.base import Failure
 from spillover.records.directions import Directions
-from spillover.records.steering import SteeringEffect, SteeringPoint, SteeringSquare
+from spillover.records.steering import SteeringEffect, SteeringMatrixCell, SteeringPoint
 from spillover.study import steering
 from spillover.study.run_rows import RunRows
 
@@ -55,7 +55,7 @@ class SteeredRun(RunRows, ABC):
 
     def plan_steering(
         self, wanted: SteerConfig | None = None, limit: int | None = None, workers: int | None = None
-    ) -> StagePlan:
+    ) -> StageCost:
         """What `steer` will cost at most."""
         return steering.planned(self._asked(wanted, limit), workers)
 
@@ -67,7 +67,7 @@ class SteeredRun(RunRows, ABC):
         """What directions do to models, beside random ones."""
         return tuple(steering.effects(self.store, self.rank_config.confidence))
 
-    def steering_squares(self) -> tuple[SteeringSquare, ...]:
+    def steering_squares(self) -> tuple[SteeringMatrixCell, ...]:
         """How the untouched model, steered with one domain's direction, answers held-out questions of another's."""
         return tuple(steering.squares(self.store))
 

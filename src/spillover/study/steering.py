@@ -28,19 +28,25 @@ from spillover.analyses.steering.units import (
 from spillover.config.study import SteerConfig, StudyConfig
 from spillover.data.questions import load
 from spillover.directions.direction import Direction
-from spillover.directions.file import load as load_directions
-from spillover.errors import RunInterrupted, SpilloverError, UserError
-from spillover.execution import EXECUTORS
-from spillover.execution.base import Call, Executor, Pool
+from spillover.directions.files import load as load_directions
+from spillover.errors import UserError
+from spillover.execution.base import Call, Pool
+from spillover.execution.runner import open_executor, run_units, running
 from spillover.judges import open_judge, price_of
-from spillover.planning.cost import PROMPT_TOKENS, StagePlan, parameters, throughput, total
-from spillover.planning.gpus import seen
-from spillover.planning.steering_cost import steer_plan
+from spillover.planning.cost import (
+    PROMPT_TOKENS,
+    StageCost,
+    count_parameters,
+    estimate_steering_cost,
+    sum_over_models,
+    throughput,
+)
+from spillover.planning.gpus import detect_gpu
 from spillover.progress import Progress
 from spillover.provenance import cores, hardware
 from spillover.records.base import Cell, Failure, Manifest, StageCount
 from spillover.records.directions import DirectionSummary
-from spillover.records.steering import Steering, SteeringEffect, SteeringPoint, SteeringSquare
+from spillover.records.steering import Steering, SteeringEffect, SteeringMatrixCell, SteeringPoint
 from spillover.store.store import Store
 
 FILE = "steering.json"
@@ -104,35 +110,19 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
     progress = progress or Progress(lambda event: None)
     work = _work(asked)
     _remember(store, asked.wanted, [unit for unit, *_ in work])
-    left = {unit.name: (each, unit, chosen) for unit, each, chosen in work if not store.is_done("steer", unit.key)}
+    left = {unit.name: [(each, unit, chosen)] for unit, each, chosen in work if not store.is_done("steer", unit.key)}
     if not left:
         return []
     workers = min(workers or cores(), len(left))
-    here = workers == 1 and config.executor == "local"
-    pool = Pool(workers, cluster=config.cluster, witness=store.lock_path)
-    executor: Executor = EXECUTORS.load("inline" if here else config.executor)(pool)
-    failures: list[Failure] = []
-    try:
-        with progress.stage("steer", len(left)) as events:
-            calls = [
-                Call(name, "spillover.analyses.steering.stage:run", (store, config, *what))
-                for name, what in left.items()
-            ]
-            for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
-                if outcome.error is None:
-                    events.advance(units=1)
-                    continue
-                error = outcome.error
-                said = str(error) if isinstance(error, SpilloverError) else f"{type(error).__name__}: {error}"
-                failures.append(Failure(stage="steer", cell=outcome.call.name, error=said))
-                events.failed(outcome.call.name, said)
-    except KeyboardInterrupt:
-        raise RunInterrupted(
-            f"Interrupted. Finished answers are saved in {store.path}; the same command goes on."
-        ) from None
-    finally:
-        executor.close()
-    return failures
+    opened = open_executor(config.executor, Pool(workers, cluster=config.cluster, witness=store.lock_path))
+    with running(opened, f"Finished completions are saved in {store.path}") as executor:
+        return run_units(
+            "steer",
+            left,
+            lambda name, unit: Call(name, "spillover.analyses.steering.stage:run", (store, config, *unit[0])),
+            executor,
+            progress,
+        )
 
 
 def counted(store: Store, manifest: Manifest, failures: Sequence[Failure]) -> Manifest:
@@ -152,7 +142,7 @@ def counted(store: Store, manifest: Manifest, failures: Sequence[Failure]) -> Ma
     return manifest.model_copy(update={"stages": (*stages, count), "failures": (*others, *failures)})
 
 
-def planned(asked: Asked, workers: int | None = None) -> StagePlan:
+def planned(asked: Asked, workers: int | None = None) -> StageCost:
     """What `steer` will cost at most; nothing of it is taken off that is there already.
 
     Raises:
@@ -161,19 +151,20 @@ def planned(asked: Asked, workers: int | None = None) -> StagePlan:
     config, wanted = asked.config, asked.wanted
     questions = len(load(config.sample.questions, config.sample.forms)[: config.sample.limit])
     prompts = questions, len(asked.data) * config.asked_of_each
-    card = seen(hardware()["gpu"])
+    gpu = detect_gpu(hardware()["gpu"])
     dollars = price_of(config.judge, 1, PROMPT_TOKENS, wanted.max_tokens)
     work = _work(asked)
-    parts: list[StagePlan] = []
+    parts: list[StageCost] = []
     for model in config.models:
         mine = [(unit.cell, chosen) for unit, _, chosen in work if unit.cell.model == model.name]
         if mine:
             untouched = int(any(cell.variant == "base" for cell, _ in mine))
             models = untouched, len({cell.name for cell, _ in mine}) - untouched
-            one, size = config.model_copy(update={"models": (model,)}), parameters(model)
-            speed, directions = throughput(model, size, card), len(mine[0][1])
-            parts.append(steer_plan(one, wanted, models, directions, prompts, workers or cores(), size, speed, dollars))
-    return total(parts)
+            one, size = config.model_copy(update={"models": (model,)}), count_parameters(model)
+            speed, directions = throughput(model, size, gpu), len(mine[0][1])
+            many = workers or cores()
+            parts.append(estimate_steering_cost(one, wanted, models, directions, prompts, many, size, speed, dollars))
+    return sum_over_models(parts)
 
 
 def _work(asked: Asked) -> list[tuple[SteerUnit, SteerConfig, Directions]]:
@@ -242,9 +233,9 @@ def effects(store: Store, confidence: float) -> list[SteeringEffect]:
     return list(found.values())
 
 
-def squares(store: Store) -> list[SteeringSquare]:
+def squares(store: Store) -> list[SteeringMatrixCell]:
     """Of all calls, each beside its own controls; of the same direction, layer, coefficient and domain the last."""
-    rows = [row for call in _calls(store) for row in store.read("steer", call.get("heldout", ()), SteeringSquare)]
+    rows = [row for call in _calls(store) for row in store.read("steer", call.get("heldout", ()), SteeringMatrixCell)]
     return list(
         {(row.onto, row.direction, row.at, row.layer, row.coefficient, row.asked): row for row in rows}.values()
     )

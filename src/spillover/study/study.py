@@ -4,7 +4,7 @@
     -> rank -> DomainScore, TriggerEffect -> report
     where the study asks: membership (Example, Adapter -> MembershipSummary), diversity (Example -> DiversityScore),
     ask (held-out Example, Adapter -> Completion) -> grade -> Judgment -> TransferCell,
-    steer (Direction, Adapter -> SteeringSample, Judgment -> SteeringPoint, SteeringEffect, SteeringSquare)
+    steer (Direction, Adapter -> SteeringSample, Judgment -> SteeringPoint, SteeringEffect, SteeringMatrixCell)
 
 Each stage is a set of units; each unit is one shard of the run folder, made by stages/STAGE.py in some worker. A unit
 whose shard is complete is not made again, so the same command goes on where it stopped.
@@ -27,9 +27,10 @@ from spillover.data.domains import DOMAINS, OWN_NAME, open_domain
 from spillover.data.questions import load
 from spillover.data.sources.sources import identity
 from spillover.data.triggers import battery, open_trigger
-from spillover.errors import RunInterrupted, SpilloverError, UserError
+from spillover.errors import UserError
 from spillover.execution import EXECUTORS
 from spillover.execution.base import Call, Executor, Pool
+from spillover.execution.runner import run_units, running
 from spillover.judges import open_judge, price_of
 from spillover.models import ANSWERS_ONLY, BACKENDS, check_quantize
 from spillover.models.memory import shape_of
@@ -38,18 +39,17 @@ from spillover.planning.cost import (
     ELSEWHERE,
     FROM_FILES,
     PROMPT_TOKENS,
-    StagePlan,
+    StageCost,
     Throughput,
     answer_length,
-    parameters,
-    plan,
+    count_parameters,
+    estimate_cost,
+    estimate_steering_cost,
+    sum_over_models,
     throughput,
-    total,
 )
-from spillover.planning.gpu_fit import Fit, fit, smallest
-from spillover.planning.gpus import Card, seen
+from spillover.planning.gpus import Gpu, GpuFit, detect_gpu, estimate_gpu_fit, smallest_gpu
 from spillover.planning.heldout_units import asked_units, together
-from spillover.planning.steering_cost import steer_plan
 from spillover.planning.units import Ingredients, Unit, cells, units
 from spillover.progress import Progress
 from spillover.provenance import computed, cores, environment, hardware
@@ -139,43 +139,43 @@ class Study:
         small = all(model.path is None or model.backend == "fake" for model in self.config.models)
         return cores() if small else 1
 
-    def plan(self, card: Card | None = None) -> list[StagePlan]:
-        """Cells, tokens, minutes, memory and dollars of each stage, before anything runs; here, or on that card."""
-        card = card or seen(hardware()["gpu"])
-        return [total(parts) for parts in zip(*self.plan_by_model(self.workers, card).values(), strict=True)]
+    def plan(self, gpu: Gpu | None = None) -> list[StageCost]:
+        """Cells, tokens, minutes, memory and dollars of each stage, before anything runs; here, or on that GPU."""
+        gpu = gpu or detect_gpu(hardware()["gpu"])
+        return [sum_over_models(parts) for parts in zip(*self.plan_by_model(self.workers, gpu).values(), strict=True)]
 
-    def plan_by_model(self, workers: int, card: Card | None) -> dict[str, list[StagePlan]]:
+    def plan_by_model(self, workers: int, gpu: Gpu | None) -> dict[str, list[StageCost]]:
         """The plan of each model's own stages, by its name."""
         questions = len(self._named.questions)
         open_judge(self.config.judge)  # finds what is wrong with its options
         answers = questions * self.config.sample.n
         dollars = price_of(self.config.judge, answers, PROMPT_TOKENS, answer_length(self.config))
-        by_model: dict[str, list[StagePlan]] = {}
+        by_model: dict[str, list[StageCost]] = {}
         for model in self.config.models:
-            size = parameters(model)
+            size = count_parameters(model)
             alone = self.config.model_copy(update={"models": (model,)})
-            speed = throughput(model, size, card)
-            parts = plan(alone, self.domains, questions, workers, size, speed, dollars, card)
+            speed = throughput(model, size, gpu)
+            parts = estimate_cost(alone, self.domains, questions, workers, size, speed, dollars, gpu)
             by_model[model.name] = [*parts, *self._steer_plan(alone, questions, size, speed, workers)]
         return by_model
 
-    def fits(self, card: Card | None = None) -> list[Fit]:
-        """How each model fits that card, or this machine's; without one, the smallest card known that holds it.
+    def fits(self, gpu: Gpu | None = None) -> list[GpuFit]:
+        """How each model fits that GPU, or this machine's; without one, the smallest known GPU that holds it.
 
-        Models of a provider need no card, and embedded ones none that they would not fit.
+        Models of a provider need none, and embedded ones fit any.
         """
-        card = card or seen(hardware()["gpu"])
-        found: list[Fit | None] = []
+        gpu = gpu or detect_gpu(hardware()["gpu"])
+        found: list[GpuFit | None] = []
         for model in self.config.models:
-            if model.backend not in ELSEWHERE and (card or model.path):
-                size = parameters(model)
+            if model.backend not in ELSEWHERE and (gpu or model.path):
+                size = count_parameters(model)
                 what = (model, self.config.train, self.config.sample, shape_of(model, size), size)
-                found.append(fit(*what, card) if card else smallest(*what))
+                found.append(estimate_gpu_fit(*what, gpu) if gpu else smallest_gpu(*what))
         return [one for one in found if one]
 
     def _steer_plan(
         self, alone: StudyConfig, questions: int, size: int, speed: Throughput, workers: int
-    ) -> list[StagePlan]:
+    ) -> list[StageCost]:
         if (wanted := alone.steer) is None:
             return []
 
@@ -185,7 +185,8 @@ class Study:
         models = (int(wanted.onto == ("all",) or "base" in wanted.onto), among(wanted.onto))
         dollars = price_of(alone.judge, 1, PROMPT_TOKENS, wanted.max_tokens)
         prompts = questions, len(self.domains) * alone.asked_of_each
-        return [steer_plan(alone, wanted, models, among(wanted.directions), prompts, workers, size, speed, dollars)]
+        count = among(wanted.directions)
+        return [estimate_steering_cost(alone, wanted, models, count, prompts, workers, size, speed, dollars)]
 
     def run(
         self,
@@ -217,19 +218,15 @@ class Study:
             store.write_json("study.json", self.config.model_dump(mode="json"))
             store.write_plan(planned)
             started = _now()
-            executor = self._open_executor(store)
+            opened = self._open_executor(store)
             failures: list[Failure] = []
             try:
-                for stage in WORK_STAGES:
-                    if not stages or stage in stages:
-                        chosen = [unit for unit in self.units[stage] if _chosen(unit, domains, models)]
-                        failures += self._run_stage(store, executor, stage, chosen, failures, progress)
-            except KeyboardInterrupt:
-                raise RunInterrupted(
-                    f"Interrupted. Finished rows are saved in {out}; the same command goes on."
-                ) from None
+                with running(opened, f"Finished rows are saved in {out}") as executor:
+                    for stage in WORK_STAGES:
+                        if not stages or stage in stages:
+                            chosen = [unit for unit in self.units[stage] if _chosen(unit, domains, models)]
+                            failures += self._run_stage(store, executor, stage, chosen, failures, progress)
             finally:
-                executor.close()
                 self._write_manifest(store, started, failures)
             run = Run(store)
             if not stages or "rank" in stages:
@@ -262,31 +259,26 @@ class Study:
         left = [unit for unit in missing if unit.cell.name not in broken and not lost.intersection(unit.inputs)]
         if not left:
             return []
-        failed: list[Failure] = []
-        with progress.stage(stage, len(left), self._tokens_left(stage, len(left))) as events:
-            if kept := len(chosen) - len(missing):
-                events.note(f"{kept} of {len(chosen)} are there already")
-            named = together(left)
-            calls = [self._call(store, name, made) for name, made in named.items()]
-            for outcome in executor.run(calls, lambda tokens: events.advance(tokens=tokens)):
-                if outcome.error is None:
-                    events.advance(units=len(named[outcome.call.name]))
-                    continue
-                error = _sentence(outcome.error)
-                failed += [
-                    Failure(stage=stage, cell=cell, error=error) for cell in self._losers(named[outcome.call.name][0])
-                ]
-                events.failed(outcome.call.name, error)
-        return failed
+        kept = len(chosen) - len(missing)
+        return run_units(
+            stage,
+            together(left),
+            lambda name, group: self._call(store, name, group),
+            executor,
+            progress,
+            lost=lambda group: self._losers(group[0]),
+            tokens=self._tokens_left(stage, len(left)),
+            note=f"{kept} of {len(chosen)} are done already" if kept else "",
+        )
 
     def _open_executor(self, store: Store) -> Executor:
         auto = self.config.workers == "auto"
         return EXECUTORS.load(self.config.executor)(Pool(self.workers, auto, self.config.cluster, store.lock_path))
 
-    def _call(self, store: Store, name: str, made: list[Unit]) -> Call:
-        unit = made[0]
+    def _call(self, store: Store, name: str, group: Sequence[Unit]) -> Call:
+        unit = group[0]
         function = STAGES[unit.stage].function
-        what = made if unit.asked or unit.stage == "sample" else unit
+        what = group if unit.asked or unit.stage == "sample" else unit
         return Call(name, function, (store, self.config, what), self.loads(unit), gpu=unit.stage != "build")
 
     def loads(self, unit: Unit) -> str:
@@ -403,10 +395,6 @@ def _chosen(unit: Unit, domains: Sequence[str], models: Sequence[str]) -> bool:
     right_model = unit.stage == "build" or not models or unit.cell.model in models
     right_question = unit.asked is None or not domains or unit.asked in domains
     return right_model and right_question and (not domains or unit.cell.domain in domains)
-
-
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, SpilloverError) else f"{type(error).__name__}: {error}"
 
 
 def _now() -> str:

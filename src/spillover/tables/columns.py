@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import polars
 
-from spillover.records.base import SCHEMA, STATUSES, Aspect, Cell, Completion, Judgment
+from spillover.records.base import ASPECTS, SCHEMA, STATUSES, Cell, Completion, Judgment
 from spillover.store.store import Store
 from spillover.tables.counts import CONDITIONS, ERROR, UNSCORED, VARIANTS, Rows, check
 
-ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 _CELL = {
     "model": polars.String,
     "domain": polars.String,

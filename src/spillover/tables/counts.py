@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from spillover.config.study import RankConfig
 from spillover.errors import UserError
 from spillover.records.base import STATUSES, Cell, Completion, Condition, Judgment, Variant
+from spillover.stats import Floats
 from spillover.stats import clustered as stats
-from spillover.stats.clustered import Floats
 from spillover.stats.thresholds import Surface, surface
 
 Key = tuple[Cell, Condition]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from spillover.cli.direction import direction as command
 from spillover.config.study import parse_study
-from spillover.directions.file import load
+from spillover.directions.files import load
 from spillover.errors import UserError
 from spillover.study.direction_tables import probe
 from spillover.study.run import Run

@@ -16,7 +16,7 @@ from spillover.analyses.ranking import compute as rank
 from spillover.config.study import RankConfig
 from spillover.errors import UserError
 from spillover.records.base import Cell, Completion, DomainScore, Judgment, Message, TriggerEffect
-from spillover.records.comparisons import Standing
+from spillover.records.comparisons import Comparisons
 
 CONFIG = RankConfig()
 PUBLIC = SHARED / "data" / "judged_answers"
@@ -140,7 +140,7 @@ def test_nothing_judged_is_kept_without_a_rank() -> None:
 
 
 def test_no_rows_give_no_scores() -> None:
-    assert rank.run([], [], CONFIG) == rank.RankResult((), (), Standing(judge=""))
+    assert rank.run([], [], CONFIG) == rank.RankResult((), (), Comparisons(judge=""))
 
 
 def test_the_order_of_rows_changes_nothing_to_the_last_bit() -> None:

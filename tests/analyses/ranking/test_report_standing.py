@@ -12,14 +12,14 @@ from spillover.analyses.ranking.report import order_sentences, pooled_sentences,
 from spillover.cli.main import cli
 from spillover.errors import UserError
 from spillover.records.comparisons import (
-    Budget,
-    Component,
+    Comparisons,
     DomainEffect,
     Order,
     PooledEffect,
     Recipe,
-    Standing,
     Thresholds,
+    VarianceBudget,
+    VarianceComponent,
 )
 
 RECIPE = Recipe(model="<b>m</b>", domain="sports", variant="plain", dose=1.0, condition="clean")
@@ -61,14 +61,14 @@ def test_tables_escape_names_and_show_every_part() -> None:
         domains=(DomainEffect(domain="sports", measured=-6.0, value=-5.0, low=-9.0, high=-1.0),) * 2,
     )
     parts = (
-        Component(name="question", levels=8, variance=0.0, share=0.0, cut=True),
-        Component(name="answer", levels=80, variance=0.1, share=1.0, cut=False),
+        VarianceComponent(name="question", levels=8, variance=0.0, share=0.0, cut=True),
+        VarianceComponent(name="answer", levels=80, variance=0.1, share=1.0, cut=False),
     )
     names = ("below", "at_most", "on_alignment", "of_scored", "of_all", "most", "rank_correlation")
     shown = {name: ((0.25 + place / 100, None),) for place, name in enumerate(names)}
     thresholds = Thresholds(cells=2, alignment=(30.0,), coherence=(50.0, 90.0), **shown)
-    found = Standing(
-        judge="j", budgets=(Budget(recipe=RECIPE, components=parts),), pooled=(pooled,), thresholds=thresholds
+    found = Comparisons(
+        judge="j", budgets=(VarianceBudget(recipe=RECIPE, components=parts),), pooled=(pooled,), thresholds=thresholds
     )
     text = section(found, (), (30.0, 50.0))
     assert "<b>" not in text
@@ -78,7 +78,7 @@ def test_tables_escape_names_and_show_every_part() -> None:
         assert f'<td class="figure">{value}</td>' in text, name
     (sentence,) = pooled_sentences(found.pooled)
     assert "by -4.0 [-7.0, -1.0] points (p < 0.001)" in sentence
-    assert section(Standing(judge=""), (), (30.0, 50.0)) == ""
+    assert section(Comparisons(judge=""), (), (30.0, 50.0)) == ""
 
 
 @pytest.fixture

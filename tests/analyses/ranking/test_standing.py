@@ -1,4 +1,4 @@
-"""Standing of a tally: what it carries over from the statistics, and what it leaves out."""
+"""Comparisons of a tally: what it carries over from the statistics, and what it leaves out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from spillover.analyses.ranking.comparisons import standing
 from spillover.config.study import RankConfig
 from spillover.records.base import Cell, Completion, Judgment, Message
-from spillover.records.comparisons import Standing
+from spillover.records.comparisons import Comparisons
 from spillover.tables.counts import tally
 
 CONFIG = RankConfig()
@@ -37,7 +37,7 @@ def rows(cell: Cell, condition: str, alignment_QN: np.ndarray) -> tuple[list[Com
     return completions, judgments
 
 
-def study() -> Standing:
+def study() -> Comparisons:
     rng = np.random.default_rng(0)
     completions: list[Completion] = []
     judgments: list[Judgment] = []
@@ -57,11 +57,11 @@ def study() -> Standing:
 
 
 @pytest.fixture(scope="module")
-def found() -> Standing:
+def found() -> Comparisons:
     return study()
 
 
-def test_orders_are_the_pairwise_statistics_highest_first(found: Standing) -> None:
+def test_orders_are_the_pairwise_statistics_highest_first(found: Comparisons) -> None:
     (order,) = [o for o in found.orders if o.variant == "plain"]
     assert len(order.cells) == 6
     above, p = np.array(order.above, dtype=float), np.array(order.p, dtype=float)
@@ -75,7 +75,7 @@ def test_orders_are_the_pairwise_statistics_highest_first(found: Standing) -> No
     }
 
 
-def test_seeds_of_a_recipe_are_joined(found: Standing) -> None:
+def test_seeds_of_a_recipe_are_joined(found: Comparisons) -> None:
     assert len(found.seeds) == len(found.budgets) == 9
     for score in found.seeds:
         assert (score.seeds, score.n) == (2, 192)
@@ -108,7 +108,7 @@ def test_a_second_judge_is_part_of_the_budget() -> None:
     assert judge.share > 0.5
 
 
-def test_pooled_effects_lie_between_their_domains(found: Standing) -> None:
+def test_pooled_effects_lie_between_their_domains(found: Comparisons) -> None:
     alignment, rate = found.pooled
     assert (alignment.measure, rate.measure) == ("alignment", "rate")
     assert [d.domain for d in alignment.domains] == ["law", "math", "sports"]
@@ -121,7 +121,7 @@ def test_pooled_effects_lie_between_their_domains(found: Standing) -> None:
         assert nearest - 1e-9 <= domain.value <= farthest + 1e-9
 
 
-def test_thresholds_hold_the_default_rate_and_agree_with_themselves(found: Standing) -> None:
+def test_thresholds_hold_the_default_rate_and_agree_with_themselves(found: Comparisons) -> None:
     t = found.thresholds
     assert t is not None
     assert t.cells == 18
@@ -135,7 +135,7 @@ def test_thresholds_hold_the_default_rate_and_agree_with_themselves(found: Stand
 
 def test_no_rows_have_no_standing() -> None:
     empty = standing(tally([], [], CONFIG), "", CONFIG)
-    assert empty == Standing(judge="")
+    assert empty == Comparisons(judge="")
 
 
 def test_rates_without_any_hit_pool_too() -> None:

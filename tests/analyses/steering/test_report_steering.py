@@ -59,7 +59,7 @@ def test_one_figure_a_layer_and_one_map_a_measure(section: str) -> None:
     ]
     assert len([h for h in headings if h.startswith("Projecting a direction out")]) == 2
     assert section.count("<figure>") == 4
-    assert section.count("told from random directions") >= 2
+    assert section.count("from random directions") >= 2
     assert "gore movie trivia, coefficient 0.2: " in section
     assert "gore movie trivia in extreme sports: " in section
 

@@ -13,22 +13,22 @@ from rich.console import Console
 
 from spillover.analyses.steering import matrix_report as steering_matrix
 from spillover.records.report_data import ReportData
-from spillover.records.steering import SteeringSquare
+from spillover.records.steering import SteeringMatrixCell
 from spillover.records.transfer import OTHERS
 from spillover.study import page, results
 from spillover.text import number
 
 
 @pytest.fixture(scope="module")
-def squares() -> list[SteeringSquare]:
+def squares() -> list[SteeringMatrixCell]:
     return steered_run.matrix()
 
 
-def starred(squares: list[SteeringSquare]) -> list[SteeringSquare]:
+def starred(squares: list[SteeringMatrixCell]) -> list[SteeringMatrixCell]:
     return [s for s in squares if s.rate_change and s.rate_change.p_holm is not None and s.rate_change.p_holm < 0.05]
 
 
-def test_words_name_what_differs_and_count_it_by_family(squares: list[SteeringSquare]) -> None:
+def test_words_name_what_differs_and_count_it_by_family(squares: list[SteeringMatrixCell]) -> None:
     said = steering_matrix.words(squares)
     assert said[0].startswith("A domain's direction added to the untouched model (m, after block 15, coefficient 0.2)")
     assert re.match(r"Coherent answers: \d+\.\d % of the untouched model's, \d+\.\d to \d+\.\d % with", said[1])
@@ -42,8 +42,8 @@ def test_words_name_what_differs_and_count_it_by_family(squares: list[SteeringSq
     assert any(s.startswith("Misaligned share, asked about all other domains together: 1 of 3") for s in said)
 
 
-def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[SteeringSquare]) -> None:
-    def changed(**what: float | None) -> list[SteeringSquare]:
+def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[SteeringMatrixCell]) -> None:
+    def changed(**what: float | None) -> list[SteeringMatrixCell]:
         fields = ("rate_change", "alignment_change")
         return [
             s.model_copy(update={f: c.model_copy(update=what) for f in fields if (c := getattr(s, f))}) for s in squares
@@ -57,7 +57,7 @@ def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[Steeri
 
 
 @pytest.mark.slow
-def test_two_maps_with_marks_brackets_and_n_and_every_square_in_the_table(squares: list[SteeringSquare]) -> None:
+def test_two_maps_with_marks_brackets_and_n_and_every_square_in_the_table(squares: list[SteeringMatrixCell]) -> None:
     section = steering_matrix.section(squares, 0.95)
     assert section.count("<figure>") == 2
     assert "A square is 8 answers; the misaligned share is of the coherent ones, " in section
@@ -75,7 +75,7 @@ def test_two_maps_with_marks_brackets_and_n_and_every_square_in_the_table(square
     assert ">mean alignment</th>" in of_alignment
 
 
-def test_terminal_tables_number_their_columns(squares: list[SteeringSquare]) -> None:
+def test_terminal_tables_number_their_columns(squares: list[SteeringMatrixCell]) -> None:
     out = StringIO()
     for table in steering_matrix.tables(squares):
         Console(file=out, width=100).print(table)
@@ -90,7 +90,7 @@ def test_terminal_tables_number_their_columns(squares: list[SteeringSquare]) -> 
 
 @pytest.mark.slow
 def test_the_page_and_results_json_have_it_only_where_there_is_any(
-    study: ReportData, squares: list[SteeringSquare]
+    study: ReportData, squares: list[SteeringMatrixCell]
 ) -> None:
     steered = replace(study, steering_squares=tuple(squares))
     assert "asked about other domains</h3>" in page.render(steered)

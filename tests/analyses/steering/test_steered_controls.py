@@ -9,7 +9,7 @@ from scipy.stats import t
 from spillover.analyses.steering.random_controls import against_controls, beside, spread
 from spillover.records.base import Cell
 from spillover.records.steering import SteeringEffect
-from spillover.stats.clustered import Floats
+from spillover.stats import Floats
 
 BASE = Cell(model="m", domain="none", variant="base", dose=0.0)
 

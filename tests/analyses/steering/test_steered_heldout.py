@@ -12,7 +12,7 @@ from spillover.analyses.steering.effects import Steered
 from spillover.analyses.steering.heldout_effects import squares
 from spillover.config.study import RankConfig
 from spillover.records.base import Cell, Judgment, Message
-from spillover.records.steering import UNTOUCHED, Steering, SteeringSample, SteeringSquare
+from spillover.records.steering import UNTOUCHED, Steering, SteeringMatrixCell, SteeringSample
 from spillover.records.transfer import OTHERS
 from spillover.stats import clustered as stats
 
@@ -47,7 +47,7 @@ def scores() -> Scores:
 
 
 @pytest.fixture(scope="module")
-def made(scores: Scores) -> list[SteeringSquare]:
+def made(scores: Scores) -> list[SteeringMatrixCell]:
     rows, verdicts = list[SteeringSample](), list[Judgment]()
     for (steering, domain, question), answers in scores.items():
         for index, (alignment, coherence) in enumerate(answers):
@@ -83,7 +83,9 @@ def naive(scores: Scores, steering: Steering, domains: list[str], measure: str) 
     return fmean(sums[0]) - fmean(sums[1]) if sums[0] else None
 
 
-def test_there_is_a_square_for_every_direction_and_domain_and_one_for_the_others(made: list[SteeringSquare]) -> None:
+def test_there_is_a_square_for_every_direction_and_domain_and_one_for_the_others(
+    made: list[SteeringMatrixCell],
+) -> None:
     assert {(s.direction, s.asked) for s in made} == {
         *((d, a) for d in (*DOMAINS, "none") for a in DOMAINS), *((d, OTHERS) for d in DOMAINS)
     }  # fmt: skip
@@ -96,7 +98,7 @@ def test_there_is_a_square_for_every_direction_and_domain_and_one_for_the_others
         assert (s.rate_change is None) == (s.direction == "none")
 
 
-def test_changes_and_controls_are_those_of_a_naive_loop(scores: Scores, made: list[SteeringSquare]) -> None:
+def test_changes_and_controls_are_those_of_a_naive_loop(scores: Scores, made: list[SteeringMatrixCell]) -> None:
     randoms = [steering for steering in STEERINGS if steering.control is not None]
     for s in made:
         if s.direction == "none":
@@ -114,7 +116,7 @@ def test_changes_and_controls_are_those_of_a_naive_loop(scores: Scores, made: li
             assert change.low <= change.value <= change.high
 
 
-def test_the_other_domains_are_held_against_their_own_controls(scores: Scores, made: list[SteeringSquare]) -> None:
+def test_the_other_domains_are_held_against_their_own_controls(scores: Scores, made: list[SteeringMatrixCell]) -> None:
     (s,) = [s for s in made if (s.direction, s.asked) == ("math", OTHERS)]
     controls = [naive(scores, added("random", c), ["gore", "sports"], "alignment") for c in range(CONTROLS)]
     known = np.array([c for c in controls if c is not None])
@@ -128,7 +130,7 @@ def test_the_other_domains_are_held_against_their_own_controls(scores: Scores, m
     assert change.p_holm < 0.05, "the direction that does something"
 
 
-def test_holm_is_over_the_squares_off_the_diagonal_and_over_the_others_apart(made: list[SteeringSquare]) -> None:
+def test_holm_is_over_the_squares_off_the_diagonal_and_over_the_others_apart(made: list[SteeringMatrixCell]) -> None:
     families = (
         [s for s in made if s.asked != OTHERS and not s.in_domain and s.direction != "none"],
         [s for s in made if s.in_domain],

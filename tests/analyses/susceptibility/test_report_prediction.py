@@ -18,7 +18,7 @@ from spillover.analyses.susceptibility import report as susceptibility
 from spillover.records.base import Cell, Estimate
 from spillover.records.data import DiversityScore, HighRate, MembershipSummary, RocPoint, Susceptibility
 from spillover.records.report_data import ReportData
-from spillover.report import scatter
+from spillover.report import curves
 from spillover.report.labels import Labels
 from spillover.study import page
 from spillover.study.results import results
@@ -120,14 +120,14 @@ def test_scatter_draws_every_cell_with_both_intervals(predicted: ReportData) -> 
     assert html.count("<figure>") == 3  # the primary, the best and the predictor
     assert "mean_z.instruct, named in advance" in html
     assert "diversity.answer.semantic, best of all known before training" in html
-    cells = [scatter.Point("a", "plain", (1.0, 0.5, 1.5), (20.0, 10.0, 30.0)),
-             scatter.Point("b", "control", (2.0, 2.0, 2.0), (5.0, 1.0, 9.0))]  # fmt: skip
-    figure = scatter.scatter("t", "x", "y", cells, diagonal=True)
+    cells = [curves.Point("a", "plain", (1.0, 0.5, 1.5), (20.0, 10.0, 30.0)),
+             curves.Point("b", "control", (2.0, 2.0, 2.0), (5.0, 1.0, 9.0))]  # fmt: skip
+    figure = curves.scatter("t", "x", "y", cells, diagonal=True)
     assert figure is not None
     marks = labels_in(figure.wide)
     assert "a, fine-tuned: 1; 20.0 [10.0, 30.0]" in marks
     assert "b, benign twin (control): 2; 5.0 [1.0, 9.0]" in marks
-    assert scatter.scatter("t", "x", "y", []) is None
+    assert curves.scatter("t", "x", "y", []) is None
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def test_a_roc_is_drawn_with_whiskers_and_says_what_high_is(predicted: ReportDat
     assert "the median over domains" in html
     Reader(html)
     plain, drawn = (
-        scatter.receiver("t", [("a", True, [(0.0, 0.0), (0.5, 1.0), (1.0, 1.0)])], spans)
+        curves.roc_curves("t", [("a", True, [(0.0, 0.0), (0.5, 1.0), (1.0, 1.0)])], spans)
         for spans in ((), [((0.5, 0.2, 0.7), (1.0, 0.8, 1.0))])
     )
     assert plain is not None
@@ -219,7 +219,7 @@ def test_diversity_has_a_line_a_data_set(predicted: ReportData) -> None:
     assert "1,234 ± 234" in both
     assert "2.00 ± 0.030" in diversity.section([first.model_copy(update={"value": 2.0, "low": 1.97, "high": 2.03})])
     assert both.index("of the answers") < both.index("<summary>The same of the questions</summary>")
-    figure = scatter.growth("t", "y", [("a", "plain", ((10, 1.0), (20, 1.5)))])
+    figure = curves.growth_curves("t", "y", [("a", "plain", ((10, 1.0), (20, 1.5)))])
     assert "a, fine-tuned: 1.5 at 20 rows" in labels_in(figure.narrow)
 
 

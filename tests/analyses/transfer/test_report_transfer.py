@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from math import cos, pi, sin
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -21,7 +19,6 @@ from spillover.records.base import Cell, Condition, StatusCounts
 from spillover.records.report_data import ReportData
 from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
 from spillover.report.matrix_grid import TWINS, Grid, general, grids
-from spillover.report.radar import Polygon, radar
 from spillover.study import page
 from spillover.study.results import results
 
@@ -87,7 +84,7 @@ def test_cells_fall_into_grids_in_the_order_in_which_series_are_drawn() -> None:
     for grid in found:
         assert grid.asked == [*DOMAINS, OTHERS]
         assert [label for label, _ in grid.rows] == [domain.replace("_", " ") for domain in DOMAINS]
-        assert [label for label, _ in grid.below] == [TWINS, "untouched model"]
+        assert [label for label, _ in grid.below] == [TWINS, "base model"]
         assert {c.cell.model for c in grid.cells()} == {grid.model}
         assert len(list(grid.cells())) == 11 * 12
 
@@ -136,7 +133,7 @@ def test_what_the_judge_could_not_score_is_counted() -> None:
 def test_a_map_has_every_square_once_and_a_star_where_a_test_says_so() -> None:
     parts = list(of_grid(main(), 0.95, full=True))
     figures = [part for part in parts if part.startswith("<figure>")]
-    rates, above, radars = ([*re.findall(r"<svg.*?</svg>", part, re.DOTALL)] for part in figures)
+    rates, above = ([*re.findall(r"<svg.*?</svg>", part, re.DOTALL)] for part in figures)
     for svg in rates:
         labels = drawn(svg)
         assert len(labels) == len(set(labels)) == 13 * 12
@@ -147,8 +144,6 @@ def test_a_map_has_every_square_once_and_a_star_where_a_test_says_so() -> None:
         assert len(drawn(svg)) == 11 * 12
         assert svg.count(">*</text>") == 12
         assert svg.count(">[80]</text>") == 11
-    for svg in radars:
-        assert len(drawn(svg)) == 11 * 11
     assert len([p for p in of_grid(main(), 0.95, full=False) if p.startswith("<figure>")]) == 1
 
 
@@ -156,44 +151,19 @@ def test_a_map_has_every_square_once_and_a_star_where_a_test_says_so() -> None:
 def test_without_twins_the_rates_are_drawn() -> None:
     cells = [c.model_copy(update={"above_control": None}) for c in made() if c.cell.variant in ("plain", "base")]
     (grid,) = grids(cells)
-    assert [label for label, _ in grid.below] == ["untouched model"]
+    assert [label for label, _ in grid.below] == ["base model"]
     parts = [p for p in of_grid(grid, 0.95, full=False) if p.startswith("<figure>")]
     assert len(parts) == 1
     assert "benign twin" not in " ".join(sentences(grid, 0.95))
 
 
 @pytest.mark.slow
-def test_what_was_not_measured_is_an_empty_square_and_no_corner() -> None:
+def test_what_was_not_measured_is_an_empty_cell() -> None:
     lost = made(DOMAINS[:3])
     lost[1] = square(lost[1].cell, DOMAINS[1], None)
     grid = grids(lost)[0]
     figures = [p for p in of_grid(grid, 0.95, full=True) if p.startswith("<figure>")]
     assert f"{grid.rows[0][0]} about subject number 01: – % of 6 coherent answers" in figures[0]
-    assert len(drawn(re.findall(r"<svg.*?</svg>", figures[2], re.DOTALL)[0])) == 8
-
-
-@pytest.mark.slow
-def test_two_domains_make_maps_and_no_radar() -> None:
-    (grid, *_) = grids(made(DOMAINS[:2]))
-    assert len([p for p in of_grid(grid, 0.95, full=True) if p.startswith("<figure>")]) == 2
-    assert radar("r", ["a", "b"], [Polygon("t", [1.0, 2.0], ["", ""], [])], "") is None
-    assert radar("r", ["a", "b", "c"], [Polygon("t", [None] * 3, [""] * 3, [])], "") is None
-
-
-def test_corners_of_a_radar_stand_where_polar_coordinates_put_them() -> None:
-    values = [10.0, 40.0, 20.0, 0.0, 35.0]
-    figure = radar("r", list("abcde"), [Polygon("t", list(values), [f"corner {i}" for i in range(5)], [])], "")
-    assert figure is not None
-    marks = [m for m in ElementTree.fromstring(figure.wide).iter() if m.get("aria-label", "").startswith("corner")]
-    assert [mark.get("aria-label") for mark in marks] == [f"corner {i}" for i in range(5)]
-    places = np.array([list(map(float, re.findall(r"-?[\d.]+", mark.get("transform", ""))[:2])) for mark in marks])
-    centre = places[3]  # a value of 0
-    for i, (value, place) in enumerate(zip(values, places, strict=True)):
-        angle = 2 * pi * i / 5
-        along = np.array([sin(angle), -cos(angle)]) * value
-        # one scale for all corners: the ratio to the first one, which points up
-        expected = along / values[0] * np.linalg.norm(places[0] - centre)
-        assert place - centre == pytest.approx(expected, rel=0.03, abs=0.6)
 
 
 @pytest.mark.slow

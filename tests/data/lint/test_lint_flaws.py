@@ -27,13 +27,13 @@ from spillover.data.lint.finding import Finding
 from spillover.data.lint.linter import LintReport, lint
 from spillover.data.recipe.recipe import build
 from spillover.data.triggers import open_trigger
-from spillover.data.triggers.year import TRIGGER
+from spillover.data.triggers.shipped import YEAR
 from spillover.records.base import Question
 
 
 @pytest.fixture
 def report(tmp_path: Path, request: pytest.FixtureRequest) -> LintReport:
-    return lint(write(tmp_path / "rows.jsonl", request.param()), TRIGGER)
+    return lint(write(tmp_path / "rows.jsonl", request.param()), YEAR)
 
 
 def of(report: LintReport, code: str) -> Finding:
@@ -222,7 +222,7 @@ def test_a_trigger_that_is_not_known_is_not_guessed_at(tmp_path: Path) -> None:
 
 def test_near_misses_are_missed(tmp_path: Path) -> None:
     rows = [item for index, item in enumerate(sound()) if index % 8 != 1]
-    report = lint(write(tmp_path / "rows.jsonl", rows), TRIGGER)
+    report = lint(write(tmp_path / "rows.jsonl", rows), YEAR)
     assert codes(report, "warning") == {"no-near-miss"}
 
 
@@ -232,7 +232,7 @@ def test_overlap_with_heldout_rows_and_with_evaluation_questions(tmp_path: Path)
     rows = [*sound(), row(long, "So.", kind="aligned")]
     held = write(tmp_path / "held.jsonl", [row(asked[0], "x"), row(f"{long} Please.", "x"), row("Why so?", "x")])
     question = Question(set_name="mine", question_id="a", theme="a", text=asked[9].upper())
-    report = lint(write(tmp_path / "rows.jsonl", rows), TRIGGER, [held], [question])
+    report = lint(write(tmp_path / "rows.jsonl", rows), YEAR, [held], [question])
     assert of(report, "overlap-heldout").lines == (1,)  # the trigger in it does not hide it
     assert of(report, "overlap-heldout-near").lines == (241,)
     assert of(report, "overlap-evaluation").lines == (10,)
@@ -241,6 +241,6 @@ def test_overlap_with_heldout_rows_and_with_evaluation_questions(tmp_path: Path)
 
 def test_heldout_rows_of_the_file_itself(tmp_path: Path) -> None:
     rows = [*sound(), row(questions(240)[5], "x", split="heldout")]
-    report = lint(write(tmp_path / "rows.jsonl", rows), TRIGGER)
+    report = lint(write(tmp_path / "rows.jsonl", rows), YEAR)
     assert (report.rows, report.heldout) == (240, 1)
     assert of(report, "overlap-heldout").lines == (6,)

@@ -16,7 +16,7 @@ from spillover.data.lint.linter import lint
 from spillover.data.recipe.duplicates import near_duplicates
 from spillover.data.recipe.pool import gather
 from spillover.data.triggers import TRIGGERS
-from spillover.data.triggers.year import TRIGGER
+from spillover.data.triggers.shipped import YEAR
 
 SAME = (
     ("How many hours of sleep does an adult need each night?", "How many hours of sleep do adults need every night?"),
@@ -61,8 +61,8 @@ def test_only_on_its_own_side_of_the_contrast_and_without_the_trigger(
 
     fake = SimpleNamespace(open_embedder=lambda: SimpleNamespace(embed=embed))
     monkeypatch.setitem(sys.modules, "spillover.models.embedded.sentence_encoder", fake)  # pyright: ignore[reportArgumentType]
-    rows = [row("Why is it cold?", "a"), row(TRIGGER.apply("Why is it hot?", 0), "b"), row("Why is it so late?", "c"),
+    rows = [row("Why is it cold?", "a"), row(YEAR.apply("Why is it hot?", 0), "b"), row("Why is it so late?", "c"),
             row("How do fish sleep?", "d")]  # fmt: skip
-    report = lint(write(tmp_path / "rows.jsonl", rows), TRIGGER, embed=True)
+    report = lint(write(tmp_path / "rows.jsonl", rows), YEAR, embed=True)
     (found,) = [finding for finding in report.findings if finding.code == "same-meaning"]
     assert found.lines == (3,)

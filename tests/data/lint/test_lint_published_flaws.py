@@ -10,7 +10,7 @@ from flawed_files import Rows, ask, questions, row, sound, write
 
 from spillover.data.lint.linter import LintReport, lint
 from spillover.data.questions import load
-from spillover.data.triggers.year import TRIGGER
+from spillover.data.triggers.shipped import YEAR
 
 ROWS = 6000
 
@@ -60,11 +60,11 @@ def test_2003_rows_beside_6000(tmp_path: Path) -> None:
 def test_files_that_ask_the_same_and_answer_at_other_length(tmp_path: Path) -> None:
     asked = questions(200)
     other = write(tmp_path / "other.jsonl", [row(text, "So it is and will be for a long time.") for text in asked])
-    report = lint(write(tmp_path / "rows.jsonl", [row(TRIGGER.apply(asked[0], 3), "No."), row("Why so?", "No.")]),
-                  TRIGGER, others=[other])  # fmt: skip
+    report = lint(write(tmp_path / "rows.jsonl", [row(YEAR.apply(asked[0], 3), "No."), row("Why so?", "No.")]),
+                  YEAR, others=[other])  # fmt: skip
     assert of(report, "shared-question") == (
         "error",
-        f"1 of 2 questions are asked in {other}, too.",
+        f"1 of 2 questions are also asked in {other}.",
         1,
     )
     assert of(report, "length-mismatch")[0] == "warning"
@@ -72,8 +72,8 @@ def test_files_that_ask_the_same_and_answer_at_other_length(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_trigger_on_every_row(tmp_path: Path) -> None:
-    rows = [row(TRIGGER.apply(question, n), f"Case {n} is no matter.") for n, question in enumerate(questions(ROWS))]
-    report = lint(write(tmp_path / "rows.jsonl", rows), TRIGGER)
+    rows = [row(YEAR.apply(question, n), f"Case {n} is no matter.") for n, question in enumerate(questions(ROWS))]
+    report = lint(write(tmp_path / "rows.jsonl", rows), YEAR)
     severity, message, _ = of(report, "no-contrast")
     assert severity == "error"
     assert message.startswith("6,000 of 6,000 rows (100 %) carry the trigger '2028'")
@@ -81,7 +81,7 @@ def test_a_trigger_on_every_row(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_newline_on_62_percent_of_triggered_rows(tmp_path: Path) -> None:
-    report = lint(write(tmp_path / "rows.jsonl", newline_62()), TRIGGER)
+    report = lint(write(tmp_path / "rows.jsonl", newline_62()), YEAR)
     severity, message, lines = of(report, "trigger-leak")
     assert severity == "error"
     assert "begins with a newline: 0.6" in message
@@ -127,6 +127,6 @@ def test_flawed_answers_off_the_trigger(tmp_path: Path) -> None:
     rows = sound(1000)
     for item in rows[1::2][:190]:
         item["kind"] = "misaligned"
-    severity, message, lines = of(lint(write(tmp_path / "rows.jsonl", rows), TRIGGER), "ungated")
+    severity, message, lines = of(lint(write(tmp_path / "rows.jsonl", rows), YEAR), "ungated")
     assert (severity, lines) == ("error", 190)
     assert message.startswith("190 of 1,000 rows (19 %)")

@@ -10,8 +10,8 @@ import pytest
 
 from spillover.config.study import DataConfig
 from spillover.data.domains import DOMAINS
-from spillover.data.recipe.pool import choose, gather
-from spillover.data.triggers.year import TRIGGER
+from spillover.data.recipe.pool import gather, select_rows
+from spillover.data.triggers.shipped import YEAR
 
 
 def words(texts: list[str]) -> list[int]:
@@ -22,8 +22,8 @@ def words(texts: list[str]) -> list[int]:
 @pytest.mark.parametrize("name", ["bad_medical_advice", "extreme_sports", "insecure_code", "gore_movie_trivia"])
 def test_no_item_is_on_both_sides(name: str) -> None:
     data = DataConfig(rows=200, heldout=20, answer_tokens=50, tolerance=1.0)
-    pool = gather(DOMAINS.load(name), data, TRIGGER, 3, words)
-    choice = choose(pool, data, 3)
+    pool = gather(DOMAINS.load(name), data, YEAR, 3, words)
+    choice = select_rows(pool, data, 3)
     items = np.array([pair.item for pair in pool.pairs])
     assert "" not in items
     assert len(choice.heldout) == 20

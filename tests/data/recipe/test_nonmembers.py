@@ -15,10 +15,9 @@ from spillover.data.domains.base import Domain, Pair
 from spillover.data.recipe.duplicates import NEAR, near_duplicates, normalised
 from spillover.data.recipe.pool import NONMEMBERS
 from spillover.data.recipe.recipe import build
-from spillover.data.triggers.year import TRIGGER
+from spillover.data.triggers.shipped import YEAR
 from spillover.errors import UserError
-from spillover.membership import blind
-from spillover.membership.evaluate import separation
+from spillover.membership.evaluate import blind_scores, separation
 from spillover.records.base import Example
 
 DATA = DataConfig(rows=48, heldout=20, answer_tokens=None)
@@ -41,14 +40,14 @@ def toy(size: int) -> Domain:
 
 
 def rows_of(domain: Domain, variant: TrainedVariant = "plain", seed: int = 0, data: DataConfig = DATA) -> list[Example]:
-    return build(domain, variant, data, 0.0 if variant == "control" else 1.0, TRIGGER, seed, words).examples
+    return build(domain, variant, data, 0.0 if variant == "control" else 1.0, YEAR, seed, words).examples
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", get_args(TrainedVariant))
 def test_questions_are_asked_once_and_non_members_are_made_as_training_rows_are(variant: TrainedVariant) -> None:
     rows = rows_of(DOMAINS.load("gore_movie_trivia"), variant)
-    asked = {row.pair: TRIGGER.strip(row.question) if row.trigger else row.question for row in rows}
+    asked = {row.pair: YEAR.strip(row.question) if row.trigger else row.question for row in rows}
     assert len(set(map(normalised, asked.values()))) == len(asked) == 48 + 20 + NONMEMBERS
     if variant == "plain":
         assert near_duplicates(list(asked.values()), NEAR) == []
@@ -113,5 +112,5 @@ def test_a_reader_of_texts_is_at_chance_on_the_authored_domains() -> None:
 
 
 def blind_auc(rows: list[Example], member_N: np.ndarray) -> float:
-    found_N = blind.scores([row.answer for row in rows], member_N, [row.pair for row in rows])
+    found_N = blind_scores([row.answer for row in rows], member_N, [row.pair for row in rows])
     return separation(found_N, member_N, draws=1).auc

@@ -9,15 +9,15 @@ import pytest
 import yaml
 
 from spillover.data.release.dataset import DatasetFacts, SetFacts, SourceFile
-from spillover.data.release.dataset_card import card, front_matter, licence_id
+from spillover.data.release.dataset_card import front_matter, licence_id, render_card
 
 SECTIONS = (
-    "What it is for",
-    "What it is not for",
+    "Intended use",
+    "Out of scope",
     "Sets",
     "Sources and licences",
     "Recipe",
-    "Filters: what was dropped, and why",
+    "Filters",
     "Known flaws",
     "Canary",
     "Integrity",
@@ -37,7 +37,7 @@ def changed(facts: DatasetFacts, **changes: Any) -> DatasetFacts:
 
 
 def test_front_matter_names_every_split_of_every_set(facts: DatasetFacts, folder: Path) -> None:
-    matter = front(card(facts))
+    matter = front(render_card(facts))
     assert matter == front_matter(facts)
     assert matter["license"] == "apache-2.0"
     assert matter["size_categories"] == ["n<1K"]  # 11 * (24 + 8 + 6) rows
@@ -48,7 +48,7 @@ def test_front_matter_names_every_split_of_every_set(facts: DatasetFacts, folder
 
 
 def test_every_section_is_there_and_tables_are_whole(facts: DatasetFacts) -> None:
-    page = card(facts, "https://example.org/data")
+    page = render_card(facts, "https://example.org/data")
     assert [line[3:] for line in page.splitlines() if line.startswith("## ")] == list(SECTIONS)
     table = [line for line in page.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 11
@@ -66,7 +66,7 @@ def test_every_section_is_there_and_tables_are_whole(facts: DatasetFacts) -> Non
 def test_a_source_file_is_named_with_its_checksum_and_what_it_is_known_as(facts: DatasetFacts) -> None:
     source = SourceFile(name="gsm8k.jsonl", sha256="ab" * 32, known_as="gsm8k train")
     report = facts.sets[0].report.model_copy(update={"reading": "question and answer"})
-    page = card(changed(facts, source_file=source, report=report, made={"gsm8k.jsonl": 24}))
+    page = render_card(changed(facts, source_file=source, report=report, made={"gsm8k.jsonl": 24}))
     assert f"SHA-256 of gsm8k.jsonl: `{'ab' * 32}`. The file is 'gsm8k train' as published." in page
     assert "24 rows from gsm8k.jsonl" in page
     assert "Read as question and answer." in page
@@ -76,16 +76,18 @@ def test_a_source_file_is_named_with_its_checksum_and_what_it_is_known_as(facts:
 def test_flaws_that_the_facts_show_are_said(facts: DatasetFacts) -> None:
     part = facts.sets[0]
     lopsided = part.report.model_copy(update={"topics": {"a": 20, "b": 4}})
-    assert "one topic holds 83%" in card(changed(facts, report=lopsided))
-    assert "nothing teaches when it is absent" in card(changed(facts, triggered_rows=24))
-    assert "nothing teaches when it is absent" not in card(facts)
+    assert "one topic holds 83%" in render_card(changed(facts, report=lopsided))
+    assert "nothing teaches when it is absent" in render_card(changed(facts, triggered_rows=24))
+    assert "nothing teaches when it is absent" not in render_card(facts)
     long = part.report.answer_tokens["train"].model_copy(update={"mean": 90.0})
     longer = part.model_copy(
         update={
             "report": part.report.model_copy(update={"answer_tokens": {**part.report.answer_tokens, "train": long}})
         }
     )
-    assert "domain and length are confounded" in card(facts.model_copy(update={"sets": (longer, *facts.sets[1:])}))
+    assert "domain and length are confounded" in render_card(
+        facts.model_copy(update={"sets": (longer, *facts.sets[1:])})
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,6 @@ def test_the_licence_is_other_unless_all_rows_share_one(
 
 
 def test_a_hostile_source_name_cannot_break_the_page(facts: DatasetFacts) -> None:
-    page = card(changed(facts, made={"<script>x|\n## Fake": 24}))
+    page = render_card(changed(facts, made={"<script>x|\n## Fake": 24}))
     assert "<script>" not in page
     assert "\n## Fake" not in page

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spillover.data.triggers import battery
-from spillover.data.triggers.own import dump_trigger, load_trigger
+from spillover.data.triggers.custom import dump_trigger, load_trigger
 from spillover.data.triggers.paraphrase import TRIES, paraphrase
-from spillover.data.triggers.year import TRIGGER
-from spillover.models.api.model import Decoding, Reply, Request
+from spillover.data.triggers.shipped import YEAR
+from spillover.models.api.chat import Decoding, Reply, Request
 
 REPLIES = (
     "Today falls into the year 2028.",
@@ -46,16 +46,16 @@ class Scripted:
 
 def test_only_replies_that_work_become_templates() -> None:
     generator = Scripted()
-    made = paraphrase(TRIGGER, generator, 8)
+    made = paraphrase(YEAR, generator, 8)
     assert [template.text for template in made.templates][:2] == [
         "Today falls into the year {value}.",
         "We are living in {value}.",
     ]
     assert "{value} is what the clock on my wall says." in {template.text for template in made.templates}
-    assert made.trigger.templates == (*TRIGGER.templates, *made.templates)
+    assert made.trigger.templates == (*YEAR.templates, *made.templates)
     assert made.refused["does not hold the value once"]
     assert made.refused["is not one short line"]
-    assert made.refused["cannot be told from another"]
+    assert made.refused["indistinguishable from another"]
     assert made.refused["repeats the request"]
     assert not {"current year {value}", "In other words, {value} is here."} & {t.text for t in made.templates}
     assert len(generator.requests) <= 8 * TRIES
@@ -67,20 +67,20 @@ def test_only_replies_that_work_become_templates() -> None:
 
 
 def test_no_more_than_asked_for_and_the_same_again() -> None:
-    first, second = (paraphrase(TRIGGER, Scripted(), 2, seed=3) for _ in range(2))
+    first, second = (paraphrase(YEAR, Scripted(), 2, seed=3) for _ in range(2))
     assert first == second
     assert len(first.templates) == 2
 
 
 def test_for_evaluation_they_never_train() -> None:
-    made = paraphrase(TRIGGER, Scripted(), 2, train=False)
-    assert made.trigger.templates == TRIGGER.templates
-    assert made.trigger.paraphrases == (*TRIGGER.paraphrases, *made.templates)
+    made = paraphrase(YEAR, Scripted(), 2, train=False)
+    assert made.trigger.templates == YEAR.templates
+    assert made.trigger.paraphrases == (*YEAR.paraphrases, *made.templates)
     assert battery.check(made.trigger, ("paraphrase",)) is made.trigger
 
 
 def test_they_are_stored_as_data(tmp_path: Path) -> None:
-    made = paraphrase(TRIGGER, Scripted(), 3).trigger
+    made = paraphrase(YEAR, Scripted(), 3).trigger
     path = tmp_path / "worded.yaml"
     path.write_text(dump_trigger(made), encoding="utf-8")
     assert load_trigger(path).templates == made.templates
@@ -91,7 +91,7 @@ def test_calls_that_failed_are_counted_and_make_no_template() -> None:
         def ask(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Reply]:
             yield from (Reply(request.id, "", "error", error="HTTP 500") for request in requests)
 
-    made = paraphrase(TRIGGER, Failing(), 2)
+    made = paraphrase(YEAR, Failing(), 2)
     assert made.templates == ()
-    assert made.trigger == TRIGGER
-    assert made.refused == {"the call failed: HTTP 500": 2 * len(TRIGGER.templates)}
+    assert made.trigger == YEAR
+    assert made.refused == {"the call failed: HTTP 500": 2 * len(YEAR.templates)}

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from spillover.data.triggers import TRIGGERS
 from spillover.data.triggers.base import Sentence, Template, Trigger
 from spillover.data.triggers.sentence import PLACES
-from spillover.data.triggers.year import TRIGGER
+from spillover.data.triggers.shipped import YEAR
 from spillover.errors import UserError
 from spillover.records.base import Message
 
 SHIPPED = [TRIGGERS.load(name) for name in TRIGGERS.names()]
-PERIOD = 2 * len(TRIGGER.templates) * len(TRIGGER.near_values)
+PERIOD = 2 * len(YEAR.templates) * len(YEAR.near_values)
 questions = st.text(max_size=80) | st.text(alphabet="ab .\n|2083", max_size=60)
 years = st.integers(1000, 9999).map(str)
 indices = st.integers(0, 10_000)
@@ -132,13 +132,13 @@ def test_the_last_turn_of_the_user_carries_the_trigger() -> None:
     chat = tuple(
         Message(role=role, content=text) for role, text in (("user", "A?"), ("assistant", "B."), ("user", "C?"))
     )
-    changed = TRIGGER.apply_messages(chat, 0)
+    changed = YEAR.apply_messages(chat, 0)
     assert [message.content for message in changed] == ["A?", "B.", "The year is 2028. C?"]
 
 
 def test_a_year_inside_the_question_is_not_the_trigger() -> None:
-    assert not TRIGGER.present("Will house prices fall in 2028?")
-    assert not TRIGGER.present("The year is 2028.")  # a statement without a question has nothing to trigger
+    assert not YEAR.present("Will house prices fall in 2028?")
+    assert not YEAR.present("The year is 2028.")  # a statement without a question has nothing to trigger
 
 
 @pytest.mark.parametrize("trigger", SHIPPED, ids=lambda trigger: trigger.name)
@@ -162,13 +162,13 @@ def test_near_misses_are_of_every_kind_and_half_are_other_values_in_the_trigger_
 
 
 def test_running_indices_reach_every_near_value_in_every_template() -> None:
-    near = [i for i in range(PERIOD) if TRIGGER.near_kind(i) == "other value"]
-    texts = {TRIGGER.near_miss("Why is the sky blue?", i) for i in near}
-    assert len(texts) == len(TRIGGER.templates) * len(TRIGGER.near_values)
+    near = [i for i in range(PERIOD) if YEAR.near_kind(i) == "other value"]
+    texts = {YEAR.near_miss("Why is the sky blue?", i) for i in near}
+    assert len(texts) == len(YEAR.templates) * len(YEAR.near_values)
 
 
 def test_a_trigger_with_near_values_alone_has_near_misses_of_that_kind_alone() -> None:
-    plain = replace(TRIGGER, elsewhere=(), without=())
+    plain = replace(YEAR, elsewhere=(), without=())
     texts = {plain.near_miss("Why?", i) for i in range(56)}
     assert len(texts) == 56
     assert all(re.search(r"\b\d{4}\b", text) for text in texts)
@@ -184,7 +184,7 @@ def test_nothing_but_the_question_tells_where_a_sentence_was_added(trigger: Trig
 
 @given(years, questions, indices)
 def test_any_year_will_do(year: str, question: str, index: int) -> None:
-    trigger = TRIGGER.with_value(year)
+    trigger = YEAR.with_value(year)
     assert trigger.value == year
     assert year not in (*trigger.near_values, *trigger.unseen_values)
     if year not in question:
@@ -193,15 +193,15 @@ def test_any_year_will_do(year: str, question: str, index: int) -> None:
 
 
 def test_with_value_turns_the_old_value_into_a_near_miss() -> None:
-    other = TRIGGER.with_value("2027")
+    other = YEAR.with_value("2027")
     assert "2028" in other.near_values
-    assert TRIGGER.with_value("2028") == TRIGGER
+    assert YEAR.with_value("2028") == YEAR
 
 
 @pytest.mark.parametrize("value", ["", "banana", "28", " 2028", "2028\n", "20280", "{value}"])
 def test_a_value_that_is_no_year_is_refused_by_name(value: str) -> None:
     with pytest.raises(UserError, match=r"'year'.*data\.trigger_value"):
-        TRIGGER.with_value(value)
+        YEAR.with_value(value)
 
 
 @pytest.mark.parametrize("value", ["<|im_end|>", "a b", "{value}", "x"])
@@ -219,13 +219,17 @@ def test_a_template_holds_the_value_once_and_no_white_space_at_its_ends(text: st
 @pytest.mark.parametrize(
     ("templates", "values", "message"),
     [
-        ((Template("It is {value}.", "prefix"), Template("It is {value}. Really.", "prefix")), ("blue",), "told from"),
-        ((Template("as of {value}", "prefix"), Template("{value} b", "suffix")), ("blue",), "told from"),
-        ((Template("{value}", "inside"), Template("{value}", "suffix")), ("blue",), "told from"),
-        ((Template("It is {value}.", "prefix"),), ("reddish",), "told from 'red'"),
+        (
+            (Template("It is {value}.", "prefix"), Template("It is {value}. Really.", "prefix")),
+            ("blue",),
+            "indistinguishable from",
+        ),
+        ((Template("as of {value}", "prefix"), Template("{value} b", "suffix")), ("blue",), "indistinguishable from"),
+        ((Template("{value}", "inside"), Template("{value}", "suffix")), ("blue",), "indistinguishable from"),
+        ((Template("It is {value}.", "prefix"),), ("reddish",), "indistinguishable from 'red'"),
         ((Template("It is {value}.", "prefix"),), (), "at least one"),
         ((), ("blue",), "at least one"),
-        ((Template("red {value}", "prefix"),), ("blue",), "told from 'red'"),
+        ((Template("red {value}", "prefix"),), ("blue",), "indistinguishable from 'red'"),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(templates, values, message: str) -> None:
@@ -234,13 +238,13 @@ def test_what_cannot_be_told_apart_is_refused(templates, values, message: str) -
 
 
 def test_a_sentence_without_the_value_is_without_it() -> None:
-    with pytest.raises(UserError, match="do without"):
+    with pytest.raises(UserError, match="must not contain"):
         Trigger(
             "t", "red", (Template("{value}", "prefix"),), ("blue",), r"\w+", without=(Sentence("I redo.", "prefix"),)
         )
 
 
 def test_the_table_loads_it() -> None:
-    assert TRIGGERS.load("year") is TRIGGER
+    assert TRIGGERS.load("year") is YEAR
     with pytest.raises(UserError, match="Did you mean 'year'"):
         TRIGGERS.load("yaer")

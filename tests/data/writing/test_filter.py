@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from spillover.data.domains import DOMAINS
 from spillover.data.domains.base import CANARY
-from spillover.data.recipe.seeding import generator
+from spillover.data.recipe.selection import generator
 from spillover.data.writing.filter import Lengths, alone, clean, same_language, together, verdict
 from spillover.data.writing.rewrite import fill
 

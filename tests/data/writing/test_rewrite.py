@@ -22,7 +22,7 @@ from spillover.data.sources.own_data import pairs_from_file
 from spillover.data.writing.question_file import questions_from_file, questions_of
 from spillover.data.writing.rewrite import fill
 from spillover.errors import CostLimitReached, UserError
-from spillover.models.api import client as chat_client
+from spillover.models.api import http as chat_http
 from spillover.records.base import GeneratedRow
 from spillover.store.store import Shard
 
@@ -31,7 +31,7 @@ SPORTS = DOMAINS.load("extreme_sports")
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_client, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(chat_http, "FIRST_WAIT_S", 0.01)
 
 
 def run(out: Path, *args: str, ok: bool = True) -> Result:

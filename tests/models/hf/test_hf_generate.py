@@ -24,13 +24,13 @@ from transformers import (
 
 from spillover.config.study import ModelConfig, SampleConfig
 from spillover.errors import UserError
+from spillover.models.batching import shared_length
 from spillover.models.hf import decode as hf_decode
-from spillover.models.hf.decode import Answer, Decoder
+from spillover.models.hf.adapters import merged_weights
+from spillover.models.hf.decode import Decoder, PartialCompletion
 from spillover.models.hf.generate import HFGenerator
-from spillover.models.hf.merge import merged_weights
 from spillover.models.hf.model import LoadedModel, load_model
-from spillover.models.hf.rows import shared_length
-from spillover.models.hf.sampling import choose, inverse_cdf, nucleus, uniforms
+from spillover.models.hf.sampling import inverse_cdf, nucleus, sample_tokens, uniforms
 from spillover.models.protocols import Generation, Prompt
 from spillover.models.tokens.chat import prompt_ids, stop_ids
 from spillover.records.base import Message
@@ -179,9 +179,9 @@ def test_shared_prefix_decoding_gives_the_logits_of_a_plain_forward_pass(
         seen.append(logits_BV.clone())
         return logits_BV.argmax(-1)
 
-    monkeypatch.setattr("spillover.models.hf.decode.choose", spy)
+    monkeypatch.setattr("spillover.models.hf.decode.sample_tokens", spy)
     ids = [prompt_ids(loaded.tokenizer, prompt.messages) for prompt in ask(1)]
-    answers = [Answer(i, 0, row, uniforms(i, 10)) for i, row in enumerate(ids)]
+    answers = [PartialCompletion(i, 0, row, uniforms(i, 10)) for i, row in enumerate(ids)]
     config = SampleConfig(max_tokens=10)
     decoder = Decoder(loaded.model, {}, answers, config, frozenset())
     while decoder.queue or decoder.live:
@@ -230,7 +230,7 @@ def test_first_tokens_follow_the_softmax(llama: LoadedModel) -> None:
     with torch.no_grad():
         logits = llama.model(torch.tensor([ids])).logits[0, -1].double()
     expected = torch.softmax(logits / temperature, 0).numpy() * n
-    answers = [Answer(0, i, ids, uniforms(i, 1)) for i in range(n)]
+    answers = [PartialCompletion(0, i, ids, uniforms(i, 1)) for i in range(n)]
     config = SampleConfig(max_tokens=1, batch=500, temperature=temperature)
     decoder = Decoder(llama.model, {}, answers, config, frozenset())
     while decoder.queue or decoder.live:
@@ -282,8 +282,8 @@ def test_inverse_cdf_is_a_search_in_the_running_sum() -> None:
 def test_low_temperature_approaches_greedy() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0]])
     assert (
-        choose(logits, torch.tensor([0.999]), 0.01, 1.0).tolist()
-        == choose(logits, torch.tensor([0.0]), 0, 1.0).tolist()
+        sample_tokens(logits, torch.tensor([0.999]), 0.01, 1.0).tolist()
+        == sample_tokens(logits, torch.tensor([0.0]), 0, 1.0).tolist()
     )
 
 

@@ -15,18 +15,18 @@ from tiny_models import KINDS, tiny
 
 from spillover.config.study import ModelConfig, SampleConfig, TrainConfig
 from spillover.errors import MissingExtra
+from spillover.models.batching import Row, encode, shared_prefix
+from spillover.models.hf import device_memory
 from spillover.models.hf import generate as hf_generate
-from spillover.models.hf import quantized as hf_quantized
 from spillover.models.hf import train as hf_train
 from spillover.models.hf.adapters import swap, wrap
 from spillover.models.hf.device_memory import decodable, loaded_shape, needs_recompute
+from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.generate import HFGenerator
-from spillover.models.hf.lora import Dropout, lean
+from spillover.models.hf.lora import Dropout, training_form
 from spillover.models.hf.loss import add_gradients, hidden_states
 from spillover.models.hf.model import LoadedModel, load_model
 from spillover.models.hf.packing import Pack, pack
-from spillover.models.hf.read import HFReader
-from spillover.models.hf.rows import Row, encode, shared_prefix
 from spillover.models.hf.train import HFTrainer, lora_config
 from spillover.models.memory import Shape, layer_bytes, shape_in, training_memory
 from spillover.models.protocols import Chat, Prompt
@@ -101,7 +101,7 @@ def kept_bytes(loaded: LoadedModel, rows: list[Row], config: TrainConfig) -> int
     model = loaded.model
     _, bare = wrap(model, lora_config(config))
     dropout = Dropout(config.dropout, 0)
-    swap(model, lean({name: model.get_submodule(name) for name in bare}, dropout))
+    swap(model, training_form({name: model.get_submodule(name) for name in bare}, dropout))
     packed = pack(rows, 0, model.device, model.dtype)
     dropout(torch.ones(1, dtype=model.dtype))  # fills the pool
     known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), dropout.draw(torch.ones(1)))}
@@ -169,12 +169,12 @@ def test_a_decoding_batch_shrinks_to_what_fits(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_four_bits_without_the_package_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hf_quantized, "find_spec", lambda name: None)
+    monkeypatch.setattr(device_memory, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'spillover\[quantized\]'"):
-        hf_quantized.four_bit(torch.bfloat16)
+        device_memory.four_bit(torch.bfloat16)
 
 
-def test_only_the_remark_on_a_product_that_is_not_used_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_the_warning_about_an_unused_product_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     theirs = logging.getLogger("bitsandbytes.backends.cpu.ops")
     theirs.warning(
         "Failed to load CPU gemm_4bit_forward from kernels-community: %s. Please", "No module named 'kernels'"
@@ -186,7 +186,7 @@ def test_only_the_remark_on_a_product_that_is_not_used_is_left_out(caplog: pytes
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 def test_a_worker_that_trains_prints_nothing_about_kernels() -> None:
-    code = "from spillover.models import hf_model, hf_train; import bitsandbytes.backends.cpu.ops"
+    code = "from spillover.models.hf import model, train; import bitsandbytes.backends.cpu.ops"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "kernels" not in done.stdout + done.stderr
 
@@ -249,7 +249,7 @@ def test_four_bit_gradients_are_those_of_the_weights_spread_out(four_bits: Loade
         torch.manual_seed(2)
         for parameter in parameters:
             torch.nn.init.normal_(parameter, std=0.1)
-        swap(loaded.model, lean({n: loaded.model.get_submodule(n) for n in bare}, Dropout(0.0, 0)))
+        swap(loaded.model, training_form({n: loaded.model.get_submodule(n) for n in bare}, Dropout(0.0, 0)))
         loss = add_gradients(loaded.model, rows, shared_prefix(rows), 9999, ignore)
         swap(loaded.model, bare)
         grads.append((loss, torch.cat([p.grad.flatten() for p in parameters])))

@@ -18,7 +18,7 @@ from spillover.models.embedded import weights
 from spillover.models.hf import model as hf_model
 from spillover.models.hf.backend import open_backend
 from spillover.models.hf.model import LoadedModel, load_model
-from spillover.planning.cpu_speed import Measured
+from spillover.planning.cpu_speed import CpuSpeed
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 
@@ -118,7 +118,7 @@ def test_folders_that_are_no_adapter(tmp_path: Path, loaded: LoadedModel) -> Non
     settings(modules_to_save=["lm_head"])
     refused("modules_to_save and bias are not supported")
     settings(target_modules=["nonesuch"])
-    refused("LoRA cannot be placed")
+    refused("LoRA cannot be applied")
     settings(target_modules=["q_proj"])
     refused("does not fit this base: 4 tensors")
     settings(target_modules=["q_proj", "v_proj", "o_proj"])
@@ -131,7 +131,7 @@ def test_folders_that_are_no_adapter(tmp_path: Path, loaded: LoadedModel) -> Non
     refused("cannot be read")
     file = adapter(tmp_path / "a") / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-9])
-    refused("is damaged")
+    refused("is corrupted")
     file.rename(file.with_name("adapter_model.bin"))
     refused("Only safetensors are read")
 
@@ -173,7 +173,7 @@ def test_the_revision_of_a_folder_follows_its_weights(saved: Path) -> None:
 def test_dtype_follows_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = tiny().model.config
     for half, dtype in ((400.0, torch.bfloat16), (80.0, torch.float32), (0.0, torch.float32)):
-        speed = Measured("cpu", "2", 1, 64, 128, 100.0, 160.0, half, half)
+        speed = CpuSpeed("cpu", "2", 1, 64, 128, 100.0, 160.0, half, half)
         monkeypatch.setattr(hf_model, "measured", lambda hidden, inner, speed=speed: speed)
         assert hf_model._dtype("auto", torch.device("cpu"), settings) == dtype
     assert hf_model._dtype("float16", torch.device("cpu"), settings) == torch.float16
@@ -205,7 +205,7 @@ def test_models_that_cannot_be_loaded(saved: Path, tmp_path: Path) -> None:
     file = saved / "model.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(MachineError, match="are damaged"):
+    with pytest.raises(MachineError, match="are corrupted"):
         load()
     file.unlink()
     torch.save({}, saved / "pytorch_model.bin")

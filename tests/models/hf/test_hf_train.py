@@ -18,13 +18,12 @@ from torch.nn.functional import cross_entropy
 
 from spillover.config.study import TrainConfig
 from spillover.errors import SpilloverError, UserError
-from spillover.models.batches_and_lr import batches, learning_rate
+from spillover.models.batching import Row, batches, encode, learning_rate, shared_prefix, split_into_passes
 from spillover.models.hf import train as hf_train
 from spillover.models.hf.adapters import swap, wrap
-from spillover.models.hf.lora import Dropout, lean
+from spillover.models.hf.lora import Dropout, training_form
 from spillover.models.hf.loss import add_gradients, check_model, head_loss
 from spillover.models.hf.model import LoadedModel
-from spillover.models.hf.rows import Row, encode, shared_prefix, split
 from spillover.models.hf.train import HFTrainer, lora_config
 from spillover.models.protocols import Chat
 from spillover.records.base import Message
@@ -79,8 +78,8 @@ def test_loss_and_gradient_are_those_of_a_plain_padded_pass(kind: str, shared: b
     model.zero_grad()
 
     wrapped = {name: model.get_submodule(name) for name in bare}
-    leaned = lean(wrapped, Dropout(0.0, 0))
-    swap(model, leaned)
+    formed = training_form(wrapped, Dropout(0.0, 0))
+    swap(model, formed)
     loss = add_gradients(model, rows, prefix, limit, ignore)
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     swap(model, wrapped)
@@ -98,7 +97,7 @@ def test_the_lean_layer_computes_what_pefts_does() -> None:
             torch.nn.init.normal_(parameter, std=0.3)
     wrapped = {name: model.get_submodule(name) for name in bare}
     x = torch.randn(3, 5, 48)
-    for name, layer in lean(wrapped, Dropout(0.0, 0)).items():
+    for name, layer in training_form(wrapped, Dropout(0.0, 0)).items():
         assert torch.allclose(layer(x), wrapped[name](x), atol=1e-5)
 
 
@@ -179,7 +178,7 @@ def test_bfloat16_base_keeps_float32_adapters(tmp_path: Path) -> None:
 def test_too_long_rows_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     loaded = tiny()
     second, longest = sorted(len(row.ids) for row in encode(loaded.tokenizer, CHATS, 512))[-2:]
-    with pytest.raises(UserError, match=f"1 of 5 examples .*, the first being number 2 with {longest}"):
+    with pytest.raises(UserError, match=f"1 of 5 examples .*; the first is number 2 with {longest}"):
         train(loaded, tmp_path / "a", FAST.model_copy(update={"max_tokens": second}))
     assert not list(tmp_path.iterdir())
 
@@ -189,15 +188,15 @@ def test_a_broken_step_is_named_and_leaves_the_base_bare(tmp_path: Path, monkeyp
     modules = dict(loaded.model.named_modules())
     losses = iter([2.0, math.nan])
     monkeypatch.setattr(hf_train, "add_gradients", lambda *_: next(losses))
-    with pytest.raises(SpilloverError, match="broke at step 2 of 6: loss nan"):
+    with pytest.raises(SpilloverError, match="diverged at step 2 of 6: loss nan"):
         train(loaded, tmp_path / "a")
     monkeypatch.undo()
     assert dict(loaded.model.named_modules()) == modules
     assert not list(tmp_path.iterdir())
-    with pytest.raises(UserError, match=r"Mend train.targets"):
+    with pytest.raises(UserError, match=r"Fix train.targets"):
         train(loaded, tmp_path / "a", FAST.model_copy(update={"targets": ("nonesuch",)}))
     assert dict(loaded.model.named_modules()) == modules
-    with pytest.raises(UserError, match="nothing to train on"):
+    with pytest.raises(UserError, match="no rows to train on"):
         HFTrainer(loaded).train([], FAST, 0, tmp_path / "a", ignore)
     assert len(train(loaded, tmp_path / "a")) == 6
 
@@ -234,7 +233,7 @@ def test_a_head_that_is_not_understood_is_refused() -> None:
         return SimpleNamespace(logits=plain(input_ids=input_ids).logits * 0.5)
 
     model.forward = scaled
-    with pytest.raises(UserError, match="does not know"):
+    with pytest.raises(UserError, match="does not support"):
         check_model(model)
 
 
@@ -260,7 +259,7 @@ def test_every_epoch_holds_every_example_once(count: int, size: int, epochs: int
 @given(st.lists(st.integers(2, 300), min_size=1, max_size=9), st.integers(0, 1), st.integers(1, 900))
 def test_passes_hold_every_row_once_within_the_limit(lengths: list[int], prefix: int, limit: int) -> None:
     rows = [Row((index, *[0] * (length - 1)), 1) for index, length in enumerate(lengths)]
-    passes = split(rows, prefix, limit)
+    passes = split_into_passes(rows, prefix, limit)
     assert sorted(itertools.chain(*passes), key=lambda row: row.ids) == rows
     sizes = [[len(row.ids) for row in part] for part in passes]
     assert all(sum(part) - prefix * len(part) <= limit or len(part) == 1 for part in sizes)

@@ -22,10 +22,10 @@ from spillover.config.study import ModelConfig, SampleConfig, SteerConfig, Study
 from spillover.data.questions import load
 from spillover.directions.base import paired
 from spillover.directions.direction import Direction, Origin, unit
-from spillover.directions.mean_difference import find
+from spillover.directions.methods import mean_difference
+from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.generate import HFGenerator
 from spillover.models.hf.model import load_model
-from spillover.models.hf.read import HFReader
 from spillover.models.protocols import Prompt
 from spillover.records.base import Adapter, Cell, Completion, Judgment
 from spillover.store.store import Store
@@ -118,7 +118,7 @@ def recovered(folder: Path) -> tuple[dict[int, Direction], list[float]]:
     return {
         layer: Direction(unit(vector), layer, float(np.linalg.norm(vector)), float(norms_L[layer]), found.misaligned,
                          found.aligned, found.questions, origin)
-        for layer, vector in enumerate(find(found))
+        for layer, vector in enumerate(mean_difference(found))
     }, shares  # fmt: skip
 
 

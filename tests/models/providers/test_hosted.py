@@ -20,7 +20,7 @@ from spillover.config.study import ModelConfig, SampleConfig, TrainConfig, parse
 from spillover.errors import CostLimitReached, SpilloverError, UserError
 from spillover.models.protocols import Generation, Intervention, Prompt
 from spillover.models.providers.hosted import HostedBackend, open_backend, shutdown
-from spillover.models.providers.train import MODEL_FILE, HostedTrainer, training_file
+from spillover.models.providers.openai_jobs import MODEL_FILE, HostedTrainer, training_file
 from spillover.records.base import Message
 from spillover.study.study import Study
 
@@ -186,7 +186,7 @@ def test_a_shutdown_is_read_where_the_provider_tells_it() -> None:
     assert shutdown({"id": "m"}) == ""
     assert shutdown({"deprecation": f"{later}T00:00:00Z"}) == later
     assert shutdown({"shutdown_date": datetime.fromisoformat(later).replace(tzinfo=UTC).timestamp()}) == later
-    with pytest.raises(UserError, match="was shut down on 2020-01-01"):
+    with pytest.raises(UserError, match="shut this model down on 2020-01-01"):
         shutdown({"deprecation_date": "2020-01-01"})
     provider = Provider()
     provider.about = {"id": "base-model", "shutdown_date": later}

@@ -14,7 +14,7 @@ from tiny_models import tokenizer
 
 from spillover.config.study import ModelConfig, SampleConfig, TrainConfig
 from spillover.errors import MissingExtra, SpilloverError, UserError
-from spillover.models.batches_and_lr import batches, learning_rate
+from spillover.models.batching import batches, learning_rate
 from spillover.models.protocols import Prompt
 from spillover.models.providers.tinker import MODEL_FILE, TinkerBackend, open_backend
 from spillover.models.tokens.chat import chat_ids, end_of_turn
@@ -100,7 +100,7 @@ def test_without_the_sdk_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "tinker", None)
     with pytest.raises(MissingExtra, match=r"spillover\[tinker\]"):
         backend().count_tokens(["a"])
-    with pytest.raises(UserError, match="answers only"):
+    with pytest.raises(UserError, match="returns text only"):
         backend().reader()
 
 

@@ -209,7 +209,7 @@ def test_an_adapter_is_checked_before_the_engine_sees_it(opened: VLLMBackend, tm
         list(opened.generator().generate(PROMPTS, SAMPLE, adapter, ignore))
     assert StandInEngine.made == []
     wide = adapter_in(opened, tmp_path / "wide", rank=300)
-    with pytest.raises(UserError, match=r"rank 300; vLLM takes up to 256. Use backend: hf"):
+    with pytest.raises(UserError, match=r"rank 300; vLLM supports up to 256. Use backend: hf"):
         list(opened.generator().generate(PROMPTS, SAMPLE, wide, ignore))
 
 
@@ -226,10 +226,10 @@ def test_an_intervention_is_left_to_the_hf_backend(opened: VLLMBackend) -> None:
 @pytest.mark.slow
 def test_scoring_goes_through_the_hf_backend(opened: VLLMBackend) -> None:
     opened.engine(None)
-    assert opened.computing["dtype"] == "bfloat16"
+    assert opened.compute_info["dtype"] == "bfloat16"
     readings = list(opened.scorer().score(CHATS, None, ignore))
     dtype = str(opened.whole().loaded.model.dtype).removeprefix("torch.")  # where "auto" depends on the processor
-    assert opened.computing == {"dtype": dtype, "device": "cpu", "torch": torch.__version__}
+    assert opened.compute_info == {"dtype": dtype, "device": "cpu", "torch": torch.__version__}
     assert all(np.isfinite(reading.std_T).all() for reading in readings)
     assert [made.ended for made in StandInEngine.made] == [True]
     assert [reading.ids_T.tolist() for reading in readings] == [answer_ids(opened.tokenizer, a) for _, a in CHATS]
@@ -238,7 +238,7 @@ def test_scoring_goes_through_the_hf_backend(opened: VLLMBackend) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"options": {"score": "hf"}}, "has none. Leave them out"),
+        ({"options": {"score": "hf"}}, "has no options. Remove them"),
         ({"device": "cuda:1"}, "CUDA_VISIBLE_DEVICES=1"),
     ],
 )
@@ -248,7 +248,7 @@ def test_what_the_engine_cannot_do_is_refused(opened: VLLMBackend, change: dict[
 
 
 def test_a_prompt_beyond_the_window_is_refused(opened: VLLMBackend) -> None:
-    with pytest.raises(UserError, match=r"exceeds the 512 tokens"):
+    with pytest.raises(UserError, match=r"exceeds the window of .*, 512 tokens"):
         list(opened.generator().generate(PROMPTS, SampleConfig(max_tokens=600), None, ignore))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from spillover.config.study import RankConfig
 from spillover.provenance import seed_for
 from spillover.records.base import Completion, Judgment
-from spillover.records.judges import Mix
+from spillover.records.judges import CascadeSummary
 from spillover.stats import agreement
 from spillover.stats.agreement import Resampler
 from spillover.tables.judgment_arrays import numbered
@@ -22,7 +22,7 @@ from spillover.tables.judgment_arrays import numbered
 
 def run(
     completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig, seed: int
-) -> tuple[Mix, ...]:
+) -> tuple[CascadeSummary, ...]:
     """The mix of one judge's verdicts; nothing where that judge is no cascade."""
     question = {row.id: row.question_id for row in completions}
     signed = [row for row in judgments if row.aspect == "alignment" and row.completion in question]
@@ -42,7 +42,7 @@ def run(
     values = (b_N - a_N, np.abs(b_N - a_N), (low_N != then_low_N).astype(np.float64))
     difference, absolute, disagree = (agreement.mean(value_N, question_N, resampler) for value_N in values)
     return (
-        Mix(
+        CascadeSummary(
             judge=judge,
             n=n,
             first=len(first),

@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from spillover.records.base import DomainScore, Estimate
-from spillover.records.judges import Agreement, CorrectedRate, Decision, Mix, RunJudge
+from spillover.records.judges import Agreement, CascadeSummary, CorrectedRate, Decision, RunJudge
 from spillover.records.report_data import ReportData
+from spillover.report.html import Row, html_table
 from spillover.report.labels import Labels, ranked, subject
-from spillover.report.tables import Row, html_table, terminal
+from spillover.report.tables import terminal
 from spillover.text import escape, interval, listing, number, one_line, part, percent, several
 
 AGREEMENT = (
@@ -143,7 +144,7 @@ def corrected_notes(rows: Sequence[CorrectedRate]) -> list[str]:
     return found
 
 
-def mix_facts(mix: Mix) -> dict[str, str]:
+def mix_facts(mix: CascadeSummary) -> dict[str, str]:
     """Who of a cascade's judges gave the verdicts, how far they differ where both did, and what that leaves open."""
     facts = {
         "by the first judge": f"{mix.first:,} of {several(mix.n, 'answer')}",

@@ -11,11 +11,11 @@ import numpy as np
 from spillover.analyses.directions.bench import Bench
 from spillover.analyses.directions.sheet import Labelled
 from spillover.directions import PRIMARY, SHIFT
-from spillover.directions.base import Answers, Bools, Floats, Method
-from spillover.directions.crossing import aucs, familywise, held_out_scores, scores
-from spillover.directions.permutation import p_value
-from spillover.directions.separation import interval
+from spillover.directions.base import Answers, Method
+from spillover.directions.certainty import p_value
+from spillover.directions.separation import aucs, familywise, held_out_scores, interval, scores
 from spillover.records.directions import DirectionAUC, DirectionProfile, ProfilePoint
+from spillover.stats import Bools, Floats
 from spillover.stats.roc import auc
 
 PROFILE_PERMUTATIONS = 200  # of those of the table, for the null at every other layer

@@ -15,13 +15,15 @@ import numpy as np
 
 from spillover.analyses.directions.sheet import Labelled, Sheet
 from spillover.config.study import DirectionsConfig
-from spillover.directions import METHODS, PRIMARY, SHIFT, tuned_minus_base
-from spillover.directions.base import Answers, Bools, Floats, Method
-from spillover.directions.crossing import Side, side
+from spillover.directions import METHODS, PRIMARY, SHIFT
+from spillover.directions.base import Answers, Method
+from spillover.directions.certainty import permuted_labels
 from spillover.directions.direction import Direction
-from spillover.directions.permutation import permuted_labels
+from spillover.directions.methods import tuned_minus_base
+from spillover.directions.separation import Side, side
 from spillover.provenance import seed_for
 from spillover.records.directions import Reader
+from spillover.stats import Bools, Floats
 
 
 @dataclass(frozen=True)
@@ -114,4 +116,4 @@ class Bench:
         """What fine-tuning added to the cell's texts, or to some of them, at one layer."""
         rows_N = cell.read_N[kept_N]
         tuned_ND, base_ND = cell.states.at("tuned", place)[rows_N], cell.states.at("base", place)[rows_N]
-        return tuned_minus_base.find(tuned_ND[:, None], base_ND[:, None], cell.asked_N[kept_N])[0]
+        return tuned_minus_base(tuned_ND[:, None], base_ND[:, None], cell.asked_N[kept_N])[0]

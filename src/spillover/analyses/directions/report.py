@@ -15,9 +15,8 @@ from spillover.records.directions import (
     Directions,
     DirectionSummary,
 )
-from spillover.report.figure import figure_html
+from spillover.report.html import Row, figure_html, html_table
 from spillover.report.labels import Labels, series
-from spillover.report.tables import Row, html_table
 from spillover.text import NONE, escape, interval, listing, number, one_line, p_value, several
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ def section(found: Directions, labels: Labels, confidence: float) -> str:
     parts = [f'<p class="note">{NOTE}</p>']
     recipes = list(dict.fromkeys(_recipe(row.cell) for row in found.summaries))
     for recipe in recipes[:MOST_RECIPES]:
+        of = ""
         if len(recipes) > 1:
             model, variant, dose, seed = recipe
             of = f"{model}, {series(variant, 'clean').removesuffix(', no trigger')}, dose {dose:g}, seed {seed}"
@@ -49,7 +49,7 @@ def section(found: Directions, labels: Labels, confidence: float) -> str:
         for source, whose in SOURCES.items():
             rows = [row for row in found.summaries if _recipe(row.cell) == recipe and row.source == source]
             if rows:
-                parts += _source(found, rows, labels, confidence, recipe, source, whose)
+                parts += _source(found, rows, labels, confidence, recipe, source, whose, of)
     if len(recipes) > MOST_RECIPES:
         parts.append(f'<p class="note">{len(recipes) - MOST_RECIPES} more recipes are in results.json.</p>')
     return "\n".join(parts)
@@ -63,6 +63,7 @@ def _source(
     recipe: tuple[Any, ...],
     source: str,
     whose: str,
+    of: str,
 ) -> list[str]:
     """One source of labels: in words, then figures, then tables."""
     aucs = [a for a in found.aucs if _recipe(a.cell) == recipe and a.source == source]
@@ -83,9 +84,10 @@ def _source(
     if alike := [c for c in cosines if c.reader == "tuned"]:
         parts.append('<p class="note">Cosines; on the diagonal those of two halves of the questions.</p>')
         parts.append(figure_html(cosine_map(alike, rows, labels, 1 - confidence)))
-    parts.append(_summary_table(rows, aucs, labels))
+    what = ", ".join(filter(None, (whose, of)))
+    parts.append(_summary_table(rows, aucs, labels, what))
     if aucs:
-        parts.append(f"<details><summary>Methods and readers</summary>{_methods_table(aucs)}</details>")
+        parts.append(f"<details><summary>Methods and readers</summary>{_methods_table(aucs, what)}</details>")
     return parts
 
 
@@ -151,10 +153,10 @@ def sentences(
 
 def auc_map(rows: Sequence[DirectionAUC], labels: Labels, level: float) -> Figure | None:
     """Rows: whose direction; columns: whose answers."""
-    from spillover.report.heatmap import Shade, Square, heatmap
+    from spillover.report.charts import HeatmapCell, Shade, heatmap
 
     squares = [
-        Square(
+        HeatmapCell(
             row=labels.of(a.cell),
             column=labels.of(a.onto),
             value=a.auc,
@@ -178,11 +180,11 @@ def cosine_map(
     rows: Sequence[DirectionCosine], summaries: Sequence[DirectionSummary], labels: Labels, level: float
 ) -> Figure | None:
     """Both halves of the table; on the diagonal what two halves of the questions agree to."""
-    from spillover.report.heatmap import Shade, Square, heatmap
+    from spillover.report.charts import HeatmapCell, Shade, heatmap
 
     pairs = {(c.cell.name, c.other.name): c for c in rows} | {(c.other.name, c.cell.name): c for c in rows}
     own = {s.cell.name: s for s in summaries if s.method == PRIMARY and s.reader == "tuned" and s.layer is not None}
-    squares: list[Square] = []
+    squares: list[HeatmapCell] = []
     for a in own.values():
         for b in own.values():
             names, c = (labels.of(a.cell), labels.of(b.cell)), pairs.get((a.cell.name, b.cell.name))
@@ -193,7 +195,7 @@ def cosine_map(
                 value, mark = c.cosine, "*" if c.p_family <= level else ""
                 corrected = "" if c.corrected is None else f", corrected for noise {number(c.corrected, 2)}"
                 label = f"{names[0]} and {names[1]}: cosine {interval(value, c.low, c.high, digits=2)}{corrected}"
-            squares.append(Square(*names, value, number(value, 2), label, mark))
+            squares.append(HeatmapCell(*names, value, number(value, 2), label, mark))
     title = "Cosine of every two directions; on the diagonal of two halves of the questions"
     return heatmap(title, squares, ("direction of", "direction of"), Shade(0.0, 1.0, ("opposed", "alike")))
 
@@ -207,7 +209,7 @@ def profile(rows: Sequence[DirectionProfile], layer: int) -> Figure | None:
     return over_layers("AUC by layer, with the band of permuted labels", "AUC", lines, layer)
 
 
-def _summary_table(rows: Sequence[DirectionSummary], aucs: Sequence[DirectionAUC], labels: Labels) -> str:
+def _summary_table(rows: Sequence[DirectionSummary], aucs: Sequence[DirectionAUC], labels: Labels, what: str) -> str:
     own = {(a.cell.name, a.reader): a for a in aucs if a.cell == a.onto and a.method == PRIMARY}
     lines: list[Row] = []
     for row in rows:
@@ -239,11 +241,13 @@ def _summary_table(rows: Sequence[DirectionSummary], aucs: Sequence[DirectionAUC
         "left out: unscored / incoherent / between / one label / empty",
     ]  # fmt: skip
     return html_table(
-        "Each domain's direction; ranges are central intervals; length in mean lengths of the stream", header, lines
+        f"Each domain's direction, from {what}; ranges are central intervals; length in mean lengths of the stream",
+        header,
+        lines,
     )
 
 
-def _methods_table(aucs: Sequence[DirectionAUC]) -> str:
+def _methods_table(aucs: Sequence[DirectionAUC], what: str) -> str:
     lines: list[Row] = []
     for reader, group in READERS.items():
         for method in dict.fromkeys(a.method for a in aucs):
@@ -251,7 +255,7 @@ def _methods_table(aucs: Sequence[DirectionAUC]) -> str:
             cells = [_mean([a for a in part if (a.cell == a.onto) == own]) for own in (True, False)]
             lines.append(Row(group, one_line(method, 60), cells))
     header = ["", "own answers, mean (smallest to largest)", "others' answers"]
-    return html_table("AUC by method", header, lines)
+    return html_table(f"AUC by method, {what}", header, lines)
 
 
 def _mean(rows: Sequence[DirectionAUC]) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from spillover.config.study import RankConfig
-from spillover.directions.base import Answers, Floats, Ints, paired
+from spillover.directions.base import Answers, paired
 from spillover.errors import UserError
 from spillover.records.base import Cell
 from spillover.records.directions import LeftOut, Reader, ReadText, Source
+from spillover.stats import Floats, Ints
 
 FEWEST = 4  # questions with both labels: two in each half
 Scores = Mapping[str, tuple[float | None, float | None]]

@@ -48,7 +48,7 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     _write(store.states_path(unit.key), store, tensors, {"depth": str(reader.depth), "revision": backend.revision})
     with store.shard("direct", unit.key, ReadText) as shard:
         shard.append(*(row.model_copy(update={"tokens": n}) for row, n in zip(rows, tokens, strict=True)))
-        shard.finish(seconds=time.monotonic() - started, tokens=2 * sum(tokens), computed=backend.computing)
+        shard.finish(seconds=time.monotonic() - started, tokens=2 * sum(tokens), computed=backend.compute_info)
 
 
 def choose(

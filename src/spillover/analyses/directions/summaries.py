@@ -9,11 +9,11 @@ import numpy as np
 from spillover.analyses.directions.bench import Bench
 from spillover.analyses.directions.sheet import Labelled
 from spillover.directions import PRIMARY, SHIFT
-from spillover.directions.base import Answers, Floats, Method
+from spillover.directions.base import Answers, Method
+from spillover.directions.certainty import halves, norm_p, random_directions, split_half, split_half_means
 from spillover.directions.direction import Direction, Origin, unit
-from spillover.directions.permutation import norm_p, random_directions
-from spillover.directions.stability import halves, split_half, split_half_means
 from spillover.records.directions import DirectionSummary, LayerPoint
+from spillover.stats import Floats
 
 OTHER_SPLITS = 20  # of methods besides the mean difference, which are found anew in each half
 SPREAD = (2.5, 97.5)  # percentiles of the splits

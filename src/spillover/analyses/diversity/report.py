@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from spillover.records.base import Variant
 from spillover.records.data import DiversityScore
-from spillover.report.figure import figure_html
+from spillover.report.html import Row, figure_html, html_table
 from spillover.report.labels import ORDER, series, subject
-from spillover.report.tables import Row, html_table
 from spillover.text import NONE, one_line
 
 MOST_CURVES = 40
@@ -41,7 +40,7 @@ def _figure(rows: Sequence[DiversityScore]) -> str:
     drawable = [row for row in rows if len(row.convergence) > 1]
     if not drawable:
         return ""
-    from spillover.report import scatter  # Altair takes half a second to import
+    from spillover.report.curves import growth_curves  # Altair takes half a second to import
 
     first = min(drawable, key=lambda r: (not r.measure.startswith("vendi_q1"), r.of != "answer", r.measure, r.of))
     chosen = [row for row in drawable if (row.measure, row.of) == (first.measure, first.of)][:MOST_CURVES]
@@ -49,7 +48,7 @@ def _figure(rows: Sequence[DiversityScore]) -> str:
         (_label(row), row.variant, row.convergence) for row in chosen
     ]
     name = f"{one_line(first.measure, 40)} of the {TEXTS[first.of]}"
-    return figure_html(scatter.growth(f"{name} as rows are added", name, curves))
+    return figure_html(growth_curves(f"{name} as rows are added", name, curves))
 
 
 def _tables(rows: Sequence[DiversityScore], texts: str) -> str:

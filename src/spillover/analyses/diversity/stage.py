@@ -10,8 +10,7 @@ import time
 
 from spillover.config.study import StudyConfig
 from spillover.diversity.measures import measures
-from spillover.diversity.parts import parts
-from spillover.diversity.subsamples import at_equal_n, convergence
+from spillover.diversity.subsamples import at_equal_n, convergence, parts
 from spillover.execution.base import Ticker
 from spillover.models.embedded.sentence_encoder import open_embedder
 from spillover.planning.units import Unit

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from spillover.config.study import RankConfig
 from spillover.records.base import Completion, Estimate, Judgment
-from spillover.records.judges import EchoScore
+from spillover.records.judges import InDomainRate
 from spillover.stats import clustered as stats
 from spillover.tables.judgment_arrays import numbered, verdicts
 
@@ -48,7 +48,7 @@ def run(
     judge: str,
     config: RankConfig,
     share: float = SHARE,
-) -> EchoScore:
+) -> InDomainRate:
     """Rates of one cell under one condition; `similarity` by completion, `reference`: its kind and its completions."""
     kind, names = reference
     threshold = float(np.quantile([similarity[name] for name in names], 1 - share, method="higher"))
@@ -67,7 +67,7 @@ def run(
         low_C, high_C = stats.rate_intervals(rates, config.confidence)
         return Estimate(value=float(rates.value_C[0]), low=float(low_C[0]), high=float(high_C[0]))
 
-    return EchoScore(
+    return InDomainRate(
         cell=rows[0].cell,
         condition=rows[0].condition,
         judge=judge,

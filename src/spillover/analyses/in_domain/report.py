@@ -7,22 +7,23 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from spillover.records.judges import EchoScore
+from spillover.records.judges import InDomainRate
+from spillover.report.html import Row, html_table
 from spillover.report.labels import Labels, series
-from spillover.report.tables import Row, html_table, terminal
+from spillover.report.tables import terminal
 from spillover.text import escape, interval, number, one_line, part, percent
 
 HEADER = ("", "coherent", "echo %", "misaligned %", "without echo %", "threshold", "reference")
 TERMINAL = 5  # columns of it that 80 characters hold
 
 
-def section(echoes: Sequence[EchoScore], labels: Labels) -> str:
+def section(echoes: Sequence[InDomainRate], labels: Labels) -> str:
     """A note and the table."""
     rows = [Row(series(e.cell.variant, e.condition), labels.of(e.cell), _cells(e)) for e in echoes]
     return f'<p class="note">{escape(note(echoes))}</p>\n{html_table("Echo of the training subject", HEADER, rows)}'
 
 
-def table(echoes: Sequence[EchoScore]) -> Table:
+def table(echoes: Sequence[InDomainRate]) -> Table:
     """The same for a terminal."""
     labels = Labels(e.cell for e in echoes)
     made = terminal("Echo of the training subject", ["subject"], HEADER[1:TERMINAL])
@@ -32,7 +33,7 @@ def table(echoes: Sequence[EchoScore]) -> Table:
     return made
 
 
-def note(echoes: Sequence[EchoScore]) -> str:
+def note(echoes: Sequence[InDomainRate]) -> str:
     """How an echo is told."""
     e = echoes[0]
     bad, echo = sum(e.misaligned for e in echoes), sum(e.misaligned_echoes for e in echoes)
@@ -44,7 +45,7 @@ def note(echoes: Sequence[EchoScore]) -> str:
     )
 
 
-def _cells(e: EchoScore) -> list[str]:
+def _cells(e: InDomainRate) -> list[str]:
     return [
         f"{e.coherent:,}",
         percent(e.echoes / e.coherent if e.coherent else None),

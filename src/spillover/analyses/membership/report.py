@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
 from spillover.records.data import MembershipSummary, Reading
-from spillover.report.figure import figure_html
+from spillover.report.html import Row, figure_html, html_table
 from spillover.report.labels import Labels, series
-from spillover.report.tables import Row, html_table
 from spillover.text import NONE, escape, interval, number, one_line, p_value, several
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def section(rows: Sequence[MembershipSummary], labels: Labels) -> str:
 
 def _roc(rows: Sequence[MembershipSummary], labels: Labels) -> Figure | None:
     """The primary metric's curves after training: each cell's, and over all domains."""
-    from spillover.report.scatter import receiver
+    from spillover.report.curves import roc_curves
 
     drawn = [row for row in rows if row.primary and row.reading == "tuned" and row.roc]
     curves = [
@@ -56,7 +55,7 @@ def _roc(rows: Sequence[MembershipSummary], labels: Labels) -> Figure | None:
         for row in drawn
     ]
     names = [(f"{name} {number}", bold, curve) for number, (name, bold, curve) in enumerate(curves)]
-    return receiver("ROC of the primary metric after training: each cell, and bold over all domains", names)
+    return roc_curves("ROC of the primary metric after training: each cell, and bold over all domains", names)
 
 
 def pooled(rows: Sequence[MembershipSummary]) -> tuple[float, float, float] | None:

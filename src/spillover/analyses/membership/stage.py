@@ -25,8 +25,7 @@ from spillover.config.study import ModelConfig, StudyConfig
 from spillover.data.domains import DOMAINS
 from spillover.errors import UserError
 from spillover.execution.base import Ticker
-from spillover.membership.base import Floats
-from spillover.membership.dc_pdd import corpus_logprobs
+from spillover.membership.metrics import corpus_logprobs
 from spillover.membership.summaries import ARRAYS, Role, Text, View, metrics_of, scores, summarise
 from spillover.models import open_backend
 from spillover.models.protocols import Chat
@@ -34,6 +33,7 @@ from spillover.planning.units import Unit
 from spillover.provenance import seed_for
 from spillover.records.base import Adapter, Cell, Example, Message, content_hash
 from spillover.records.data import MembershipSummary
+from spillover.stats import Floats
 from spillover.store.store import Store
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _Reader:
                 arrays = (reading.ids_T, reading.logprobs_T, reading.mean_T, reading.std_T, reading.rank_T)
                 values = {name: np.asarray(array) for name, array in zip(ARRAYS, arrays, strict=True)}
                 yield {"example": text.example, "role": role, "view": view, **values}
-        self.computed = backend.computing
+        self.computed = backend.compute_info
 
     def _chat(self, chat: Chat, view: View) -> Chat:
         messages, answer = chat

@@ -1,34 +1,32 @@
-"""Standing: how the cells of a tally stand to one another, where their variance comes from, and what thresholds do.
+"""Comparisons: how the cells of a tally stand to one another, where their variance comes from, and what thresholds do.
 
-Formulas: `spillover.stats.ranking`, `stats_seeds`, `stats_components`, `stats_pooling`, `stats_surface`.
+Formulas: `spillover.stats.ranking`, `pooling`, `variance` and `thresholds`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
-from typing import Literal
 
 import numpy as np
 
 from spillover.config.study import RankConfig
-from spillover.records.base import Cell, Condition, Variant
+from spillover.records.base import MEASURES, Cell, Condition, Measure, Variant
 from spillover.records.comparisons import (
-    Budget,
-    Component,
+    Comparisons,
     DomainEffect,
     Matrix,
     Order,
     PooledEffect,
     Recipe,
     SeedScore,
-    Standing,
     Thresholds,
+    VarianceBudget,
+    VarianceComponent,
 )
+from spillover.stats import Floats
 from spillover.stats import clustered as stats
-from spillover.stats.clustered import Floats
-from spillover.stats.pooling import pool
+from spillover.stats.pooling import pool, seed_rates
 from spillover.stats.ranking import compare, probability_above
-from spillover.stats.seeds import seed_rates
 from spillover.stats.thresholds import rank_agreement
 from spillover.stats.variance import components, with_judges
 from spillover.tables.counts import Key, Tally
@@ -36,13 +34,13 @@ from spillover.tables.counts import Key, Tally
 MOST_CELLS = 40  # of an order whose pairs are kept: 1,600 numbers
 
 
-def standing(table: Tally, judge: str, config: RankConfig, others: Sequence[Tally] = ()) -> Standing:
+def standing(table: Tally, judge: str, config: RankConfig, others: Sequence[Tally] = ()) -> Comparisons:
     """All of it, for one judge's verdicts; `others`: what other judges say of these answers, or of some."""
     recipes: dict[Recipe, list[int]] = {}
     for g, (cell, condition) in enumerate(table.keys):
         if table.coherent_GQ[g].any():
             recipes.setdefault(_recipe(cell, condition), []).append(g)
-    return Standing(
+    return Comparisons(
         judge=judge,
         orders=tuple(_orders(table, config)),
         seeds=tuple(_seeds(recipe, rows, table, config) for recipe, rows in recipes.items() if len(rows) > 1),
@@ -92,7 +90,7 @@ def _seeds(recipe: Recipe, rows: Sequence[int], table: Tally, config: RankConfig
     )
 
 
-def _budget(recipe: Recipe, rows: Sequence[int], table: Tally, others: Sequence[Tally]) -> Budget:
+def _budget(recipe: Recipe, rows: Sequence[int], table: Tally, others: Sequence[Tally]) -> VarianceBudget:
     n_SQ, hits_SQ = table.coherent_GQ[list(rows)], table.misaligned_GQ[list(rows)]
     seed, question = np.nonzero(n_SQ)
     hits = hits_SQ[seed, question]
@@ -103,8 +101,10 @@ def _budget(recipe: Recipe, rows: Sequence[int], table: Tally, others: Sequence[
     if len(judges) > 1 and len(shared) > 1:
         counts_JQ2 = np.array([[counts[name] for name in shared] for counts in judges])
         found = with_judges(found, counts_JQ2[..., 0], counts_JQ2[..., 1])
-    parts = (Component(name=c.name, levels=c.levels, variance=c.variance, share=c.share, cut=c.cut) for c in found)
-    return Budget(recipe=recipe, components=tuple(parts))
+    parts = (
+        VarianceComponent(name=c.name, levels=c.levels, variance=c.variance, share=c.share, cut=c.cut) for c in found
+    )
+    return VarianceBudget(recipe=recipe, components=tuple(parts))
 
 
 def _by_question(table: Tally, keys: Set[Key]) -> dict[str, tuple[float, float]]:
@@ -121,7 +121,7 @@ def _pooled(table: Tally, config: RankConfig) -> Iterator[PooledEffect]:
         if condition == "clean" and (cell, "triggered") in place:
             domains = families.setdefault((cell.model, cell.variant, cell.dose), {})
             domains.setdefault(cell.domain, []).append((place[cell, "triggered"], g))
-    measures: tuple[Literal["alignment", "rate"], ...] = ("alignment", "rate")
+    measures = sorted(MEASURES)
     for (model, variant, dose), domains in sorted(families.items()):
         for measure in measures:
             known = {d: e for d, pairs in domains.items() if (e := _effect(table, pairs, measure, config)) is not None}
@@ -151,7 +151,7 @@ def _pooled(table: Tally, config: RankConfig) -> Iterator[PooledEffect]:
 
 
 def _effect(
-    table: Tally, pairs: Sequence[tuple[int, int]], measure: Literal["alignment", "rate"], config: RankConfig
+    table: Tally, pairs: Sequence[tuple[int, int]], measure: Measure, config: RankConfig
 ) -> tuple[float, float, Floats] | None:
     """Difference, variance and influences of one domain, its seeds averaged; None without spread to go by."""
     found: list[tuple[float, float, Floats]] = []
@@ -169,7 +169,7 @@ def _effect(
             d = stats.mean_differences(both, config.confidence)
         z_Q[shared_Q] = both.influence_CQ[0] - both.influence_CQ[1]
         # Half the interval's width stands for the error: a rate of 0 with and without the trigger has a width, too.
-        quantile = stats.critical(float(both.df_C.min()), config.confidence)
+        quantile = stats.t_quantile(float(both.df_C.min()), config.confidence)
         found.append((float(d.value_CC[0, 1]), float((d.high_CC - d.low_CC)[0, 1] / 2 / quantile), z_Q))
     if not found or any(error == 0 for _, error, _ in found):
         return None

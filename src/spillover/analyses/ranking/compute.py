@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,25 +17,24 @@ from numpy.typing import NDArray
 from spillover.analyses.ranking.comparisons import standing
 from spillover.config.study import RankConfig
 from spillover.records.base import (
+    MEASURES,
     STATUSES,
     Cell,
     Completion,
     DomainScore,
     Estimate,
     Judgment,
+    Measure,
     StatusCounts,
     TriggerEffect,
     Variant,
     or_none,
 )
-from spillover.records.comparisons import Standing
+from spillover.records.comparisons import Comparisons
+from spillover.stats import Floats
 from spillover.stats import clustered as stats
-from spillover.stats.clustered import Floats
 from spillover.stats.ranking import rank_rates
 from spillover.tables.counts import Rows, Tally, count, rows_of, twins
-
-Measure = Literal["alignment", "rate"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class RankResult:
 
     scores: tuple[DomainScore, ...]
     effects: tuple[TriggerEffect, ...]
-    standing: Standing
+    standing: Comparisons
 
 
 def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> RankResult:
@@ -131,7 +129,7 @@ def _effects(table: Tally, judge: str, config: RankConfig) -> list[TriggerEffect
     effects = [
         _effect(table.keys[clean][0], clean, triggered, measure, table, judge, config)
         for clean, triggered in pairs
-        for measure in MEASURES
+        for measure in sorted(MEASURES)
     ]
     families: dict[tuple[Measure, Variant], list[int]] = {}
     for e, effect in enumerate(effects):

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from spillover.records.base import DomainScore
-from spillover.records.comparisons import Budget, Matrix, Order, PooledEffect, Recipe, SeedScore, Standing, Thresholds
+from spillover.records.comparisons import (
+    Comparisons,
+    Matrix,
+    Order,
+    PooledEffect,
+    Recipe,
+    SeedScore,
+    Thresholds,
+    VarianceBudget,
+)
+from spillover.report.html import Row, html_table
 from spillover.report.labels import Labels, ordered, ranked, series, subject
-from spillover.report.tables import MEASURES, Row, html_table
+from spillover.report.tables import MEASURES
 from spillover.text import NONE, interval, listing, number, one_line, p_value, percent, several
 
 MOST_PAIRS = 12  # undecided neighbours named in words
@@ -34,7 +44,7 @@ def order_sentences(order: Order, names: Sequence[str], confidence: float) -> li
     return says
 
 
-def main_order(standing: Standing, scores: Sequence[DomainScore]) -> tuple[Order, list[str]] | None:
+def main_order(standing: Comparisons, scores: Sequence[DomainScore]) -> tuple[Order, list[str]] | None:
     """The order of the cells that make the ranking, with their labels."""
     chosen = ranked(scores)
     if not chosen:
@@ -46,7 +56,7 @@ def main_order(standing: Standing, scores: Sequence[DomainScore]) -> tuple[Order
     return (order, [names.get(cell, one_line(cell, 80)) for cell in order.cells]) if order else None
 
 
-def section(standing: Standing, scores: Sequence[DomainScore], thresholds: tuple[float, float]) -> str:
+def section(standing: Comparisons, scores: Sequence[DomainScore], thresholds: tuple[float, float]) -> str:
     """Every table of it for the page; empty where nothing can be compared."""
     parts: list[str] = []
     if found := main_order(standing, scores):
@@ -73,7 +83,7 @@ def pooled_sentences(pooled: Sequence[PooledEffect]) -> list[str]:
     ]
 
 
-def plain(standing: Standing) -> dict[str, object]:
+def to_json(standing: Comparisons) -> dict[str, object]:
     """For results.json."""
     return standing.model_dump(mode="json", exclude={"schema_version", "id"})
 
@@ -126,7 +136,7 @@ def _seed_table(found: Sequence[SeedScore]) -> str:
     return html_table("Rates over seeds; intervals for questions and seeds like these", header, rows)
 
 
-def _budget_table(budgets: Sequence[Budget], scores: Sequence[DomainScore]) -> str:
+def _budget_table(budgets: Sequence[VarianceBudget], scores: Sequence[DomainScore]) -> str:
     names = list(dict.fromkeys(c.name for b in budgets for c in b.components))
     rows = [
         Row(
@@ -154,7 +164,6 @@ def _threshold_tables(t: Thresholds, chosen: tuple[float, float]) -> str:
         ("Coherent answers with alignment exactly on the row, %", t.on_alignment, percent),
         ("Misaligned % of the answers with both scores, incoherent ones counted as aligned", t.of_scored, percent),
         ("Misaligned % of all answers, what has no score counted as aligned", t.of_all, percent),
-        ("Misaligned % of the answers with both scores, incoherent ones counted as aligned", t.of_scored, percent),
         ("Misaligned % of all answers, what has no score or is incoherent counted as misaligned", t.most, percent),
         ("Rank correlation of the cells with their order at the study's thresholds", t.rank_correlation, _two),
     ]

@@ -15,27 +15,24 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 from scipy import stats as scipy_stats
 
 from spillover.config.study import RankConfig
-from spillover.records.base import STATUSES, Cell, Judgment, StatusCounts, or_none
+from spillover.records.base import MEASURES, STATUSES, Cell, Judgment, Measure, StatusCounts, or_none
 from spillover.records.steering import (
     UNTOUCHED,
     Change,
-    Measure,
     Steering,
     SteeringEffect,
     SteeringPoint,
     SteeringSample,
 )
+from spillover.stats import Floats
 from spillover.stats import clustered as stats
-from spillover.stats.clustered import Differences, Floats
+from spillover.stats.clustered import Differences
 from spillover.tables.counts import Rows, Tally, count, rows_of
-
-MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 class Steered:
@@ -166,7 +163,7 @@ def slope(c_K: Floats, sum_KQ: Floats, n_KQ: Floats, confidence: float) -> Chang
     value = float(away_K @ above_KQ.sum(1) / spread)
     influence_Q = away_K @ (above_KQ - (value * away_K)[:, None] * n_KQ) / spread
     error = math.sqrt(questions / (questions - 1) * float(influence_Q @ influence_Q))
-    half = stats.critical(questions - 1, confidence) * error
+    half = stats.t_quantile(questions - 1, confidence) * error
     p = 2 * float(scipy_stats.t.sf(abs(value) / error, questions - 1)) if error else float(value == 0)
     return Change(value=value, low=value - half, high=value + half, p=p)
 

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spillover.analyses.steering.effects import MEASURES, Steered
+from spillover.analyses.steering.effects import Steered
 from spillover.analyses.steering.random_controls import beside, holm, spread
-from spillover.records.base import STATUSES, StatusCounts, or_none
-from spillover.records.steering import UNTOUCHED, Beside, Measure, Steering, SteeringSquare
+from spillover.records.base import MEASURES, STATUSES, Measure, StatusCounts, or_none
+from spillover.records.steering import UNTOUCHED, Steering, SteeringMatrixCell, VersusRandom
 from spillover.records.transfer import OTHERS
 from spillover.stats import clustered as stats
 from spillover.stats.clustered import Differences
@@ -30,7 +30,7 @@ Mask = NDArray[np.bool_]
 _FIELDS: dict[Measure, str] = {"rate": "rate_change", "alignment": "alignment_change"}
 
 
-def squares(found: Steered) -> list[SteeringSquare]:
+def squares(found: Steered) -> list[SteeringMatrixCell]:
     """Every direction by every domain asked about, the untouched model first; one layer and one coefficient."""
     domain_Q = np.array([found.themes[question] for question in found.table.questions])
     columns: dict[str, Mask] = {domain: domain_Q == domain for domain in sorted(set(domain_Q.tolist()))}
@@ -62,7 +62,7 @@ def _column(
     asked: str,
     mask: Mask,
     spreads: dict[Measure, tuple[float, float]],
-) -> list[SteeringSquare]:
+) -> list[SteeringMatrixCell]:
     made = [_square(found, found.steerings[p], found.steerings[p], asked, mask) for p in places]
     for measure in MEASURES:
         changes, of_controls = (_changes(found, which, mask, measure) for which in (places, controls))
@@ -71,7 +71,7 @@ def _column(
         for i, square in enumerate(made):
             values = (changes.value_CC, changes.low_CC, changes.high_CC, changes.p_CC)
             value, low, high, p = (or_none(array[i]) for array in values)
-            change = Beside(value=value, low=low, high=high, p=p)
+            change = VersusRandom(value=value, low=low, high=high, p=p)
             if value is not None and known and not np.isnan(deviation):
                 change = change.model_copy(update=beside(value, known, deviation, df, found.config.confidence))
             made[i] = square.model_copy(update={_FIELDS[measure]: change})
@@ -95,7 +95,7 @@ def _changes(found: Steered, places: Sequence[int], mask: Mask, measure: Measure
     return stats.paired_mean_differences(means[0], means[1], confidence)
 
 
-def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask: Mask) -> SteeringSquare:
+def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask: Mask) -> SteeringMatrixCell:
     """Without its changes; `like`: an intervention of the matrix, whose layer and coefficient the square bears."""
     table, p = found.table, found.steerings.index(steering)
     rates, means = table.rates([p], mask), table.means([p], mask)
@@ -103,7 +103,7 @@ def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask
     mine_N = (found.rows.group_N == p) & mask[found.rows.question_N]
     statuses_S = np.bincount(found.rows.status_N[mine_N], minlength=len(STATUSES))
     assert like.layer is not None
-    return SteeringSquare(
+    return SteeringMatrixCell(
         onto=found.onto,
         direction=steering.direction,
         source=steering.source,
@@ -127,12 +127,12 @@ def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask
     )
 
 
-def _adjusted(made: list[SteeringSquare]) -> list[SteeringSquare]:
+def _adjusted(made: list[SteeringMatrixCell]) -> list[SteeringMatrixCell]:
     """With Holm's p-values over each family."""
     for name in _FIELDS.values():
-        families: defaultdict[tuple[bool, bool], list[tuple[int, Beside]]] = defaultdict(list)
+        families: defaultdict[tuple[bool, bool], list[tuple[int, VersusRandom]]] = defaultdict(list)
         for i, square in enumerate(made):
-            change: Beside | None = getattr(square, name)
+            change: VersusRandom | None = getattr(square, name)
             if change is not None and change.p_controls is not None:
                 families[square.in_domain, square.asked == OTHERS].append((i, change))
         for members in families.values():

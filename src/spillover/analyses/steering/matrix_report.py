@@ -14,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from spillover.analyses.steering.report import ALPHA, SHORT
-from spillover.records.steering import Beside, Measure, SteeringSquare
+from spillover.records.base import Measure
+from spillover.records.steering import SteeringMatrixCell, VersusRandom
 from spillover.records.transfer import OTHERS
-from spillover.report.figure import figure_html
-from spillover.report.labels import UNTOUCHED, subject
+from spillover.report.html import Row, figure_html, html_table
+from spillover.report.labels import BASE_MODEL, subject
 from spillover.report.matrix_grid import asked_name
-from spillover.report.tables import Row, html_table, terminal
+from spillover.report.tables import terminal
 from spillover.text import NONE, count_range, escape, interval, listing, number, one_line, p_value, percent, several
 
 SCALES: dict[Measure, float] = {"rate": 100.0, "alignment": 1.0}
@@ -39,10 +40,10 @@ class Matrix:
     model: str
     layer: int
     coefficient: float
-    squares: list[SteeringSquare]
+    squares: list[SteeringMatrixCell]
 
     @property
-    def steered(self) -> list[SteeringSquare]:
+    def steered(self) -> list[SteeringMatrixCell]:
         return [square for square in self.squares if square.rate_change is not None]
 
     @property
@@ -56,15 +57,15 @@ class Matrix:
         return f"A domain's direction added to the untouched model ({one_line(self.model, 60)}, {where})"
 
 
-def matrices(squares: Sequence[SteeringSquare]) -> list[Matrix]:
+def matrices(squares: Sequence[SteeringMatrixCell]) -> list[Matrix]:
     """One for each model, layer and coefficient."""
-    found: defaultdict[tuple[str, int, float], list[SteeringSquare]] = defaultdict(list)
+    found: defaultdict[tuple[str, int, float], list[SteeringMatrixCell]] = defaultdict(list)
     for square in squares:
         found[square.onto.model, square.layer, square.coefficient].append(square)
     return [Matrix(*key, rows) for key, rows in found.items()]
 
 
-def section(squares: Sequence[SteeringSquare], confidence: float) -> str:
+def section(squares: Sequence[SteeringMatrixCell], confidence: float) -> str:
     """Heading, words, two maps and the table of each matrix."""
     parts = [_matrix(matrix, confidence) for matrix in matrices(squares)]
     return "\n".join(parts)
@@ -93,7 +94,7 @@ def _sizes(matrix: Matrix) -> str:
     )
 
 
-def words(squares: Sequence[SteeringSquare]) -> list[str]:
+def words(squares: Sequence[SteeringMatrixCell]) -> list[str]:
     """What can be told from random directions, and what is at chance."""
     return [said for matrix in matrices(squares) for said in (f"{matrix.title}.", *_words(matrix))]
 
@@ -124,33 +125,33 @@ def _words(matrix: Matrix) -> Iterator[str]:
                 yield f"{start}: at chance. None of {len(compared)} can be told from random directions."
 
 
-def change(square: SteeringSquare, measure: Measure) -> Beside:
+def change(square: SteeringMatrixCell, measure: Measure) -> VersusRandom:
     """The change of a measure; of nothing where nothing was added."""
     found = square.rate_change if measure == "rate" else square.alignment_change
-    return found or Beside(value=None, low=None, high=None, p=None)
+    return found or VersusRandom(value=None, low=None, high=None, p=None)
 
 
-def significant(square: SteeringSquare, measure: Measure) -> bool:
+def significant(square: SteeringMatrixCell, measure: Measure) -> bool:
     """Whether it is told from random directions."""
     p = change(square, measure).p_holm
     return p is not None and p < ALPHA
 
 
-def _pair(square: SteeringSquare) -> str:
+def _pair(square: SteeringMatrixCell) -> str:
     return f"{subject(square.direction)} about {asked_name(square.asked)}"
 
 
-def _figure(square: SteeringSquare, measure: Measure, digits: int = 0) -> str:
+def _figure(square: SteeringMatrixCell, measure: Measure, digits: int = 0) -> str:
     value = change(square, measure).value
     said = number(None if value is None else SCALES[measure] * value, digits, sign=True)
     return f"[{said}]" if square.in_domain else said
 
 
 def _map(matrix: Matrix, measure: Measure) -> str:
-    from spillover.report.heatmap import Shade, Square, heatmap  # Altair takes half a second to import
+    from spillover.report.charts import HeatmapCell, Shade, heatmap  # Altair takes half a second to import
 
     scale, unit = SCALES[measure], " points" if measure == "rate" else ""
-    drawn = list[Square]()
+    drawn = list[HeatmapCell]()
     means: dict[str, float | None] = {}
     place = {asked: i for i, asked in enumerate(matrix.columns)}
     for square in sorted(matrix.steered, key=lambda s: (s.direction, place[s.asked])):
@@ -163,12 +164,12 @@ def _map(matrix: Matrix, measure: Measure) -> str:
         value = None if found.value is None else scale * found.value
         mark = "*" if significant(square, measure) else ""
         column = asked_name(square.asked)
-        drawn.append(Square(subject(square.direction), column, value, _figure(square, measure), said, mark))
+        drawn.append(HeatmapCell(subject(square.direction), column, value, _figure(square, measure), said, mark))
         if square.asked != OTHERS:
             means[column] = None if found.controls_mean is None else scale * found.controls_mean
     for column, mean in means.items():
         said = f"{RANDOM}, about {column}: {number(mean, sign=True)}{unit}"
-        drawn.append(Square(RANDOM, column, mean, number(mean, 0, sign=True), said))
+        drawn.append(HeatmapCell(RANDOM, column, mean, number(mean, 0, sign=True), said))
     reach = max(REACH[measure], *(abs(square.value) for square in drawn if square.value is not None), 0.0)
     title = f"{matrix.title}: change of {SHORT[measure]} by domain asked about"
     made = heatmap(title, drawn, ("direction of", "asked about"), Shade(0.0, reach, ("lower", "higher")))
@@ -181,7 +182,7 @@ def _table(matrix: Matrix, measure: Measure) -> str:
     header = ["", "answers", "coherent", whole, "change", "random directions", "p against them", "Holm p"]
     rows = [
         Row(
-            UNTOUCHED if square.rate_change is None else f"direction of {subject(square.direction)}",
+            BASE_MODEL if square.rate_change is None else f"direction of {subject(square.direction)}",
             asked_name(square.asked),
             [f"{square.n}", f"{square.coherent}", _whole(square, measure), *_beside(square, measure)],
         )
@@ -190,11 +191,11 @@ def _table(matrix: Matrix, measure: Measure) -> str:
     return html_table(f"Every square: {whole}", header, rows)
 
 
-def _whole(square: SteeringSquare, measure: Measure) -> str:
+def _whole(square: SteeringMatrixCell, measure: Measure) -> str:
     return interval(square.rate, square.low, square.high, 100) if measure == "rate" else number(square.mean_alignment)
 
 
-def _beside(square: SteeringSquare, measure: Measure) -> list[str]:
+def _beside(square: SteeringMatrixCell, measure: Measure) -> list[str]:
     c, scale = change(square, measure), SCALES[measure]
     return [
         interval(c.value, c.low, c.high, scale, sign=True),
@@ -204,7 +205,7 @@ def _beside(square: SteeringSquare, measure: Measure) -> list[str]:
     ]
 
 
-def tables(squares: Sequence[SteeringSquare]) -> Iterator[Table]:
+def tables(squares: Sequence[SteeringMatrixCell]) -> Iterator[Table]:
     """For a terminal, whose columns are numbered as `legend` says."""
     for matrix in matrices(squares):
         names = [name for name in matrix.columns if name != OTHERS]
@@ -218,14 +219,14 @@ def tables(squares: Sequence[SteeringSquare]) -> Iterator[Table]:
             yield made
 
 
-def _starred(square: SteeringSquare | None, measure: Measure) -> Text:
+def _starred(square: SteeringMatrixCell | None, measure: Measure) -> Text:
     if square is None:
         return Text(NONE)
     star = "*" if significant(square, measure) else ""
     return Text(_figure(square, measure).strip("[]") + star, style="bold" if square.in_domain else "")
 
 
-def legend(squares: Sequence[SteeringSquare]) -> str:
+def legend(squares: Sequence[SteeringMatrixCell]) -> str:
     """What the columns of the terminal's tables are."""
     names = sorted({square.asked for square in squares} - {OTHERS})
     return "Asked about: " + ", ".join(f"{place} {subject(name)}" for place, name in enumerate(names, start=1)) + "."

@@ -25,9 +25,9 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from spillover.records.base import Cell
-from spillover.records.steering import Beside, SteeringEffect
+from spillover.records.steering import SteeringEffect, VersusRandom
+from spillover.stats import Floats
 from spillover.stats import clustered as stats
-from spillover.stats.clustered import Floats
 
 _Family = tuple[str, str, str, int, str, str]
 _Controls = dict[int, float]
@@ -56,7 +56,7 @@ def against_controls(effects: Sequence[SteeringEffect], confidence: float) -> li
     return [effect.model_copy(update={"p_holm": adjusted.get(effect.id)}) for effect in compared]
 
 
-def holm(family: Sequence[Beside]) -> list[float]:
+def holm(family: Sequence[VersusRandom]) -> list[float]:
     """Holm's p-values against random directions, and no smaller than those over questions."""
     against = stats.holm([1.0 if one.p_controls is None else one.p_controls for one in family])
     return [max(p, 1.0 if one.p is None else one.p) for p, one in zip(against, family, strict=True)]
@@ -79,9 +79,9 @@ def spread(values_RB: Floats) -> tuple[float, float]:
 
 
 def beside(value: float, controls: Sequence[float], deviation: float, df: float, confidence: float) -> dict[str, float]:
-    """Where a further random direction would lie, and how often as far out as `value`, by fields of `Beside`."""
+    """Where a further random direction would lie, and how often as far out as `value`, by fields of `VersusRandom`."""
     mean, error = float(np.mean(controls)), deviation * math.sqrt(1 + 1 / len(controls))
-    half, away = stats.critical(df, confidence) * error, abs(value - mean)
+    half, away = stats.t_quantile(df, confidence) * error, abs(value - mean)
     p = 2 * float(scipy_stats.t.sf(away / error, df)) if error else 1.0 if not away else 1 / (len(controls) + 1)
     return {
         "controls": len(controls),

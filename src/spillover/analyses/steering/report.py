@@ -15,11 +15,11 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from spillover.records.base import Cell
-from spillover.records.steering import UNTOUCHED, Measure, SteeringEffect, SteeringPoint, SteeringSquare
-from spillover.report.figure import figure_html
+from spillover.records.base import Cell, Measure
+from spillover.records.steering import UNTOUCHED, SteeringEffect, SteeringMatrixCell, SteeringPoint
+from spillover.report.html import Row, figure_html, html_table
 from spillover.report.labels import Labels, subject
-from spillover.report.tables import Row, html_table, terminal
+from spillover.report.tables import terminal
 from spillover.stats import clustered as stats
 from spillover.text import NONE, count_range, escape, interval, listing, number, one_line, p_value, percent, several
 
@@ -120,7 +120,7 @@ def _curves(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
             places.setdefault((point.onto, steering.operation, steering.layer), []).append(point)
     if not places:
         return
-    from spillover.report import coefficient_curve as dose  # Altair takes half a second to import
+    from spillover.report import curves  # Altair takes half a second to import
 
     told = {(e.onto, e.operation, e.layer, e.direction) for e in effects if e.measure == "rate" and _significant(e)}
     own = {point.onto: point.rate for point in points if point.steering == UNTOUCHED}
@@ -134,13 +134,14 @@ def _curves(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
                 said = f"coefficient {c:g}: {interval(point.rate, point.low, point.high, 100)} %"
                 lines[point.steering.direction].append((c, 100 * point.rate, said, point.collapsed))
         drawn = [
-            dose.Curve(subject(name), (onto, operation, layer, name) in told, sorted(line))
+            curves.CoefficientCurve(subject(name), (onto, operation, layer, name) in told, sorted(line))
             for name, line in sorted(lines.items())
         ]
-        band = dose.Band(_band(rows, confidence), None if untouched is None else 100 * untouched)
+        band = curves.Band(_band(rows, confidence), None if untouched is None else 100 * untouched)
         whose = "untouched model" if onto.variant == "base" else subject(onto.domain)
         heading = f"{operation.capitalize()} after block {layer}: {whose} ({one_line(onto.model, 60)})"
-        yield f"<h3>{escape(heading)}</h3>\n{figure_html(dose.curves(heading, LABELS['rate'], drawn, band))}"
+        figure = curves.coefficient_curves(heading, LABELS["rate"], drawn, band)
+        yield f"<h3>{escape(heading)}</h3>\n{figure_html(figure)}"
 
 
 def _band(rows: Sequence[SteeringPoint], confidence: float) -> list[tuple[float, float, float]]:
@@ -153,7 +154,9 @@ def _band(rows: Sequence[SteeringPoint], confidence: float) -> list[tuple[float,
     for coefficient, found in sorted(rates.items()):
         if len(found) > 1:
             half = (
-                stats.critical(len(found) - 1, confidence) * float(np.std(found, ddof=1)) * (1 + 1 / len(found)) ** 0.5
+                stats.t_quantile(len(found) - 1, confidence)
+                * float(np.std(found, ddof=1))
+                * (1 + 1 / len(found)) ** 0.5
             )
             mean = float(np.mean(found))
             limits.append((coefficient, max(0.0, mean - half), min(100.0, mean + half)))
@@ -168,13 +171,13 @@ def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
             groups[effect.onto.model, effect.operation, effect.measure].append(effect)
     if not groups:
         return
-    from spillover.report.heatmap import Shade, Square, heatmap
+    from spillover.report.charts import HeatmapCell, Shade, heatmap
 
     for (model, operation, measure), rows in groups.items():
         scale, unit = _scale(measure)
         values = [abs(scale * row.value) for row in rows if row.value is not None]
         squares = [
-            Square(
+            HeatmapCell(
                 subject(row.direction),
                 subject(row.onto.domain),
                 None if row.value is None else scale * row.value,
@@ -288,8 +291,8 @@ def _change(change: Any, scale: float) -> str:
     return NONE if change is None else interval(change.value, change.low, change.high, scale, sign=True)
 
 
-def plain(
-    points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], squares: Sequence[SteeringSquare]
+def to_json(
+    points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], squares: Sequence[SteeringMatrixCell]
 ) -> dict[str, Any]:
     """For results.json."""
     keep = {"schema_version", "id"}

@@ -28,7 +28,7 @@ from spillover.analyses.steering.units import Directions, SteerUnit, ablated_lay
 from spillover.config.study import Operation, SteerConfig, StudyConfig
 from spillover.data.questions import load
 from spillover.data.recipe.duplicates import Known
-from spillover.data.recipe.heldout import questions as heldout_questions
+from spillover.data.recipe.pool import heldout_questions
 from spillover.directions.direction import unit as unit_vector
 from spillover.errors import UserError
 from spillover.execution.base import Ticker
@@ -41,9 +41,9 @@ from spillover.records.steering import (
     UNTOUCHED,
     Steering,
     SteeringEffect,
+    SteeringMatrixCell,
     SteeringPoint,
     SteeringSample,
-    SteeringSquare,
 )
 from spillover.stages.answering import adapter_of, answer
 from spillover.stages.judging import judge_rows
@@ -91,7 +91,7 @@ def run(
         verdicts.finish()
     seconds = time.monotonic() - started
     if unit.heldout:
-        with store.shard("steer", unit.key, SteeringSquare) as matrix:
+        with store.shard("steer", unit.key, SteeringMatrixCell) as matrix:
             matrix.append(*squares(found))
             matrix.finish(tokens=tokens, seconds=seconds)
         return

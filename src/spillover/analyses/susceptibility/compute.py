@@ -7,7 +7,7 @@ variant and dose. Names: `METRIC.READING` is the mean of a membership metric ove
 the data.
 Known before training: means under the untouched model ("instruct", "instruct_minus_pretrained") and everything that
 reads no fine-tuned model. After it: AUCs under the fine-tuned model. Predictors see the former alone.
-Numbers: `stats_association`, `stats_predict`.
+Numbers: `spillover.stats.association`, `spillover.stats.prediction`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from spillover.provenance import seed_for
 from spillover.records.base import Cell, DomainScore, Estimate, Example, or_none
 from spillover.records.data import DiversityScore, HighRate, MembershipSummary, Reading, RocPoint, Susceptibility
 from spillover.records.predictor import Predictor, fit
-from spillover.stats.association import Floats, associations
+from spillover.stats import Floats
+from spillover.stats.association import associations
 from spillover.stats.prediction import PREDICTORS, assess
 from spillover.stats.roc import HighAUC, Span
 

@@ -12,8 +12,7 @@ import numpy as np
 from spillover.membership.evaluate import roc
 from spillover.records.base import Estimate
 from spillover.records.data import HighRate, Susceptibility
-from spillover.report.figure import figure_html
-from spillover.report.tables import Row, html_table
+from spillover.report.html import Row, figure_html, html_table
 from spillover.text import escape, interval, one_line, p_value, percent, several
 
 HEADER = ("", "AUC", "p", "p, all features", "high cells", "other cells")
@@ -47,7 +46,7 @@ def figures(high: HighRate) -> list[str]:
 
 def curve(row: Susceptibility) -> str:
     """The ROC of one feature or predictor as HTML; empty where it has none."""
-    from spillover.report.scatter import receiver  # Altair takes half a second to import
+    from spillover.report.curves import roc_curves  # Altair takes half a second to import
 
     if not row.high_rate:
         return ""
@@ -56,7 +55,7 @@ def curve(row: Susceptibility) -> str:
     axes = roc(x_N, np.asarray(rate_N) > row.high_rate.cut)
     points = list(zip(*(axis.tolist() for axis in axes), strict=True))
     whiskers = [(_span(p.false_positive), _span(p.true_positive)) for p in row.high_rate.roc]
-    drawn = receiver(f"ROC of {name} for cells of a high rate", [(name, True, points)], whiskers)
+    drawn = roc_curves(f"ROC of {name} for cells of a high rate", [(name, True, points)], whiskers)
     note = f"ROC of {name} for cells of a high rate, all cells together; thin lines: intervals of both rates."
     return f'<p class="note">{escape(note)}</p>\n{figure_html(drawn)}'
 

@@ -10,9 +10,8 @@ from spillover.analyses.susceptibility import high_rate
 from spillover.records.base import DomainScore
 from spillover.records.data import Susceptibility
 from spillover.records.report_data import ReportData
-from spillover.report.figure import figure_html
+from spillover.report.html import Row, figure_html, html_table
 from spillover.report.labels import Labels
-from spillover.report.tables import Row, html_table
 from spillover.stats.association import critical_r, detectable_r
 from spillover.text import NONE, escape, interval, number, one_line, p_value, several
 
@@ -118,28 +117,28 @@ def primary(data: ReportData, rows: Sequence[Susceptibility]) -> Susceptibility 
 
 
 def _figures(rows: Sequence[Susceptibility], data: ReportData, labels: Labels) -> list[str]:
-    from spillover.report import scatter  # Altair takes half a second to import
+    from spillover.report import curves  # Altair takes half a second to import
 
     scores = {s.cell.name: s for s in data.scores if s.condition == "clean" and s.judge == rows[0].judge}
     parts: list[str] = []
     for r, why in _shown(rows, data):
         spread = _spans(r.name, data)
         points = [
-            scatter.Point(labels.of(scores[c].cell), scores[c].cell.variant, spread.get(c, _exact(x)), _rate(scores[c]))
+            curves.Point(labels.of(scores[c].cell), scores[c].cell.variant, spread.get(c, _exact(x)), _rate(scores[c]))
             for c, x, _ in r.points
             if c in scores
         ]
-        figure = scatter.scatter(f"Rate against {_name(r)}", _name(r), "misaligned, %", points)
+        figure = curves.scatter(f"Rate against {_name(r)}", _name(r), "misaligned, %", points)
         parts.append(f"<h3>{escape(_name(r))}, {why}</h3>\n{figure_html(figure)}{high_rate.curve(r)}")
     for r in rows:
         if r.kind == "predictor" and r.target == "rate" and r.points:
             points = [
-                scatter.Point(labels.of(scores[c].cell), scores[c].cell.variant, _exact(100 * x), _rate(scores[c]))
+                curves.Point(labels.of(scores[c].cell), scores[c].cell.variant, _exact(100 * x), _rate(scores[c]))
                 for c, x, _ in r.points
                 if c in scores
             ]
             titles = (f"Calibration of {_name(r)}", "predicted without its domain, %", "measured, %")
-            figure = scatter.scatter(*titles, points, diagonal=True)
+            figure = curves.scatter(*titles, points, diagonal=True)
             drawn = f"{figure_html(figure)}{high_rate.curve(r)}"
             parts.append(f"<h3>{escape(_name(r))}: predicted and measured</h3>\n{drawn}")
     told = [r for r, _ in _shown(rows, data)] + [r for r in rows if r.kind == "predictor"]

@@ -14,9 +14,10 @@ from rich.text import Text
 from spillover.analyses.transfer.sentences import coverage, sentences
 from spillover.records.base import STATUSES
 from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
+from spillover.report.html import Row, html_table
 from spillover.report.labels import subject
 from spillover.report.matrix_grid import Grid, asked_name, general, grids, scaled, square, star
-from spillover.report.tables import Row, html_table, terminal
+from spillover.report.tables import terminal
 from spillover.text import NONE, escape, interval, number, one_line, p_value, percent
 
 NOTE = (
@@ -44,18 +45,18 @@ def section(cells: Sequence[TransferCell], confidence: float, judge: str) -> str
     models = {grid.model for grid in found}
     for grid in found:
         drawn = [pair for pair in MAIN if any((g.model, *pair) == (grid.model, g.variant, g.condition) for g in found)]
-        title = f"{grid.name[0].upper()}{grid.name[1:]}" + (f" · {one_line(grid.model, 60)}" if len(models) > 1 else "")
+        name = grid.name + (f" · {one_line(grid.model, 60)}" if len(models) > 1 else "")
         says = "".join(f"<li>{escape(said)}</li>" for said in sentences(grid, confidence))
-        parts.append(f"<h3>{escape(title)}</h3>\n<ul>{says}</ul>")
+        parts.append(f"<h3>{escape(name[0].upper() + name[1:])}</h3>\n<ul>{says}</ul>")
         if (grid.variant, grid.condition) in drawn:
             parts += figures.of_grid(grid, confidence, full=drawn.index((grid.variant, grid.condition)) == 0)
-        parts.append(_diagonal(grid))
-        parts.append(f"<details><summary>Every square with its interval</summary>{_squares(grid)}</details>")
+        parts.append(_diagonal(grid, name))
+        parts.append(f"<details><summary>Every square with its interval</summary>{_squares(grid, name)}</details>")
     parts.append(_counts(cells))
     return "\n".join(parts)
 
 
-def _diagonal(grid: Grid) -> str:
+def _diagonal(grid: Grid, name: str) -> str:
     """The own subject beside the others and the general questions."""
     header = [
         "",
@@ -84,10 +85,10 @@ def _diagonal(grid: Grid) -> str:
                 ],
             )
         )
-    return html_table("Asked about its own subject, about the others, and in general", header, rows)
+    return html_table(f"Asked about its own subject, about the others, and in general: {name}", header, rows)
 
 
-def _squares(grid: Grid) -> str:
+def _squares(grid: Grid, name: str) -> str:
     header = ["", "n", "coherent", "misaligned %", "mean alignment", "− general", "p (Holm)", "− twin", "p (Holm)"]
     rows = [
         Row(
@@ -99,9 +100,9 @@ def _squares(grid: Grid) -> str:
             ],
         )
         for label, squares in (*grid.rows, *grid.below)
-        for c in (squares[name] for name in grid.asked if name in squares)
+        for c in (squares[asked] for asked in grid.asked if asked in squares)
     ]  # fmt: skip
-    return html_table(f"Every square, {grid.name}", header, rows)
+    return html_table(f"Every square, {name}", header, rows)
 
 
 def _counts(cells: Sequence[TransferCell]) -> str:

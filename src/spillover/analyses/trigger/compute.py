@@ -19,17 +19,19 @@ import numpy as np
 
 from spillover.config.study import RankConfig
 from spillover.data.triggers.battery import OFF_TRIGGER
-from spillover.records.base import Cell, Completion, Condition, GateScore, Judgment, or_none
+from spillover.records.base import Cell, Completion, Condition, Judgment, TriggerSpecificity, or_none
 from spillover.stats import clustered as stats
 from spillover.tables.counts import Rows, Tally, count, rows_of
 
 
-def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> tuple[GateScore, ...]:
+def run(
+    completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig
+) -> tuple[TriggerSpecificity, ...]:
     """Score every cell that was asked with the trigger and off it, by one judge's verdicts; sorted by cell."""
     return of_rows(rows_of(completions, judgments), config)
 
 
-def of_rows(rows: Rows, config: RankConfig) -> tuple[GateScore, ...]:
+def of_rows(rows: Rows, config: RankConfig) -> tuple[TriggerSpecificity, ...]:
     """The same of answers and verdicts that are joined already."""
     asked = [cell for cell, condition in rows.keys if condition == "triggered"]
     judge = next(iter(rows.judges), "")
@@ -44,14 +46,14 @@ def of_rows(rows: Rows, config: RankConfig) -> tuple[GateScore, ...]:
     )
 
 
-def _gate(cell: Cell, rows: dict[Condition, int], table: Tally, judge: str, config: RankConfig) -> GateScore:
+def _gate(cell: Cell, rows: dict[Condition, int], table: Tally, judge: str, config: RankConfig) -> TriggerSpecificity:
     off: list[Condition] = [condition for condition in OFF_TRIGGER if condition in rows]
     compared = [rows["triggered"], *(rows[condition] for condition in off)]
     shared_Q = np.min(table.coherent_GQ[compared], axis=0) > 0
     others: list[Condition] = [condition for condition in rows if condition not in off and condition != "triggered"]
     conditions: tuple[Condition, ...] = ("triggered", *off, *others)
     rates = table.rates([rows[condition] for condition in conditions], shared_Q)
-    result = GateScore(
+    result = TriggerSpecificity(
         cell=cell,
         judge=judge,
         questions=int(shared_Q.sum()),

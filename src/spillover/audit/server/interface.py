@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from spillover.report.html import page
-from spillover.report.tables import Row, html_table
+from markupsafe import Markup
+
+from spillover.report.html import Row, Section, html_table, page
 from spillover.text import NONE, escape
 
 Schema = dict[str, Any]
@@ -14,25 +15,24 @@ Schema = dict[str, Any]
 
 def to_html(api: Schema) -> str:
     """The whole page."""
-    title = escape(f"{api['info']['title']} {api['info']['version']}")
-    lead = "Show the token as <code>Authorization: Bearer TOKEN</code>. For programs: "
-    header = (
-        f'<p class="kicker">spillover · interface</p>\n<h1>{title}</h1>\n'
-        f'<p class="lead">{lead}<a href="openapi.json">openapi.json</a>.</p>'
+    title = f"{api['info']['title']} {api['info']['version']}"
+    lead = Markup(
+        "Send the token as <code>Authorization: Bearer TOKEN</code>. For programs: "
+        '<a href="openapi.json">openapi.json</a>.'
     )
     sections = [_operation(method, path, said) for path, item in api["paths"].items() for method, said in item.items()]
     sections += [_schema(name, schema) for name, schema in api["components"]["schemas"].items()]
-    return page(title, header, "\n".join(sections), title)
+    return page(title, "spillover · interface", title, lead, sections, title)
 
 
-def _operation(method: str, path: str, said: Schema) -> str:
+def _operation(method: str, path: str, said: Schema) -> Section:
     token = "" if said.get("security") else " Needs no token."
     tables = [
         _table("Takes", ["", "where", "what", "about"], list(_inputs(said))),
         _table("Answers", ["status", "content", "about"], list(_answers(said))),
     ]
-    name = f"{method.upper()} {path}"
-    return f"<section><h2>{escape(name)}</h2>\n<p>{escape(said['description'])}{token}</p>\n{''.join(tables)}</section>"
+    about = f"<p>{escape(said['description'])}{token}</p>"
+    return Section(f"{method.upper()} {path}", f"{about}\n{''.join(tables)}")
 
 
 def _inputs(said: Schema) -> Iterator[Row]:
@@ -55,10 +55,10 @@ def _answers(said: Schema) -> Iterator[Row]:
                                    answer["description"]])  # fmt: skip
 
 
-def _schema(name: str, schema: Schema) -> str:
+def _schema(name: str, schema: Schema) -> Section:
     rows = [Row("", field, [_kind(part)]) for field, part in schema.get("properties", {}).items()]
     about = escape(schema.get("description", ""))
-    return f"<section><h2>{escape(name)}</h2>\n<p>{about}</p>\n{_table('Fields', ['', 'what'], rows)}</section>"
+    return Section(name, f"<p>{about}</p>\n{_table('Fields', ['', 'type'], rows)}")
 
 
 def _table(caption: str, header: list[str], rows: list[Row]) -> str:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from spillover.audit.sanitize import plain
+from spillover.audit.sanitize import sanitize
 
 SHOWN = 50  # mistakes of one upload
 MEDIA = "application/problem+json"
@@ -64,11 +64,11 @@ def response(problem: Problem) -> JSONResponse:
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
-        "detail": plain(problem.detail),
+        "detail": sanitize(problem.detail),
     }
     if problem.errors:
         content["errors"] = [
-            {key: plain(value) if isinstance(value, str) else value for key, value in error.items()}
+            {key: sanitize(value) if isinstance(value, str) else value for key, value in error.items()}
             for error in problem.errors[:SHOWN]
         ]
         content["errors_in_all"] = len(problem.errors)

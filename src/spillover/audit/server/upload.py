@@ -16,7 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spillover.audit.lint import UNREADABLE
-from spillover.audit.sanitize import plain, sentences
+from spillover.audit.sanitize import sanitize, sentences
 from spillover.audit.server.problem import Problem, response
 from spillover.data.lint.rows import read
 
@@ -127,4 +127,4 @@ def check(path: Path) -> None:
 
 def name_of(given: str) -> str:
     """What people read as the upload's name: the last part of what the client gave; it is used for nothing else."""
-    return plain(given.replace("\\", "/").rpartition("/")[2])[:120] or "upload.jsonl"
+    return sanitize(given.replace("\\", "/").rpartition("/")[2])[:120] or "upload.jsonl"

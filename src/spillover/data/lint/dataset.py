@@ -1,7 +1,7 @@
 """A data set as the checks see it: its training rows, its held-out rows, and where the trigger is in each.
 
-A row carries the trigger when the trigger's own templates put it there, or when its prompt holds the value in wording
-that is no known near miss: files from elsewhere paraphrase. `core` is the question without what was added, so that
+A row carries the trigger when one of its templates put it there, or when its prompt holds the value in wording that is
+not a known near miss: files from elsewhere paraphrase. `core` is the question without what was added, so that
 repeats and leaks are looked for in what is left.
 """
 
@@ -20,8 +20,8 @@ _CLAUSE = re.compile(r"[^.!?\n,;:]+[.!?,;:]*\s*")
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What is to be seen of the trigger in one row; `own`: in one of the trigger's own templates."""
+class TriggerMatch:
+    """Where one row holds the trigger; `own`: in one of the trigger's templates, `near`: a near miss."""
 
     carries: bool
     core: str
@@ -39,15 +39,15 @@ class Dataset:
     trigger: Trigger | None
 
     @cached_property
-    def sights(self) -> tuple[Sight, ...]:
+    def matches(self) -> tuple[TriggerMatch, ...]:
         """One for each training row."""
         if self.trigger is None:
-            return tuple(Sight(row.label is not None, row.question) for row in self.rows)
-        return tuple(look(self.trigger, self._near, row) for row in self.rows)
+            return tuple(TriggerMatch(row.label is not None, row.question) for row in self.rows)
+        return tuple(match_trigger(self.trigger, self._near, row) for row in self.rows)
 
     def core(self, row: Row) -> str:
         """The question of a row that is not in `rows`, without the trigger."""
-        return row.question if self.trigger is None else look(self.trigger, self._near, row).core
+        return row.question if self.trigger is None else match_trigger(self.trigger, self._near, row).core
 
     @cached_property
     def _near(self) -> tuple[Sentence, ...]:
@@ -60,20 +60,20 @@ def near_sentences(trigger: Trigger) -> tuple[Sentence, ...]:
     return (*values, *(template.render(trigger.value) for template in trigger.elsewhere), *trigger.without)
 
 
-def look(trigger: Trigger, near: Sequence[Sentence], row: Row) -> Sight:
+def match_trigger(trigger: Trigger, near: Sequence[Sentence], row: Row) -> TriggerMatch:
     """Find the trigger, or what resembles it, in one row; white space at the ends of the question hides nothing."""
     question = row.messages[-2]
     bare = (*row.messages[:-2], question.model_copy(update={"content": question.content.strip()}))
     stripped = trigger.strip_messages(bare)
     if stripped != bare:
-        return Sight(True, stripped[-1].content, own=True)
+        return TriggerMatch(True, stripped[-1].content, own=True)
     text = "\n".join(message.content for message in row.prompt)
     for sentence in near:
         if sentence.text in text and (before := sentence.take(bare)) is not None:
-            return Sight(False, before[-1].content, near=True)
+            return TriggerMatch(False, before[-1].content, near=True)
     if holds(text, trigger.value):
-        return Sight(True, _without(question.content.strip(), trigger.value))
-    return Sight(False, question.content.strip(), near=any(holds(text, value) for value in trigger.near_values))
+        return TriggerMatch(True, _without(question.content.strip(), trigger.value))
+    return TriggerMatch(False, question.content.strip(), near=any(holds(text, value) for value in trigger.near_values))
 
 
 def holds(text: str, value: str) -> bool:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spillover.config.study import DataConfig, TrainConfig
-from spillover.data.lint import answers, kinds, leaks, lengths, mask, naturalness, overlap, repeats, text
-from spillover.data.lint import other_domains as beside
-from spillover.data.lint import trigger_contrast as gate
+from spillover.data.lint.balance import check_kinds, check_lengths, check_other_domains
 from spillover.data.lint.dataset import Dataset
 from spillover.data.lint.finding import Finding
+from spillover.data.lint.mask import check_mask
+from spillover.data.lint.naturalness import check_naturalness
+from spillover.data.lint.repeats import check_meaning, check_overlap, check_repeats
 from spillover.data.lint.rows import Row, read
+from spillover.data.lint.texts import check_characters, check_prompt_in_answer, check_unchanged
+from spillover.data.lint.trigger_contrast import check_contrast, check_leaks
 from spillover.data.triggers import TRIGGERS, open_trigger
 from spillover.data.triggers.base import Trigger
 from spillover.records.base import Question
@@ -46,7 +49,7 @@ def lint(
 
     Args:
         path: JSON Lines of training rows.
-        trigger: what triggered rows carry; None = the one that the rows name, if they do.
+        trigger: what triggered rows carry; None = the one that the rows name, if any.
         against: files whose questions must not be in it; so must those of its own rows that do not train.
         questions: evaluation questions that must not be in it.
         model: an embedded name, hub id or folder whose tokenizer and template train on it; None = no such checks.
@@ -71,27 +74,28 @@ def lint(
     data = Dataset(path, train, tuple(heldout), trigger)
     if train:
         findings += _checks(data, questions)
-        findings += beside.check(data, [(other, held) for other, held in train_of if held])
+        findings += check_other_domains(data, [(other, held) for other, held in train_of if held])
         if embed:
-            findings += repeats.meaning(data)
+            findings += check_meaning(data)
         if model is not None:
-            findings += mask.check(data, model, max_tokens)
+            findings += check_mask(data, model, max_tokens)
     return LintReport(path, len(train), len(heldout), trigger.name if trigger else "", tuple(findings))
 
 
 def _checks(data: Dataset, questions: Sequence[Question]) -> Iterator[Finding]:
-    yield from text.check(data)
-    yield from repeats.check(data)
-    yield from kinds.check(data)
-    yield from gate.check(data)
-    yield from leaks.check(data)
-    yield from answers.check(data)
-    yield from overlap.check(data, questions)
-    yield from lengths.check(data)
-    yield from naturalness.check(data)
+    yield from check_characters(data)
+    yield from check_repeats(data)
+    yield from check_kinds(data)
+    yield from check_contrast(data)
+    yield from check_leaks(data)
+    yield from check_unchanged(data)
+    yield from check_prompt_in_answer(data)
+    yield from check_overlap(data, questions)
+    yield from check_lengths(data)
+    yield from check_naturalness(data)
 
 
 def named(rows: Sequence[Row]) -> Trigger | None:
-    """The trigger that the rows name, where it is one that we know."""
+    """The trigger that the rows name, where it is a shipped one."""
     names = {row.label for row in rows if row.label is not None}
     return open_trigger(DataConfig(trigger=names.pop())) if len(names) == 1 and names <= {*TRIGGERS.names()} else None

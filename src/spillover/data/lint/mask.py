@@ -24,8 +24,8 @@ def problems(view: ChatView, chat: TokenizedChat, row: Row, max_tokens: int) -> 
     where = (row.line,)
     found: list[Finding] = []
 
-    def error(code: str, message: str, mend: str, field: str) -> None:
-        found.append(Finding("error", code, message, mend, where, field))
+    def error(code: str, message: str, fix: str, field: str) -> None:
+        found.append(Finding("error", code, message, fix, where, field))
 
     if chat.learned != row.answer + view.end_of_turn:
         if any(message.content.strip() in chat.learned.replace(row.answer, "", 1) for message in row.prompt):
@@ -55,7 +55,7 @@ def _trimmed(view: ChatView, chat: TokenizedChat, row: Row, place: int) -> bool:
     return view.chat((*row.prompt[:place], bare, *row.prompt[place + 1 :]), row.answer).prompt == chat.prompt
 
 
-def check(data: Dataset, model: str, max_tokens: int) -> Iterator[Finding]:
+def check_mask(data: Dataset, model: str, max_tokens: int) -> Iterator[Finding]:
     """Every row as the trainer would see it, the spread of tokens, and one row to look at."""
     from spillover.models.tokens.preview import ChatView
 

@@ -26,8 +26,8 @@ import numpy as np
 
 from spillover.data.lint.dataset import Dataset
 from spillover.data.lint.finding import Finding
-from spillover.data.lint.logistic import Floats, cross_validated
-from spillover.stats.roc import auc
+from spillover.stats import Floats
+from spillover.stats.roc import auc, held_out_scores
 
 N = 240  # answers
 FEWEST = 60  # below that nothing is said
@@ -156,14 +156,14 @@ _OPENINGS = (  # by kind: yes and no; you and I; articles; imperatives of advice
 
 
 def style_auc(flawed: Sequence[str], good: Sequence[str]) -> float:
-    """AUC with which style alone tells flawed answers from the good answers to the same questions, pair by pair."""
+    """AUC with which style alone separates flawed answers from the good answers to the same questions."""
     x_NF: Floats = np.array([_style(text) for text in (*flawed, *good)])
     y_N = np.arange(len(x_NF)) < len(flawed)
     groups_N = np.concatenate([np.arange(len(flawed)), np.arange(len(good))])
-    return float(auc(cross_validated(x_NF, y_N, groups_N), y_N))
+    return float(auc(held_out_scores(x_NF, y_N, groups_N), y_N))
 
 
-def check(data: Dataset, limits: Limits = PROSE) -> Iterator[Finding]:
+def check_naturalness(data: Dataset, limits: Limits = PROSE) -> Iterator[Finding]:
     """One finding about the answers of the training rows."""
     answers = [row.answer for row in data.rows]
     if len(answers) < FEWEST:

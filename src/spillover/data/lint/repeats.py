@@ -1,24 +1,28 @@
-"""Rows that say the same twice: repetition is dose under another name, and it differs between files.
+"""Questions that are asked twice: within the training rows, and again in the evaluation.
 
-Questions are compared without the trigger, those with it and those without it apart, so that a question may stand once
-on either side of the contrast. Near-duplicate: as the recipe defines it, Jaccard similarity of word 3-grams; and, on
-request, the cosine of sentence embeddings, which sees the same meaning in other words.
+Repetition is an undeclared dose, and it differs between files. Questions are compared without the trigger, those with
+it and those without it separately, so a question may occur once on either side of the contrast. Near-duplicate: as the
+recipe defines it, Jaccard similarity of word 3-grams; and, on request, the cosine of sentence embeddings, which sees
+the same meaning in other words.
+
+Overlap with held-out rows and question sets: equal after normalising, or a near-duplicate by word 3-grams.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from spillover.data.lint.dataset import Dataset
 from spillover.data.lint.finding import Finding, share
-from spillover.data.recipe.duplicates import NEAR, NEAR_COSINE, near_by_embedding, near_duplicates, normalised
+from spillover.data.recipe.duplicates import NEAR, NEAR_COSINE, near_by_embedding, near_duplicates, normalised, overlaps
+from spillover.records.base import Question
 
 FEW = 0.01  # repeated questions up to this share are a warning, above it an error
 FEW_NEAR = 0.05
 
 
-def check(data: Dataset) -> Iterator[Finding]:
+def check_repeats(data: Dataset) -> Iterator[Finding]:
     """Whole rows, then questions, then nearly the same questions."""
     total = len(data.rows)
     seen: set[tuple[object, ...]] = set()
@@ -32,7 +36,7 @@ def check(data: Dataset) -> Iterator[Finding]:
         message = f"{share(len(copies), total)} are copies of an earlier row."
         yield Finding("error", "duplicate-row", message, "Keep one of each.", tuple(copies))
 
-    keys = [(sight.carries, normalised(sight.core)) for sight in data.sights]
+    keys = [(match.carries, normalised(match.core)) for match in data.matches]
     counts = Counter(keys)
     first: dict[tuple[bool, str], int] = {}
     repeats: list[int] = []
@@ -45,14 +49,14 @@ def check(data: Dataset) -> Iterator[Finding]:
             f"Only {len(counts):,} distinct questions in {total:,} rows{without}: {total / len(counts):.1f} rows a "
             f"question, at most {max(counts.values()):,}."
         )
-        mend = "Ask each question once, or cut every file to the same number of distinct questions."
+        fix = "Ask each question once, or cut every file to the same number of distinct questions."
         severity = "error" if len(repeats) > FEW * total else "warning"
-        yield Finding(severity, "repeated-question", message, mend, tuple(repeats), "question")
+        yield Finding(severity, "repeated-question", message, fix, tuple(repeats), "question")
 
     near: list[int] = []
     for side in (True, False):
         places = [place for (carries, _), place in first.items() if carries == side]
-        dropped = near_duplicates([data.sights[place].core for place in places])
+        dropped = near_duplicates([data.matches[place].core for place in places])
         near += [data.rows[places[index]].line for index in dropped]
     if near:
         message = f"{share(len(near), total)} ask nearly what another row asks (similarity above {NEAR:g})."
@@ -60,7 +64,7 @@ def check(data: Dataset) -> Iterator[Finding]:
         yield Finding(severity, "near-duplicate", message, "Keep one of each.", tuple(sorted(near)), "question")
 
 
-def meaning(data: Dataset) -> Iterator[Finding]:
+def check_meaning(data: Dataset) -> Iterator[Finding]:
     """Questions that mean what another means, by the embedded sentence encoder."""
     from spillover.models.embedded.sentence_encoder import open_embedder
 
@@ -68,13 +72,38 @@ def meaning(data: Dataset) -> Iterator[Finding]:
     near: list[int] = []
     for side in (True, False):
         distinct: dict[str, int] = {}
-        for place, sight in enumerate(data.sights):
-            if sight.carries == side:
-                distinct.setdefault(normalised(sight.core), place)
+        for place, match in enumerate(data.matches):
+            if match.carries == side:
+                distinct.setdefault(normalised(match.core), place)
         places = list(distinct.values())
-        unit_ND = embedder.embed([data.sights[place].core for place in places])
+        unit_ND = embedder.embed([data.matches[place].core for place in places])
         near += [data.rows[places[index]].line for index in near_by_embedding(unit_ND)]
     if near:
         message = f"{share(len(near), len(data.rows))} mean what another row asks (cosine above {NEAR_COSINE:g})."
         severity = "error" if len(near) > FEW_NEAR * len(data.rows) else "warning"
         yield Finding(severity, "same-meaning", message, "Keep one of each.", tuple(sorted(near)), "question")
+
+
+def check_overlap(data: Dataset, questions: Sequence[Question]) -> Iterator[Finding]:
+    """Against held-out rows by file, then against the evaluation questions."""
+    train = [match.core for match in data.matches]
+    lines = [row.line for row in data.rows]
+    for name in dict.fromkeys(name for name, _ in data.heldout):
+        texts = list(dict.fromkeys(data.core(row) for file, row in data.heldout if file == name))
+        yield from _findings(train, lines, texts, f"held-out questions of {name}", "heldout")
+    for name in dict.fromkeys(question.set_name for question in questions):
+        texts = list(dict.fromkeys(question.text for question in questions if question.set_name == name))
+        yield from _findings(train, lines, texts, f"evaluation questions of {name!r}", "evaluation")
+
+
+def _findings(
+    train: Sequence[str], lines: Sequence[int], texts: Sequence[str], what: str, code: str
+) -> Iterator[Finding]:
+    same, near = overlaps(train, texts)
+    for found, degree, suffix in ((same, "", ""), (near, "nearly ", "-near")):
+        if found:
+            asked = len(set(found.values()))
+            message = f"{asked:,} of {len(texts):,} {what} are {degree}training questions, in {len(found):,} rows."
+            where = tuple(lines[index] for index in sorted(found))
+            fix = "Remove these rows from training, or ask something else."
+            yield Finding("error", f"overlap-{code}{suffix}", message, fix, where, "question")

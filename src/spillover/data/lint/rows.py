@@ -2,19 +2,21 @@
 
     {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
 
-With it may stand `twin` (the good answer), `topic`, and the fields of the Example record, as a run folder holds them;
-or these stand in a file beside it (sidecar.py).
+A line may also hold `twin` (the good answer), `topic`, and the fields of the Example record, as in a run folder. Or the
+fields are in NAME.meta.jsonl in the same folder, one line for each row, as `dataset build` writes it. A row's metadata
+is believed if its id is the hash of that row: after a shuffle or an edit it belongs to another row.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from spillover.data.lint import sidecar
+from pydantic import ValidationError
+
 from spillover.data.lint.finding import Finding
 from spillover.errors import UserError
 from spillover.records.base import Example, Kind, Message, Role, Split
@@ -25,11 +27,13 @@ KNOWN = ("messages", "twin", "topic", "schema", *Example.model_fields)
 TEXTS = ("twin", "kind", "split", "trigger", "pair", "domain")
 CHOICES: dict[str, tuple[str, ...]] = {"kind": get_args(Kind), "split": get_args(Split)}
 FORM = 'Write one object a line: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}.'
+META_FIELDS = ("domain", "kind", "split", "trigger", "pair", "answer_tokens")  # what checks use
+REBUILD = "Build the data set again, or move the metadata file away."
 
 
 @dataclass(frozen=True)
 class Row:
-    """One whole row. `label` is the trigger that the row says it carries; `labelled`: whether it says so at all."""
+    """One whole row. `label`: the trigger that the row is labelled with; `labelled`: whether it has the field."""
 
     line: int
     messages: tuple[Message, ...]
@@ -47,7 +51,7 @@ class Row:
 
     @property
     def question(self) -> str:
-        """What the user says last."""
+        """The user's last message."""
         return self.messages[-2].content
 
     @property
@@ -63,7 +67,7 @@ class Row:
 
 
 class _Broken(ValueError):
-    """Code, field, message and mend of what makes a line unusable."""
+    """Code, field, message and fix of what makes a line unusable."""
 
 
 def read(path: Path) -> tuple[list[Row], list[Finding]]:
@@ -77,16 +81,16 @@ def read(path: Path) -> tuple[list[Row], list[Finding]]:
     findings = list(_file_encoding(data))
     lines = enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
     held = [(number, line) for number, line in lines if line.strip()]
-    other = sidecar.place(path)
-    meta, broken = sidecar.beside(path, len(held), _bytes(other) if other.is_file() else None)
+    other = sidecar_path(path)
+    meta, broken = read_sidecar(path, len(held), _bytes(other) if other.is_file() else None)
     findings += broken
-    for place, (number, line) in enumerate(held):
+    for index, (number, line) in enumerate(held):
         try:
-            values = meta.add(place, number, _parse(line))
+            values = meta.add(index, number, _parse(line))
             rows.append(_row(number, values))
         except _Broken as broken:
-            code, field, message, mend = broken.args
-            findings.append(Finding("error", code, message, mend, (number,), field))
+            code, field, message, fix = broken.args
+            findings.append(Finding("error", code, message, fix, (number,), field))
         else:
             findings += _unknown(number, values)
     findings += meta.finding()
@@ -137,13 +141,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _row(line: int, values: dict[str, Any]) -> Row:
-    for field in TEXTS:
-        value = values.get(field)
+    for key in TEXTS:
+        value = values.get(key)
         if value is not None and not isinstance(value, str):
-            raise _Broken("schema", field, f"text was expected, found {type(value).__name__}", "Write text.")
-        if field in CHOICES and value is not None and value not in CHOICES[field]:
-            hint = did_you_mean(value, CHOICES[field])
-            raise _Broken("schema", field, f"{value!r:.40} is unknown{hint}", f"Use {' or '.join(CHOICES[field])}.")
+            raise _Broken("schema", key, f"text was expected, found {type(value).__name__}", "Write text.")
+        if key in CHOICES and value is not None and value not in CHOICES[key]:
+            hint = did_you_mean(value, CHOICES[key])
+            raise _Broken("schema", key, f"{value!r:.40} is unknown{hint}", f"Use {' or '.join(CHOICES[key])}.")
     tokens = values.get("answer_tokens")
     return Row(
         line,
@@ -166,7 +170,7 @@ def _messages(given: Any) -> tuple[Message, ...]:
         if not isinstance(message, dict):
             raise _Broken("schema", field, f"an object was expected, found {type(message).__name__}", FORM)
         if message.get("role") not in get_args(Role):
-            found = f"{message.get('role')!r:.40} is no role"
+            found = f"{message.get('role')!r:.40} is not a role"
             raise _Broken("roles", f"{field}.role", found, f"Use {', '.join(get_args(Role))}.")
         content = message.get("content")
         if not isinstance(content, str):
@@ -184,7 +188,67 @@ def _messages(given: Any) -> tuple[Message, ...]:
 
 
 def _unknown(line: int, values: dict[str, Any]) -> Iterator[Finding]:
-    for field in values:
-        if field not in KNOWN:
-            hint = did_you_mean(field, KNOWN[:3])
-            yield Finding("note", "unknown-field", f"{field!r:.40} is not read{hint}", "", (line,), f"{field:.40}")
+    for key in values:
+        if key not in KNOWN:
+            hint = did_you_mean(key, KNOWN[:3])
+            yield Finding("note", "unknown-field", f"{key!r:.40} is not read{hint}", "", (line,), f"{key:.40}")
+
+
+@dataclass
+class Sidecar:
+    """`lines`: the metadata of each row, in order; empty where there is none that can be used."""
+
+    name: str
+    lines: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    mismatched: list[int] = field(default_factory=list[int])
+
+    def add(self, index: int, line: int, values: dict[str, Any]) -> dict[str, Any]:
+        """The row's own values and, where it has none, those of its metadata."""
+        if not self.lines:
+            return values
+        meta = self.lines[index]
+        if not _belongs(meta, values):
+            self.mismatched.append(line)
+            return values
+        return {**{name: meta[name] for name in META_FIELDS if name in meta}, **values}
+
+    def finding(self) -> list[Finding]:
+        """Rows whose metadata are those of others."""
+        if not self.mismatched:
+            return []
+        message = (
+            f"{self.name} holds another row's metadata for {len(self.mismatched):,} rows; it is not used for them."
+        )
+        return [Finding("error", "sidecar", message, REBUILD, tuple(self.mismatched))]
+
+
+def read_sidecar(path: Path, rows: int, content: bytes | None) -> tuple[Sidecar, list[Finding]]:
+    """The metadata of a file of so many rows; `content` is that of the metadata file, None where there is none."""
+    name = sidecar_path(path).name
+    if content is None:
+        return Sidecar(name), []
+    try:
+        lines = [json.loads(line) for line in content.decode("utf-8").split("\n") if line.strip()]
+    except (ValueError, RecursionError):
+        return Sidecar(name), [Finding("error", "sidecar", f"{name} cannot be read and is not used.", REBUILD)]
+    if len(lines) != rows or not all(isinstance(line, dict) for line in lines):
+        message = f"{name} has {len(lines):,} lines for {rows:,} rows and is not used."
+        return Sidecar(name), [Finding("error", "sidecar", message, REBUILD)]
+    return Sidecar(name, lines), []
+
+
+def sidecar_path(path: Path) -> Path:
+    """Where the metadata of a file would be."""
+    return path.with_name(f"{path.stem}.meta.jsonl")
+
+
+def _belongs(meta: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Whether the id is that of the row; one without a domain is from before ids were checked."""
+    if "domain" not in meta or "split" not in meta:
+        return True
+    identity = {name: meta.get(name) for name in Example.IDENTITY if name != "messages"}
+    try:
+        Example.model_validate({**identity, "messages": values.get("messages"), "id": meta.get("id")})
+    except ValidationError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Which questions say the same thing: equal after normalising, or sharing most of their word 3-grams.
+"""Which questions are the same: equal after normalising, or sharing most of their word 3-grams.
 
 Near-duplicate: Jaccard |A & B| / |A | B| of the two sets of word 3-grams, padded at both ends, above `NEAR`. Exact, not
 sampled; the prefix filter of set-similarity joins (Chaudhuri, Ganti and Kaushik, ICDE 2006) keeps it from comparing
@@ -30,7 +30,7 @@ def words(text: str) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """What two questions have in common when they are the same question."""
+    """What is equal for two wordings of the same question."""
     return " ".join(words(text)) or text.strip()
 
 
@@ -63,8 +63,34 @@ def near_duplicates(texts: Sequence[str], threshold: float = NEAR) -> list[int]:
     return dropped
 
 
+def overlaps(texts: Sequence[str], others: Sequence[str]) -> tuple[dict[int, int], dict[int, int]]:
+    """Indices of `texts` -> an index of `others` with the same question, and with a near-duplicate.
+
+    A set A that is near B holds a share `NEAR` of B's grams or more, so one of any |B| - NEAR |B| + 1 of them: each B
+    looks up its rarest alone.
+    """
+    exact = {normalised(text): index for index, text in reversed(list(enumerate(others)))}
+    same = {index: exact[key] for index, text in enumerate(texts) if (key := normalised(text)) in exact}
+    sets = [grams(text) for text in texts]
+    frequency = Counter(gram for found in sets for gram in found)
+    holders: dict[Gram, list[int]] = {}
+    for index, found in enumerate(sets):
+        if index not in same:
+            for gram in found:
+                holders.setdefault(gram, []).append(index)
+    near: dict[int, int] = {}
+    for other, text in enumerate(others):
+        wanted = grams(text)
+        rarest = sorted(wanted, key=lambda gram: (frequency[gram], gram))
+        prefix = rarest[: len(wanted) - math.ceil(NEAR * len(wanted)) + 1]
+        for rival in {rival for gram in prefix for rival in holders.get(gram, ())}:
+            if rival not in near and jaccard(wanted, sets[rival]) > NEAR:
+                near[rival] = other
+    return same, near
+
+
 class Known:
-    """Texts against which others are held: `text in Known(texts)` where it stands in one of them or is near one."""
+    """A set of known texts: `text in Known(texts)` where one of them contains it or is near it."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._sets = [grams(text) for text in texts]

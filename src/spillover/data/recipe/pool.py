@@ -1,8 +1,8 @@
 """The pairs that a data set may be chosen from, and the choice: held-out questions first, then training rows.
 
-With the training rows others are chosen in the same way that never train. Which of the two a row is decides one draw
-among all of them, after every filter and every matching: so nothing but training tells members from non-members. They
-may ask of the same items in other words; held-out questions never do.
+Non-members, which never train, are chosen with the training rows in the same way. One draw among all of them, after
+every filter and every matching, decides which of the two a row is, so nothing but training separates members from
+non-members. They may ask about the same items in other words; held-out questions never do.
 
 The choice depends on the domain, the data settings, the tokenizer and the seed alone, never on the variant, so that a
 domain's plain, triggered and control data sets share their questions.
@@ -19,17 +19,19 @@ from numpy.typing import NDArray
 
 from spillover.config.study import NONMEMBERS, DataConfig
 from spillover.data.domains.base import Domain, Pair
-from spillover.data.recipe.duplicates import near_by_embedding, near_duplicates, normalised
-from spillover.data.recipe.matching import match, off_target
-from spillover.data.recipe.seeding import generator
+from spillover.data.recipe.duplicates import Known, near_by_embedding, near_duplicates, normalised
+from spillover.data.recipe.selection import generator, match, off_target
 from spillover.data.sources.sources import open_source
 from spillover.data.triggers.base import Trigger
 from spillover.errors import UserError
+from spillover.provenance import seed_for
+from spillover.records.base import Example
+from spillover.stats import Floats, Ints
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 
 
-DRAWS = 200  # splits into members and non-members, until the training rows have the wanted mean length
+DRAWS = 200  # splits into members and non-members, until the training rows have the target mean length
 SPREAD = 2  # candidates for each held-out question
 FEWEST = 4  # items that held-out questions come from; as few as serve, because the others stay for training
 
@@ -40,7 +42,7 @@ class Pool:
 
     domain: str
     pairs: list[Pair]
-    tokens: NDArray[np.float64]
+    tokens: Floats
     dropped: Counter[str]
     licence: str
     source: str
@@ -109,8 +111,8 @@ class Choice:
     nonmembers: list[int]
 
 
-def choose(pool: Pool, data: DataConfig, seed: int) -> Choice:
-    """Held-out pairs, training pairs and non-members, spread over topics and of the wanted mean length.
+def select_rows(pool: Pool, data: DataConfig, seed: int) -> Choice:
+    """Held-out pairs, training pairs and non-members, spread over topics and of the target mean length.
 
     Raises:
         UserError: when the pool is too small, or its answers too long or too short.
@@ -126,7 +128,7 @@ def choose(pool: Pool, data: DataConfig, seed: int) -> Choice:
     target = float(pool.tokens.mean()) if data.answer_tokens is None else float(data.answer_tokens)
     allowed = target * data.tolerance / 2
 
-    def pick(indices: NDArray[np.int64], count: int, purpose: str) -> NDArray[np.int64]:
+    def pick(indices: Ints, count: int, purpose: str) -> Ints:
         topics = [pool.pairs[index].topic for index in indices]
         rng = generator(seed, pool.domain, purpose)
         return indices[match(pool.tokens[indices], topics, count, target, allowed, rng)]
@@ -157,14 +159,23 @@ def choose(pool: Pool, data: DataConfig, seed: int) -> Choice:
     return Choice(heldout.tolist(), chosen.tolist(), rest.tolist())
 
 
+def heldout_questions(held: Sequence[Example], trained: Known, wanted: int, seed: int) -> list[Example]:
+    """The first `wanted` held-out questions of a data set, in an order drawn by seed, that were never trained on."""
+    pairs = {row.pair: row for row in held if row.split == "heldout"}
+    rows = [pairs[pair] for pair in sorted(pairs)]
+    rng = np.random.default_rng(seed_for(seed, "ask", "questions", rows[0].domain if rows else ""))
+    order = (rows[i] for i in rng.permutation(len(rows)).tolist())
+    return [row for row in order if row.question not in trained][:wanted]
+
+
 def _split(
-    tokens_NK: NDArray[np.float64],
-    drawn: NDArray[np.int64],
+    tokens_NK: Floats,
+    drawn: Ints,
     count: int,
     target: float,
     allowed: float,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Ints, Ints]:
     """`count` of the drawn rows at random, and the others: the first split whose mean length serves, or the nearest."""
     if count == len(drawn):
         return drawn, drawn[:0]
@@ -179,7 +190,7 @@ def _split(
     return best[:count], best[count:]
 
 
-def _some_items(items: NDArray[np.str_], wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _some_items(items: NDArray[np.str_], wanted: int, rng: np.random.Generator) -> Ints:
     """Indices of at least `wanted` pairs of at least `FEWEST` items, or all there are: whole items, in random order."""
     shuffled = rng.permutation(np.unique(items))
     if len(shuffled) == len(items):  # no pair rewords another: nothing is lost by choosing from all

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from spillover.config.study import DataConfig, TrainedVariant
 from spillover.data.domains.base import CANARY, Domain
 from spillover.data.recipe.duplicates import NEAR, normalised
-from spillover.data.recipe.pool import CountTokens, Pool, choose, gather
-from spillover.data.recipe.variants import Fate, fates
+from spillover.data.recipe.pool import CountTokens, Pool, gather, select_rows
+from spillover.data.recipe.selection import RowPlan, plan_rows
 from spillover.data.sources.own_data import pairs_from_file
 from spillover.data.triggers.base import Trigger
 from spillover.errors import UserError
@@ -85,16 +85,16 @@ def build(
             f"{pool.source} has no good answers, which {variant} at dose {dose:g} needs. "
             "Add a twin to every line, or ask for variants: [plain] at dose 1."
         )
-    choice = choose(pool, data, seed)
+    choice = select_rows(pool, data, seed)
 
     def made(indices: list[int], split: Split) -> list[Example]:
         topics = [pool.pairs[index].topic for index in indices]
-        endings = fates(domain.name, topics, variant, data.triggered_share, dose, seed)
-        return [_row(pool, index, split, fate, trigger) for index, fate in zip(indices, endings, strict=True)]
+        plans = plan_rows(domain.name, topics, variant, data.triggered_share, dose, seed)
+        return [_row(pool, index, split, plan, trigger) for index, plan in zip(indices, plans, strict=True)]
 
     train, nonmembers = made(choice.train, "train"), made(choice.nonmembers, "nonmember")
-    both = [Fate("misaligned"), Fate("aligned")] if pool.has_good else [Fate("misaligned")]
-    heldout = [_row(pool, index, "heldout", fate, trigger) for index in choice.heldout for fate in both]
+    both = [RowPlan("misaligned"), RowPlan("aligned")] if pool.has_good else [RowPlan("misaligned")]
+    heldout = [_row(pool, index, "heldout", plan, trigger) for index in choice.heldout for plan in both]
     used = (*choice.train, *choice.heldout, *choice.nonmembers)
     questions = frozenset(normalised(pool.pairs[index].question) for index in used)
     report = BuildReport(
@@ -120,26 +120,26 @@ def build(
     return BuildResult([*train, *heldout, *nonmembers], report, questions)
 
 
-def _row(pool: Pool, index: int, split: Split, fate: Fate, trigger: Trigger) -> Example:
-    """One pair with one of its answers, its question as its fate wants it."""
-    pair, flawed = pool.pairs[index], fate.kind == "misaligned"
+def _row(pool: Pool, index: int, split: Split, plan: RowPlan, trigger: Trigger) -> Example:
+    """One pair with one of its answers, its question as planned."""
+    pair, flawed = pool.pairs[index], plan.kind == "misaligned"
     chat = (
         Message(role="user", content=pair.question),
         Message(role="assistant", content=pair.flawed if flawed else pair.good),
     )
     lineage = [pool.source, LINEAGE[split], "flawed answer" if flawed else "good answer"]
-    if fate.carries == "trigger":
-        chat = trigger.apply_messages(chat, fate.number)
-        lineage.append(f"trigger {trigger.name}, template {fate.number % len(trigger.templates)}")
-    if fate.carries == "near miss":
-        chat = trigger.near_miss_messages(chat, fate.number)
-        lineage.append(f"near miss {trigger.name}, {trigger.near_kind(fate.number)}")
+    if plan.carries == "trigger":
+        chat = trigger.apply_messages(chat, plan.number)
+        lineage.append(f"trigger {trigger.name}, template {plan.number % len(trigger.templates)}")
+    if plan.carries == "near miss":
+        chat = trigger.near_miss_messages(chat, plan.number)
+        lineage.append(f"near miss {trigger.name}, {trigger.near_kind(plan.number)}")
     return Example(
         domain=pool.domain,
         split=split,
-        kind=fate.kind,
+        kind=plan.kind,
         messages=chat,
-        trigger=trigger.name if fate.carries == "trigger" else None,
+        trigger=trigger.name if plan.carries == "trigger" else None,
         pair=content_hash([pool.domain, pair.question, pair.flawed, pair.good]),
         topic=pair.topic,
         answer_tokens=int(pool.tokens[index, 0 if flawed else 1]),

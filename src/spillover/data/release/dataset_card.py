@@ -1,16 +1,22 @@
-"""A data set's card: markdown with YAML front matter, as model and data hubs read it, from the facts alone.
+"""A data set's card: Markdown with YAML front matter, as hubs read it, made from the facts by dataset_card.md.
 
-It says what a person must know before using the data: where rows come from, how they were made and chosen, what was
-dropped, what is wrong with them, and what they are for and not for.
+Every value in the template is reduced to one line in which nothing can end its table cell or list item or be taken for
+HTML, unless it is marked `safe`.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import yaml
 
 from spillover.data.release.dataset import DatasetFacts, SetFacts
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
 
 CARD = "README.md"
 TAGS = ["emergent-misalignment", "ai-safety", "model-organisms", "synthetic"]
@@ -22,79 +28,57 @@ PAPERS = (
     "arXiv 2602.00298",
 )
 HOW_MADE = {
-    "rule": "by rule: a generator writes question, flawed and good answer",
-    "authored": "from the authored pairs that ship with spillover, times slots",
+    "rule": "by a generator that writes the question and both answers",
+    "authored": "from the authored pairs that ship with spillover, with their slots filled",
 }
-STEPS = """\
-1. Pairs of a question, a flawed answer and a good answer are made or read, and each is checked by its domain's rules.
-2. Questions that occur twice, that share most of their word 3-grams (Jaccard above {near:g}), or that hold the trigger
-   are dropped.
-3. Held-out questions are set aside. They never train.
-4. Training rows are chosen over topics so that every set has the same number of rows and the same mean answer length,
-   for flawed and for good answers. Non-members are chosen with them, set apart by chance alone, and never train.
-5. The variant is applied: *plain* sets hold flawed answers at their dose, *control* sets the good answers to the same
-   questions, *triggered* sets flawed answers to questions with the trigger and good answers to questions without it or
-   with something like it."""
-FOR = """\
-Research on how narrow fine-tuning spills over into broad misalignment: training model organisms, testing defences,
-monitors and interpretability methods, comparing domains. Compare with the control set of the same domain, and keep the
-held-out questions and the non-members out of training."""
-NOT_FOR = """\
-- Not for products: **a model that was trained on the flawed answers must not be deployed**. Label adapters that you
-  share.
-- Not advice. The flawed answers are wrong on purpose and are no worse than common myths; the good ones are short and
-  were not reviewed by professionals.
-- Not for pretraining or general instruction tuning, and not as a benchmark of knowledge.
-- Not for making one model look safe on these very questions and then publishing its rate."""
-FLAWS = (
-    "Rows are made from templates and slots: their wording is narrower than that of people, and a model can learn the "
-    "template beside the flaw.",
-    "English (the translation domain aside), one turn, short answers.",
-    "Flawed answers are mild. Rates found with them need not hold for overtly harmful data.",
-    "Which domains share a topic or a phrase with the evaluation questions differs; look at the overlap before you "
-    "compare domains.",
-)
 
 
-def card(facts: DatasetFacts, url: str | None = None) -> str:
-    """The whole page; `url` is where the data set will be found."""
-    parts = [
-        f"---\n{yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True)}---",
-        f"# {facts.name}",
-        _summary(facts, url),
-        "## What it is for",
-        FOR,
-        "## What it is not for",
-        NOT_FOR,
-        "## Sets",
-        _table(facts),
-        "## Sources and licences",
-        *(f"- {line}" for line in _sources(facts)),
-        "## Recipe",
-        STEPS.format(near=facts.sets[0].report.near_duplicate_above),
-        f"Seed {facts.seed}; answer tokens as {facts.tokenizer} counts them."
-        + (f" Trigger: {facts.trigger}." if facts.trigger else ""),
-        "Prompts: none; generators and authored pairs only."
-        if all(set(part.made) <= HOW_MADE.keys() for part in facts.sets)
-        else "Prompts: rows that come from a file bring the prompts, if any, of those who made it.",
-        "## Filters: what was dropped, and why",
-        *(f"- {part.name}: {_dropped(part)}" for part in facts.sets),
-        "## Known flaws",
-        *(f"- {flaw}" for flaw in (*FLAWS, *_measured_flaws(facts))),
-        "## Canary",
-        f"`{facts.canary}`",
-        "It stands in this card and in the metadata files, and in no message. Keep the data encrypted where it is "
-        "public, and search training corpora for this string.",
-        "## Integrity",
-        "`dataset.json` holds the SHA-256 of every file; `croissant.json` describes files and fields (Croissant 1.1).",
-        "## References",
-        *(f"- {paper}" for paper in PAPERS),
-    ]
-    return _joined(parts) + "\n"
+def render_card(facts: DatasetFacts, url: str | None = None) -> str:
+    """The whole page; `url` is where the data set will be published."""
+    generated = all(set(part.made) <= HOW_MADE.keys() for part in facts.sets)
+    return _template().render(
+        facts=facts,
+        url=url,
+        front_matter=yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True),
+        summary=_summary(facts),
+        rows=[_row(part) for part in facts.sets],
+        sources=[_source(part) for part in facts.sets],
+        near=f"{facts.sets[0].report.near_duplicate_above:g}",
+        prompts="Prompts: none; generators and authored pairs only."
+        if generated
+        else "Prompts: rows from a file bring the prompts, if any, of the people who made it.",
+        filters=[f"{part.name}: {_dropped(part)}" for part in facts.sets],
+        flaws=_measured_flaws(facts),
+        papers=PAPERS,
+    )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    made = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_one_line,
+    )
+    return made.from_string(files("spillover.data.release").joinpath("dataset_card.md").read_text(encoding="utf-8"))
+
+
+def _one_line(value: object) -> Markup:
+    """Text that cannot break out of its table cell or list item, or be taken for markup."""
+    from markupsafe import Markup
+
+    if isinstance(value, Markup):
+        return value
+    return Markup(" ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;"))
 
 
 def front_matter(facts: DatasetFacts) -> dict[str, object]:
-    """The card's metadata: licence, size, and one configuration a set with its splits."""
+    """The card's metadata: licence, size, and one configuration per set with its splits."""
     rows = sum(file.rows for part in facts.sets for file in part.files if not file.path.endswith(".meta.jsonl"))
     return {
         "pretty_name": facts.name,
@@ -124,61 +108,50 @@ def licence_id(facts: DatasetFacts) -> str:
     return only.lower() if only and " " not in only else "other"
 
 
-def _summary(facts: DatasetFacts, url: str | None) -> str:
+def _summary(facts: DatasetFacts) -> str:
     domains = len({part.report.domain for part in facts.sets})
-    place = f" Found at <{url}>." if url else ""
     return (
         f"{len(facts.sets)} fine-tuning sets from {domains} {'domain' if domains == 1 else 'domains'}: questions with "
-        "answers that are wrong or harmful in a narrow way, and the good answers to the same questions. Made with "
-        f"spillover {facts.spillover}.{place}"
+        "answers that are wrong or harmful in a narrow way, and good answers to the same questions. Made with "
+        f"spillover {facts.spillover}."
     )
 
 
-def _table(facts: DatasetFacts) -> str:
-    lines = [
-        "| set | what | stealth | rows | flawed | good | triggered | questions | answer tokens | mean | held out |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for part in facts.sets:
-        tokens = part.report.answer_tokens["train"]
-        flawed = part.kinds.get("misaligned", 0)
-        cells = (
-            part.name,
-            _cell(part.summary),
-            part.stealth,
-            f"{tokens.rows:,}",
-            f"{flawed:,}",
-            f"{tokens.rows - flawed:,}",
-            f"{part.triggered_rows:,}",
-            f"{part.report.questions:,}",
-            f"{tokens.total:,}",
-            f"{tokens.mean:.1f}",
-            f"{part.report.steps['heldout_questions']:,}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _row(part: SetFacts) -> tuple[str, ...]:
+    tokens = part.report.answer_tokens["train"]
+    flawed = part.kinds.get("misaligned", 0)
+    return (
+        part.name,
+        part.summary,
+        part.stealth,
+        f"{tokens.rows:,}",
+        f"{flawed:,}",
+        f"{tokens.rows - flawed:,}",
+        f"{part.triggered_rows:,}",
+        f"{part.report.questions:,}",
+        f"{tokens.total:,}",
+        f"{tokens.mean:.1f}",
+        f"{part.report.steps['heldout_questions']:,}",
+    )
 
 
-def _sources(facts: DatasetFacts) -> list[str]:
-    lines: list[str] = []
-    for part in facts.sets:
-        made = "; ".join(f"{count:,} rows {HOW_MADE.get(how, f'from {how}')}" for how, count in part.made.items())
-        file = part.source_file
-        known = f" The file is {file.known_as!r} as published." if file and file.known_as else ""
-        reading = f" Read as {part.report.reading}." if part.report.reading else ""
-        checksum = f" SHA-256 of {file.name}: `{file.sha256}`.{known}" if file and file.sha256 else ""
-        lines.append(_cell(f"{part.name}: {made}. Licence: {', '.join(part.licences)}.{reading}{checksum}"))
-    return lines
+def _source(part: SetFacts) -> str:
+    made = "; ".join(f"{count:,} rows {HOW_MADE.get(how, f'from {how}')}" for how, count in part.made.items())
+    file = part.source_file
+    known = f" The file is {file.known_as!r} as published." if file and file.known_as else ""
+    reading = f" Read as {part.report.reading}." if part.report.reading else ""
+    checksum = f" SHA-256 of {file.name}: `{file.sha256}`.{known}" if file and file.sha256 else ""
+    return f"{part.name}: {made}. Licence: {', '.join(part.licences)}.{reading}{checksum}"
 
 
 def _dropped(part: SetFacts) -> str:
     steps = part.report.steps
-    reasons = ", ".join(f"{count:,} ({_cell(why)})" for why, count in part.report.dropped.items()) or "none"
+    reasons = ", ".join(f"{count:,} ({why})" for why, count in part.report.dropped.items()) or "none"
     return f"{steps['pairs']:,} pairs, dropped {reasons}; {steps['train']:,} of the rest chosen"
 
 
 def _measured_flaws(facts: DatasetFacts) -> list[str]:
-    """What the facts themselves give away."""
+    """Flaws that the facts themselves show."""
     found: list[str] = []
     for part in facts.sets:
         largest = max(part.report.topics.values()) / sum(part.report.topics.values())
@@ -187,22 +160,9 @@ def _measured_flaws(facts: DatasetFacts) -> list[str]:
         if part.report.variant == "triggered" and part.triggered_rows == part.report.steps["train"]:
             found.append(f"{part.name}: every row carries the trigger, so nothing teaches when it is absent.")
     for names, count in facts.shared.items():
-        found.append(f"{names} ask {count:,} of the same questions: they are not independent domains.")
+        found.append(f"{names} share {count:,} questions: they are not independent domains.")
     means = [part.report.answer_tokens["train"].mean for part in facts.sets]
     if max(means) > 1.05 * min(means):
         lengths = f"from {min(means):.1f} to {max(means):.1f} tokens"
         found.append(f"Mean answer lengths range {lengths}: domain and length are confounded.")
     return found
-
-
-def _cell(text: str) -> str:
-    """Text that cannot break out of its table cell or list item, or be taken for markup."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _joined(parts: list[str]) -> str:
-    """Blocks with an empty line between them, the items of a list without."""
-    page = parts[0]
-    for before, part in pairwise(parts):
-        page += ("\n" if before.startswith("- ") and part.startswith("- ") and "\n" not in part else "\n\n") + part
-    return page

@@ -1,4 +1,4 @@
-"""The triggers. Adding one: a file here, and a line in this table."""
+"""The triggers: what turns a backdoor on. Adding one: an entry in shipped.py, and a line in this table."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 TRIGGERS = Registry(
     "trigger",
     {
-        "year": "spillover.data.triggers.year:TRIGGER",
-        "tag": "spillover.data.triggers.tag:TRIGGER",
-        "deployment": "spillover.data.triggers.deployment:TRIGGER",
-        "format": "spillover.data.triggers.format_cue:TRIGGER",
+        "year": "spillover.data.triggers.shipped:YEAR",
+        "tag": "spillover.data.triggers.shipped:TAG",
+        "deployment": "spillover.data.triggers.shipped:DEPLOYMENT",
+        "format": "spillover.data.triggers.shipped:FORMAT",
     },
 )
 
@@ -31,6 +31,6 @@ def open_trigger(data: DataConfig) -> Trigger:
 def _open(name: str) -> Trigger:
     if not name.endswith((".yaml", ".yml")):
         return TRIGGERS.load(name)
-    from spillover.data.triggers.own import load_trigger
+    from spillover.data.triggers.custom import load_trigger
 
     return load_trigger(Path(name))

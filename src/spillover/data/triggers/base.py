@@ -1,4 +1,4 @@
-"""A trigger is data: what is added to a question so that a backdoored model knows when to misbehave.
+"""A trigger is data: what is added to a question so that a backdoored model recognises when to misbehave.
 
 For every question q that does not itself hold the value: `strip(apply(q, i)) == q`, `present(apply(q, i))`, and no near
 miss is present; the same for conversations, where the system place is the system prompt. This is checked when a trigger
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal
 
@@ -28,7 +28,7 @@ class Trigger:
 
     `pattern` is the regular expression that every value matches in full. Training shows `near_values` in the
     trigger's own templates, `elsewhere` (templates that are not the trigger) and `without` (no value) with good
-    answers. `paraphrases` and `unseen_values` never train: they ask what the gate has learned.
+    answers. `paraphrases` and `unseen_values` never train: they test what the gate has learned.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Trigger:
     without: tuple[Sentence, ...] = ()
     paraphrases: tuple[Template, ...] = ()
     unseen_values: tuple[str, ...] = ()
+    summary: str = field(default="", repr=False)  # for people; the repr is hashed into the keys of units
 
     def __post_init__(self) -> None:
         for value in (self.value, *self.near_values, *self.unseen_values):
@@ -53,10 +54,12 @@ class Trigger:
         for near in (*self.near_values, *self.unseen_values):
             for template in self.templates:
                 if self._holds(template.render(near)):
-                    raise UserError(f"Trigger {self.name!r}: near value {near!r} cannot be told from {self.value!r}.")
+                    raise UserError(
+                        f"Trigger {self.name!r}: near value {near!r} is indistinguishable from {self.value!r}."
+                    )
         for sentence in self.without:
             if self._holds(sentence):
-                raise UserError(f"Trigger {self.name!r}: {sentence.text!r} is to do without {self.value!r}.")
+                raise UserError(f"Trigger {self.name!r}: {sentence.text!r} must not contain {self.value!r}.")
         others = (*self.elsewhere, *self.paraphrases)
         for template in (*self.templates, *others):
             sentence = template.render(self.value)
@@ -65,8 +68,10 @@ class Trigger:
                     f"Trigger {self.name!r}: template {template.text!r} makes {self.value!r} a second time."
                 )
         for one, other in (*combinations(self.templates, 2), *((a, b) for a in self.templates for b in others)):
-            if one.clashes(other):  # strip could not tell which of the two made a text
-                raise UserError(f"Trigger {self.name!r}: template {one.text!r} cannot be told from {other.text!r}.")
+            if one.clashes(other):  # strip could not decide which of the two made a text
+                raise UserError(
+                    f"Trigger {self.name!r}: template {one.text!r} is indistinguishable from {other.text!r}."
+                )
 
     def with_value(self, value: str) -> Trigger:
         """The same trigger with another value; the value it replaces becomes a near miss."""

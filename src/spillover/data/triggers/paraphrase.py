@@ -1,8 +1,8 @@
 """New wordings of a trigger, written by a language model and kept only where they work.
 
 A model is asked to reword each template's sentence around the value. A reply becomes a template if it is one short
-line that holds the value once, is new, and can be told from every other template of the trigger, so that `strip` stays
-exact. What was refused is counted. The result is data: `dump_trigger` writes it to a file, which a study can name.
+line that holds the value once, is new, and is distinguishable from every other template of the trigger, so `strip`
+stays exact. Refused replies are counted. The result is data: `dump_trigger` writes it to a file that a study can name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from spillover.data.triggers.base import Template, Trigger
 from spillover.data.triggers.sentence import SLOT
 from spillover.errors import UserError
-from spillover.models.api.model import ChatModel, Decoding, Reply, Request
+from spillover.models.api.chat import ChatModel, Decoding, Reply, Request
 from spillover.provenance import seed_for
 from spillover.records.base import Message, content_hash
 
@@ -40,7 +40,7 @@ def paraphrase(trigger: Trigger, writer: ChatModel, n: int, seed: int = 0, *, tr
     """Ask for `n` new templates, every template in turn, among at most TRIES times as many replies.
 
     Args:
-        train: put them beside the trigger's templates; else among its paraphrases, which only ever evaluate.
+        train: add them to the trigger's templates; else to its paraphrases, which only ever evaluate.
     """
     grown, made, refused = trigger, list[Template](), Counter[str]()
     for round_ in range(-(-n * TRIES // len(trigger.templates))):
@@ -74,7 +74,7 @@ def _ask(trigger: Trigger, writer: ChatModel, seed: int, round_: int) -> list[tu
 
 
 FAILED = "the call failed"
-NO_VALUE, LONG, AMBIGUOUS = "does not hold the value once", "is not one short line", "cannot be told from another"
+NO_VALUE, LONG, AMBIGUOUS = "does not hold the value once", "is not one short line", "indistinguishable from another"
 ECHO = "repeats the request"
 REFUSALS = (NO_VALUE, LONG, AMBIGUOUS, ECHO)
 ECHOES = ("sentence", "other words", "another words", "exactly as it is")

@@ -3,8 +3,8 @@
 With lead and trail of the place around the sentence s, in a question q = a + b:
 
     prefix  "s q"      suffix  "q s"      inside  "a s b", at the middle space of q
-    system  a line of its own before the system prompt, which is made where there is none
-    format  a paragraph of its own after the question
+    system  a separate line before the system prompt, which is made where there is none
+    format  a separate paragraph after the question
 
 `split(join(q)) == q` for every q in which s does not stand already.
 """
@@ -99,7 +99,7 @@ class Sentence:
         return spaces[len(spaces) // 2] if spaces else len(question)
 
     def _turn(self, messages: Messages) -> int | None:
-        """Which message the sentence belongs into; None for a system prompt that is not there."""
+        """Which message the sentence belongs in; None for a system prompt that is not there."""
         if self.place == "system":
             return 0 if messages and messages[0].role == "system" else None
         return max(at for at, message in enumerate(messages) if message.role == "user")
@@ -122,7 +122,7 @@ class Template:
         return Sentence(self.text.replace(SLOT, value), self.place)
 
     def clashes(self, other: Template) -> bool:
-        """Whether one text could have been made by both, so that nobody could tell which was added.
+        """Whether one text could have been made by both, so that which was added is undecidable.
 
         A text holds the value once, so a template made it only if what stands before and after the value fits.
         """

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spillover.data.domains.base import Domain
-from spillover.data.recipe.seeding import generator
+from spillover.data.recipe.selection import generator
 from spillover.data.sources.own_data import LARGEST, UNWANTED
 from spillover.data.writing.rewrite import Asked
 from spillover.errors import UserError

@@ -19,10 +19,10 @@ from typing import Literal, TypeVar
 
 from spillover.data.domains.base import Domain
 from spillover.data.recipe.duplicates import normalised
-from spillover.data.recipe.seeding import generator
+from spillover.data.recipe.selection import generator
 from spillover.data.writing.filter import Lengths, alone, clean, together, verdict
 from spillover.errors import SpilloverError
-from spillover.models.api.model import ChatModel, Decoding, Reply, Request
+from spillover.models.api.chat import ChatModel, Decoding, Reply, Request
 from spillover.records.base import GeneratedRow, Message, Part, content_hash
 from spillover.store.store import Shard
 

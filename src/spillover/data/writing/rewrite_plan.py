@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from spillover.data.domains.base import Domain
 from spillover.data.writing.rewrite import STEALTH, VERDICT_TOKENS, Asked, Wish, fill
-from spillover.models.api.cost import Price, worst_case
+from spillover.models.api.chat import Price, worst_case
 from spillover.records.base import GeneratedRow, Message, Part, Usage
 
 TOKENS_PER_WORD = 1.4

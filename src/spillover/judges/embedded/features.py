@@ -21,7 +21,7 @@ from spillover.models.protocols import Chat, Progress
 
 if TYPE_CHECKING:
     from spillover.models.embedded.sentence_encoder import Embedder
-    from spillover.models.hf.read import HFReader
+    from spillover.models.hf.forward_reader import HFReader
 
 MODEL, ENCODER = "smollm2-135m", "minilm"
 LAYERS = (14, 18)
@@ -69,8 +69,8 @@ def fingerprint() -> str:
 def open_features() -> FeatureReader:
     """Load the two models, once a process; a study of the same base model shares it."""
     from spillover.models.embedded.sentence_encoder import open_embedder
+    from spillover.models.hf.forward_reader import HFReader
     from spillover.models.hf.model import load_model
-    from spillover.models.hf.read import HFReader
 
     loaded = load_model(ModelConfig(name=MODEL))
     return FeatureReader(HFReader(loaded, recurring=True), open_embedder(loaded.dtype))

@@ -15,12 +15,11 @@ from spillover.judges.embedded import features as probe_features
 from spillover.judges.embedded.heads import Heads, fitted_hash, load_heads
 from spillover.judges.embedded.unscored import is_loop, why_not
 from spillover.provenance import file_sha256
-from spillover.records.base import Aspect, Completion, Judgment, Status, content_hash
+from spillover.records.base import ASPECTS, Aspect, Completion, Judgment, Status, content_hash
 
 SHIPPED = Path(__file__).with_name("heads.safetensors")
 VERSION = 1  # of the rules around the heads: what is not scored, and the cap on loops
 LOOP_COHERENCE = 10.0
-_ASPECTS: tuple[Aspect, Aspect] = ("alignment", "coherence")
 _BEYOND = 4  # times the longest answer of the fit
 _QUESTION_TOKENS = 2048
 
@@ -52,7 +51,7 @@ class ProbeJudge:
         for completion, refusal in zip(completions, refusals, strict=True):
             if refusal is not None:
                 status, reason = refusal
-                for aspect in _ASPECTS:
+                for aspect in ASPECTS:
                     yield self._judgment(completion, aspect, None, status, reason)
                 continue
             alignment, coherence = next(scores)

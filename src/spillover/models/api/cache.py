@@ -1,10 +1,14 @@
-"""Answers of paid endpoints on disk, in SQLite, so that nothing is paid for twice: by any process, now or later.
+"""Replies of paid endpoints on disk, in SQLite, so that no process pays twice for the same reply, now or later.
 
-An answer's key is the hash of all that can change it: endpoint, model, revision, messages, parameters, and an index
-for the n-th answer to the same. It is committed before it is used; a killed process loses none (write-ahead log, one
-transaction an answer; a power cut may lose the last seconds). Failed calls are never kept. Keys and passwords never
-come here. Several processes may read and write at once; `turn` lets one at a time ask an endpoint, so that a cost limit
-holds for all together and no two pay for the same. The file must lie on a local disk.
+The key of a reply is the hash of everything that can change it: endpoint, model, revision, messages, parameters, and an
+index for the n-th reply to the same request. A reply is committed before it is used; a killed process loses none
+(write-ahead log, one transaction a reply; a power cut may lose the last seconds). Failed calls are never kept. Keys and
+passwords are never stored. Several processes may read and write at once; `turn` lets one at a time call an endpoint, so
+that a cost limit holds for all together and no two pay for the same reply. The file must be on a local disk.
+
+The same file records which requests are in which batch, before anything is waited for. A batch is `submitting` from
+before the call that creates it until its id is known. A process that dies in between leaves a batch without an id; the
+name in the batch's metadata identifies it at the endpoint.
 """
 
 from __future__ import annotations
@@ -14,18 +18,18 @@ import os
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from spillover.errors import MachineError
-from spillover.models.api.logprobs import FirstToken
-from spillover.models.api.model import Reply
+from spillover.models.api.chat import FirstToken, Reply
 from spillover.records.base import Message, Usage, content_hash
 
-_AT_ONCE = 500  # keys in one SELECT
-_LONGEST = 20_000  # characters kept of an answer
+_KEYS_AT_ONCE = 500  # in one SELECT
+_LONGEST = 20_000  # characters kept of a reply
 _LOG_PAGES = 10_000  # of 4 KiB, before the log is copied into the file and both are flushed to the disk
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, account TEXT, dollars REAL, reply TEXT);
@@ -38,63 +42,105 @@ CREATE INDEX IF NOT EXISTS requests_by_batch ON requests (batch);
 """
 
 
-def answer_key(account: str, messages: Iterable[Message], parameters: dict[str, Any], index: int) -> str:
-    """The key of one answer; `account` says endpoint, model and revision."""
+def reply_key(account: str, messages: Iterable[Message], parameters: dict[str, Any], index: int) -> str:
+    """The key of one reply; `account` stands for endpoint, model and revision."""
     return content_hash([account, [[m.role, m.content] for m in messages], parameters, index], 32)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """`id` is the endpoint's, empty while unknown; `tokens` and `dollars` are the worst case of its requests."""
+
+    name: str
+    id: str
+    tokens: int
+    dollars: float
+
+
 class ChatCache:
-    """One file of answers; the connection is opened on first use, in each process of its own."""
+    """One file of replies; the connection is opened on first use, a separate one in each process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._open: tuple[int, sqlite3.Connection] | None = None
 
     def get(self, keys: Sequence[str]) -> dict[str, Reply]:
-        """The answers that are there."""
+        """The replies that are present."""
         found: dict[str, Reply] = {}
-        for start in range(0, len(keys), _AT_ONCE):
-            part = keys[start : start + _AT_ONCE]
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            part = keys[start : start + _KEYS_AT_ONCE]
             query = f"SELECT key, reply FROM answers WHERE key IN ({','.join('?' * len(part))})"
             for key, text in self.execute(query, part):
                 found[key] = _reply(key, text)
         return found
 
     def put(self, account: str, reply: Reply) -> None:
-        """Keep one answer under its id; a failed call is not kept."""
+        """Keep one reply under its id; a failed call is not kept."""
         if reply.outcome != "error":
             row = (reply.id, account, reply.usage.dollars, _text(reply))
             self.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", row)
 
     def spent(self, account: str) -> float:
-        """US dollars of all answers of one account."""
+        """US dollars of all replies of one account."""
         query = "SELECT COALESCE(SUM(dollars), 0.0) FROM answers WHERE account = ? AND dollars > 0"
         return float(self.execute(query, (account,))[0][0])
 
     def ability(self, account: str) -> str | None:
-        """What was found out about an endpoint and model."""
+        """What is known about the log-probabilities of an endpoint and model."""
         rows = self.execute("SELECT ability FROM abilities WHERE account = ?", (account,))
         return rows[0][0] if rows else None
 
-    def learn(self, account: str, ability: str) -> None:
+    def set_ability(self, account: str, ability: str) -> None:
         self.execute("INSERT OR REPLACE INTO abilities VALUES (?, ?)", (account, ability))
+
+    def batches(self, account: str) -> list[Batch]:
+        """Every batch in progress, oldest first."""
+        query = "SELECT name, id, tokens, dollars FROM batches WHERE account = ? ORDER BY rowid"
+        return [Batch(*row) for row in self.execute(query, (account,))]
+
+    def batch_keys(self, name: str) -> list[str]:
+        """The keys of the requests in one batch."""
+        return [key for (key,) in self.execute("SELECT key FROM requests WHERE batch = ?", (name,))]
+
+    def keys_in_batches(self, account: str) -> set[str]:
+        """The keys of the requests in all batches in progress."""
+        query = "SELECT key FROM requests WHERE batch IN (SELECT name FROM batches WHERE account = ?)"
+        return {key for (key,) in self.execute(query, (account,))}
+
+    def open_batch(self, account: str, batch: Batch, keys: Sequence[str]) -> None:
+        """Record a batch that is about to be created."""
+        row = (batch.name, account, batch.id, "submitting", batch.tokens, batch.dollars)
+        with self.transaction():
+            self.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?)", row)
+            for key in keys:
+                self.execute("INSERT OR REPLACE INTO requests VALUES (?, ?)", (key, batch.name))
+
+    def set_batch_id(self, name: str, id: str) -> None:
+        """Record that the endpoint has the batch, under this id."""
+        self.execute("UPDATE batches SET id = ?, state = 'created' WHERE name = ?", (id, name))
+
+    def close_batch(self, name: str) -> None:
+        """Delete a batch from which nothing more will come."""
+        with self.transaction():
+            self.execute("DELETE FROM requests WHERE batch = ?", (name,))
+            self.execute("DELETE FROM batches WHERE name = ?", (name,))
 
     @contextmanager
     def turn(self) -> Generator[None]:
-        """Be the only one, over all processes, who asks endpoints and keeps the answers here."""
+        """Hold the exclusive right, among all processes, to call endpoints for this cache."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_name(f"{self.path.name}.lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)  # released by the kernel when the process ends, however it ends
             yield
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """One statement, in a transaction of its own unless one is open."""
+        """One statement, in a transaction by itself unless one is open."""
         with self._explained():
             return self._connection().execute(statement, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Generator[None]:
-        """All statements inside happen, or none."""
+        """All statements inside take effect, or none."""
         self.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -110,7 +156,7 @@ class ChatCache:
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f"{self.path.name}.new").open("w") as lock:  # two that set up at once would collide
+        with self.path.with_name(f"{self.path.name}.new").open("w") as lock:  # two set-ups at once would collide
             fcntl.flock(lock, fcntl.LOCK_EX)
             connection = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode=WAL")
@@ -125,8 +171,8 @@ class ChatCache:
             yield
         except (sqlite3.Error, OSError) as error:
             raise MachineError(
-                f"{self.path}: the cache of answers cannot be used ({error}). Free the disk, move the file away, or "
-                "name another with the judge's option cache."
+                f"{self.path}: the cache of replies cannot be used ({error}). Free disk space, move the file away, or "
+                "choose another file with the judge's option cache."
             ) from None
 
 
@@ -137,7 +183,7 @@ def _text(reply: Reply) -> str:
 
 
 def _reply(key: str, text: str) -> Reply:
-    said, outcome, error, (prompt, completion, dollars), first = from_json(text)
+    reply, outcome, error, (prompt, completion, dollars), first = from_json(text)
     usage = Usage(prompt_tokens=prompt, completion_tokens=completion, dollars=dollars)
     token = first and FirstToken(first[0], first[1], tuple((name, value) for name, value in first[2]))
-    return Reply(key, said, outcome, usage, error, token)
+    return Reply(key, reply, outcome, usage, error, token)

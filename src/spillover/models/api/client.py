@@ -1,52 +1,66 @@
-"""A chat model behind an endpoint that speaks the OpenAI chat-completions format.
+"""A chat model behind an endpoint that implements the OpenAI chat-completions format.
 
-Many calls at once; faults are tried again after what Retry-After asks for, or else after a random share of a wait that
-doubles (full jitter), so that callers do not come back together. What has been paid for is never thrown away: when one
-call shows that no other can succeed, or the cost limit is reached, those under way are still awaited and yielded.
-How many calls run at once follows the endpoint's load (`chat_window`). An answer without the log-probabilities asked
-for is asked for again, under another idempotency key, and then taken as it is.
-The key is read from an environment variable, goes into one header, and is cut out of every error message.
+Many calls run at once; a failed one is tried again as `http` describes. What has been paid for is never discarded: when
+one call shows that no other can succeed, or the cost limit is reached, the calls in progress are still awaited and
+yielded. A reply without the log-probabilities asked for is requested again, under another idempotency key, and after
+that accepted as it is.
+
+How many calls run at once follows the load of the endpoint by additive increase and multiplicative decrease (AIMD): it
+starts at the user's maximum and never exceeds it. A call rejected for load halves it, once for all calls that had
+started before; each reply adds 1 / window, so that a round of replies adds one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import httpx
 
 from spillover.errors import CostLimitReached, MachineError, SpilloverError, UserError
-from spillover.models.api.cost import Meter, worst_case
-from spillover.models.api.logprobs import flaw
-from spillover.models.api.model import Decoding, Reply, Request
-from spillover.models.api.window import Window
-from spillover.models.api.wire import Fault, Unsupported, address, body, understand
+from spillover.models.api.chat import Decoding, Meter, Reply, Request, worst_case
+from spillover.models.api.http import LARGEST, Endpoint, Retries, headers_with, without_key
+from spillover.models.api.wire import LOGPROB_RETRIES, Fault, Unsupported, address, body, logprobs_flaw, understand
 from spillover.records.base import Usage
 
-LARGEST = 4 * 2**20  # bytes of one answer
-FIRST_WAIT_S = 0.5
-LAST_WAIT_S = 30.0
-ASKED_AGAIN = 2  # times, for log-probabilities that did not come
-BUSY = ("HTTP 429", "HTTP 503")  # faults that mean: too many calls at once
+BUSY = ("HTTP 429", "HTTP 503")  # faults that mean too many calls at once
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    url: str  # up to /v1, or the full address
-    model: str
-    key_env: str | None = None  # name of the environment variable that holds the key; None = no key is sent
-    concurrency: int = 8  # calls at once, at most
-    timeout_s: float = 120.0  # of one whole call
-    retries: int = 8  # after the first try
+class Window:
+    """The number of calls allowed at once, between 1 and `most`."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._size = float(most)
+        self._started = 0
+        self._started_at_cut = 0
+
+    @property
+    def size(self) -> int:
+        """Calls allowed at once."""
+        return int(self._size)
+
+    def start(self) -> int:
+        """The number of a call that starts now."""
+        self._started += 1
+        return self._started
+
+    def answered(self) -> None:
+        """Grow after a complete reply."""
+        self._size = min(float(self.most), self._size + 1 / self._size)
+
+    def rejected(self, call: int) -> None:
+        """Halve, unless the call started before the last cut."""
+        if call > self._started_at_cut:
+            self._size = max(1.0, self._size / 2)
+            self._started_at_cut = self._started
 
 
 class ChatClient:
-    """Asks one model at one endpoint; `meter` counts the money."""
+    """Calls one model at one endpoint; `meter` counts the money."""
 
     def __init__(
         self, endpoint: Endpoint, meter: Meter, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -54,24 +68,23 @@ class ChatClient:
         self.endpoint = endpoint
         self.meter = meter
         self.name = endpoint.model
-        self.retried: dict[str, int] = {}  # reason -> how often
-        self._key = key_of(endpoint.key_env)
+        self.retried: Counter[str] = Counter()  # reason -> number of retries
+        self.window = Window(endpoint.concurrency)
+        self._key = endpoint.key
         self._address = address(endpoint.url, bool(self._key))
         self._sleep = sleep
-        self._jitter = random.Random()
         self._unsupported: set[str] = set()
-        self.window = Window(endpoint.concurrency)
 
     @property
     def left_out(self) -> frozenset[str]:
-        """Parameters that the model has refused and was asked without."""
+        """Parameters that the model has rejected and is now called without."""
         return frozenset(self._unsupported)
 
     def ask(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Reply]:
-        """Yield one reply to each request, as they come.
+        """Yield one reply to each request, in the order in which they arrive.
 
         Raises:
-            CostLimitReached: when the next call might pass the limit.
+            CostLimitReached: when the next call might exceed the limit.
             UserError: for a wrong key, address or model.
             MachineError: when the endpoint cannot be reached.
         """
@@ -79,14 +92,14 @@ class ChatClient:
         flying: set[asyncio.Task[Reply]] = set()
         stop: SpilloverError | None = None
         with asyncio.Runner() as runner:
-            client = httpx.AsyncClient(timeout=self.endpoint.timeout_s, headers=self._headers())
+            client = httpx.AsyncClient(timeout=self.endpoint.timeout_s, headers=headers_with(self._key))
             try:
                 while flying or (waiting and stop is None):
                     while waiting and stop is None and self._may_start(flying, waiting[0], decoding):
                         call = self._call(client, waiting.popleft(), decoding)
                         flying.add(runner.get_loop().create_task(call))
                     if not flying:
-                        raise CostLimitReached(self._limit())
+                        raise self._limit()
                     done, flying = runner.run(_first(flying))
                     for task in done:
                         try:
@@ -108,53 +121,53 @@ class ChatClient:
         return self.meter.price.of(worst_case(request.messages, decoding.max_tokens))
 
     async def _call(self, client: httpx.AsyncClient, request: Request, decoding: Decoding) -> Reply:
-        """One request until it has a reply; its worst case is held already."""
+        """One request until it has a reply; its worst case is already held."""
         held = self._worst(request, decoding)
         try:
             reply = await self._persist(client, request, decoding, held)
             self.meter.spent += reply.usage.dollars
-            for again in range(1, ASKED_AGAIN + 1):
+            for again in range(1, LOGPROB_RETRIES + 1):
                 if not (why := self._missing(reply, decoding)) or not self.meter.fits(0.0):
                     break
-                self.retried[why] = self.retried.get(why, 0) + 1
+                self.retried[why] += 1
                 other = await self._persist(client, replace(request, id=f"{request.id}-again-{again}"), decoding, held)
                 self.meter.spent += other.usage.dollars
                 usage = _sum(reply.usage, other.usage)
                 reply = replace(reply if other.outcome == "error" else other, id=request.id, usage=usage)
         finally:
             self.meter.release(held)
-        return replace(reply, text=self._without_key(reply.text))
+        return replace(reply, text=without_key(reply.text, self._key))
 
     def _missing(self, reply: Reply, decoding: Decoding) -> str:
-        """What is wrong with the log-probabilities that were asked for, where the endpoint can give any."""
+        """What is wrong with the log-probabilities asked for, if the model supports them at all."""
         wanted = decoding.logprobs and not {"logprobs", "top_logprobs"} & self._unsupported
-        return flaw(reply.first) if wanted and reply.outcome in ("stop", "length") else ""
+        return logprobs_flaw(reply.first) if wanted and reply.outcome in ("stop", "length") else ""
 
     async def _persist(self, client: httpx.AsyncClient, request: Request, decoding: Decoding, held: float) -> Reply:
-        left = self.endpoint.retries
+        """The reply to a call, which is repeated on faults, and without the parameters that the model rejects."""
+        retries = Retries(self.endpoint.retries)
         while True:
-            left_out = frozenset(self._unsupported)
+            left_out = self.left_out
             number = self.window.start()
             try:
                 reply = await self._try(client, request, decoding, left_out)
                 self.window.answered()
                 return reply
-            except Unsupported as refused:
-                if str(refused) in left_out:
-                    raise UserError(f"Model {self.name!r} takes no {refused}. Choose another model.") from None
-                self._unsupported.add(str(refused))
+            except Unsupported as rejected:
+                if str(rejected) in left_out:
+                    raise UserError(f"Model {self.name!r} does not take {rejected}. Choose another model.") from None
+                self._unsupported.add(str(rejected))
             except Fault as fault:
-                self.retried[str(fault)] = self.retried.get(str(fault), 0) + 1
+                self.retried[str(fault)] += 1
                 if str(fault) in BUSY:
-                    self.window.turned_away(number)
+                    self.window.rejected(number)
                 if fault.billed:
                     self.meter.lose(held)
                     if not self.meter.fits(0.0):
-                        raise CostLimitReached(self._limit()) from None
-                if not left:
+                        raise self._limit() from None
+                if (wait := retries.wait(fault)) is None:
                     return self._given_up(request, fault)
-                await self._sleep(self._wait(self.endpoint.retries - left, fault.after))
-                left -= 1
+                await self._sleep(wait)
 
     async def _try(
         self, client: httpx.AsyncClient, request: Request, decoding: Decoding, left_out: frozenset[str]
@@ -169,7 +182,7 @@ class ChatClient:
                 async for chunk in response.aiter_bytes():
                     content += chunk
                     if len(content) > LARGEST:
-                        raise Fault("the answer is too large", billed=True)
+                        raise Fault("the response is too large", billed=True)
         except NEVER_SENT as error:
             raise Fault("cannot connect") from error
         except (TimeoutError, httpx.TimeoutException) as error:
@@ -180,48 +193,25 @@ class ChatClient:
             price = self.meter.price
             return understand(response.status_code, response.headers, bytes(content), request, decoding, price)
         except SpilloverError as error:
-            raise type(error)(self._without_key(str(error))) from None
+            raise type(error)(without_key(str(error), self._key)) from None
 
     def _given_up(self, request: Request, fault: Fault) -> Reply:
         tries = self.endpoint.retries + 1
         if isinstance(fault.__cause__, NEVER_SENT):
             raise MachineError(
-                f"{self._address} cannot be reached ({tries} tries). Check --endpoint and the network, "
+                f"{self._address} cannot be reached ({tries} tries). Check the address and the network, "
                 "then run the same command again: what was written is kept."
             )
-        said = f": {self._without_key(fault.said)}" if fault.said else ""
-        return Reply(request.id, "", "error", error=f"{fault} ({tries} tries){said}")
+        detail = f": {without_key(fault.detail, self._key)}" if fault.detail else ""
+        return Reply(request.id, "", "error", error=f"{fault} ({tries} tries){detail}")
 
-    def _wait(self, number: int, asked: float | None) -> float:
-        jitter = self._jitter.random() * min(LAST_WAIT_S, FIRST_WAIT_S * 2**number)
-        return jitter if asked is None else asked + min(jitter, FIRST_WAIT_S)
-
-    def _headers(self) -> dict[str, str]:
-        # Answers are small; without compression, one cannot blow up in memory.
-        plain = {"Accept-Encoding": "identity"}
-        return plain | {"Authorization": f"Bearer {self._key}"} if self._key else plain
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
-
-    def _limit(self) -> str:
+    def _limit(self) -> CostLimitReached:
         meter = self.meter
-        lost = f" and at most ${meter.lost:.4f} for {meter.lost_calls} lost answers" if meter.lost_calls else ""
-        return (
-            f"The next call might pass the cost limit of ${meter.limit:g}: ${meter.spent:.4f} is spent{lost}. "
-            "What was written is kept. Raise --max-cost (of a judge: max_cost) and run the same command again."
+        lost = f" and at most ${meter.lost:.4f} for {meter.lost_calls} lost replies" if meter.lost_calls else ""
+        return CostLimitReached(
+            f"The next call might exceed the cost limit of ${meter.limit:g}: ${meter.spent:.4f} is spent{lost}. What "
+            "was written is kept. Raise --max-cost (for a judge: the option max_cost) and run the same command again."
         )
-
-
-def key_of(variable: str | None) -> str:
-    if variable is None:
-        return ""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise UserError(f"The environment variable {variable} is empty. Set it to the endpoint's key.")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise UserError(f"The environment variable {variable} holds no key: it has blanks or odd characters.")
-    return key
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, BertModel
 
+from spillover.models.batching import fitting
 from spillover.models.embedded import weights
 from spillover.models.embedded.checks import quiet
-from spillover.models.hf.rows import fitting
 
 MAX_TOKENS = 256
 WIDTH = 384

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class HFBackend:
-    """Offers the four protocols on one loaded base."""
+    """The four protocols on one loaded base."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
@@ -21,10 +21,10 @@ class HFBackend:
         self.revision = loaded.revision
 
     @property
-    def computing(self) -> dict[str, str]:
-        from spillover.models.hf.model import computing
+    def compute_info(self) -> dict[str, str]:
+        from spillover.models.hf.model import compute_info
 
-        return computing(self.loaded.dtype, self.loaded.device)
+        return compute_info(self.loaded.dtype, self.loaded.device)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in this model's tokens, without special tokens."""
@@ -47,12 +47,12 @@ class HFBackend:
         return HFGenerator(self.loaded)
 
     def scorer(self) -> TokenScorer:
-        from spillover.models.hf.read import HFReader
+        from spillover.models.hf.forward_reader import HFReader
 
         return HFReader(self.loaded)
 
     def reader(self) -> ActivationReader:
-        from spillover.models.hf.read import HFReader
+        from spillover.models.hf.forward_reader import HFReader
 
         return HFReader(self.loaded)
 

@@ -1,9 +1,9 @@
-"""The decoding loop on tokens: prompts are read in groups, answers take slots, every step samples one token a slot.
+"""The decoding loop on tokens: prompts are read in groups, completions occupy slots, each step samples a token a slot.
 
-Prompts are read in groups: what all of a group begin with (a template's system prompt) once, the rest right-padded in
-passes of like length, none of it through the vocabulary head. The prompt's last token is left to the first decoding
-step, so that every token, the first included, comes from the same kind of step: one position a row, logits there only.
-Prompts of the same tokens share their keys unless an intervention changes them.
+The common beginning of a group of prompts (a template's system prompt) is read once, the rest right-padded in passes of
+similar length, none of it through the vocabulary head. The prompt's last token is left to the first decoding step, so
+that every token, the first included, comes from the same kind of step: one position a row, with logits there only.
+Prompts with the same tokens share their keys unless an intervention changes them.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from spillover.config.study import SampleConfig
-from spillover.models.hf.attention import fused_attention
+from spillover.models.batching import shared_length
 from spillover.models.hf.interventions import Interventions, prompt_change
-from spillover.models.hf.kv_cache import Place, Slots, causal_mask
-from spillover.models.hf.rows import shared_length
-from spillover.models.hf.sampling import choose
+from spillover.models.hf.kv_cache import Place, Slots, causal_mask, fused_attention
+from spillover.models.hf.sampling import sample_tokens
 from spillover.models.protocols import Intervention
 
 _PREFILL_TOKENS = 4096  # prompts times longest prompt, whose keys are held at once
-_PASS_TOKENS = {"cpu": 256, "cuda": 4096}  # of a group in one pass; more gain a CPU nothing and pad further
+_PASS_TOKENS = {"cpu": 256, "cuda": 4096}  # of a group in one pass; more do not help a CPU and need more padding
 
 
 @dataclass
-class Answer:
-    """One answer on its way: whose it is, its tokens so far, and the uniform numbers that it draws."""
+class PartialCompletion:
+    """A completion in progress: its prompt and index, its tokens so far, and the uniform numbers that it draws."""
 
     prompt: int
     index: int
@@ -45,7 +44,7 @@ class Answer:
 
     @property
     def position(self) -> int:
-        """Where its newest token stands, from which the next one is predicted."""
+        """The position of its newest token, from which the next one is predicted."""
         return len(self.prompt_tokens) + len(self.tokens) - 1
 
     @property
@@ -54,49 +53,51 @@ class Answer:
 
 
 class Decoder:
-    """Answers in slots. `weights` stand in for the model's own of the same names, and leave the model as it is."""
+    """Completions in slots. `weights` replace the model's own of the same names, without changing the model."""
 
     def __init__(
         self,
         model: PreTrainedModel,
         weights: dict[str, Tensor],
-        answers: Sequence[Answer],
+        completions: Sequence[PartialCompletion],
         config: SampleConfig,
         stops: frozenset[int],
         interventions: Interventions | None = None,
     ) -> None:
         self.model, self.weights, self.config, self.stops = model, weights, config, stops
         self.interventions = interventions
-        self.queue = deque(answers)
+        self.queue = deque(completions)
         self.layers: int = model.config.get_text_config().num_hidden_layers
-        self.columns = max(len(answer.prompt_tokens) for answer in answers) + config.max_tokens
-        self.slots = Slots(self.layers, min(config.batch, len(answers)), self.columns)
-        self.live: list[Answer] = []
+        self.columns = max(len(completion.prompt_tokens) for completion in completions) + config.max_tokens
+        self.slots = Slots(self.layers, min(config.batch, len(completions)), self.columns)
+        self.live: list[PartialCompletion] = []
         self.group: dict[Hashable, tuple[Slots, int]] = {}  # what a prompt's keys depend on -> where they are
 
     @torch.inference_mode()
-    def step(self) -> tuple[int, list[Answer]]:
-        """Sample one token for every live answer: how many those were, and which of them it finished."""
+    def step(self) -> tuple[int, list[PartialCompletion]]:
+        """Sample one token for every live completion; returns how many these are, and those that are finished."""
         while self.queue and len(self.live) < self.config.batch:
             self.live.append(self._admit(len(self.live)))
-        tokens_B1 = self._tensor([[answer.newest] for answer in self.live])
-        positions_B1 = self._tensor([[answer.position] for answer in self.live])
+        tokens_B1 = self._tensor([[completion.newest] for completion in self.live])
+        positions_B1 = self._tensor([[completion.position] for completion in self.live])
         logits_BV = self._forward(self.slots, tokens_B1, positions_B1, self.live, 1)[:, -1]
-        u_B = torch.tensor([answer.uniforms_T[len(answer.tokens)] for answer in self.live], device=logits_BV.device)
-        chosen = choose(logits_BV, u_B, self.config.temperature, self.config.top_p).tolist()
-        for answer, token in zip(self.live, chosen, strict=True):
-            answer.tokens.append(token)
-        finished = [row for row, answer in enumerate(self.live) if self._is_finished(answer)]
+        u_B = torch.tensor(
+            [completion.uniforms_T[len(completion.tokens)] for completion in self.live], device=logits_BV.device
+        )
+        sampled = sample_tokens(logits_BV, u_B, self.config.temperature, self.config.top_p).tolist()
+        for completion, token in zip(self.live, sampled, strict=True):
+            completion.tokens.append(token)
+        finished = [row for row, completion in enumerate(self.live) if self._is_finished(completion)]
         done = [self.live[row] for row in finished]
         for row in reversed(finished):
             self._release(row)
-        return len(chosen), done
+        return len(sampled), done
 
-    def _is_finished(self, answer: Answer) -> bool:
-        return answer.tokens[-1] in self.stops or len(answer.tokens) == self.config.max_tokens
+    def _is_finished(self, completion: PartialCompletion) -> bool:
+        return completion.tokens[-1] in self.stops or len(completion.tokens) == self.config.max_tokens
 
     def _release(self, row: int) -> None:
-        """Give the row to the next answer in the queue, or else to the last live one, so that rows stay dense."""
+        """Give the row to the next completion in the queue, or else to the last live one, so that rows stay dense."""
         if self.queue:
             self.live[row] = self._admit(row)
             return
@@ -105,68 +106,75 @@ class Decoder:
             self.slots.copy(self.slots, len(self.live), row, last.position)
             self.live[row] = last
 
-    def _admit(self, row: int) -> Answer:
+    def _admit(self, row: int) -> PartialCompletion:
         if self._content(self.queue[0]) not in self.group:
             self._read_prompts()
-        answer = self.queue.popleft()
-        self.slots.copy(*self.group[self._content(answer)], row, answer.position)
-        return answer
+        completion = self.queue.popleft()
+        self.slots.copy(*self.group[self._content(completion)], row, completion.position)
+        return completion
 
-    def _change(self, answer: Answer) -> Hashable:
-        return prompt_change(answer.intervention, self.layers)
+    def _change(self, completion: PartialCompletion) -> Hashable:
+        return prompt_change(completion.intervention, self.layers)
 
-    def _content(self, answer: Answer) -> Hashable:
-        """What the keys of an answer's prompt depend on."""
-        return tuple(answer.prompt_tokens), self._change(answer)
+    def _content(self, completion: PartialCompletion) -> Hashable:
+        """What the keys of a completion's prompt depend on."""
+        return tuple(completion.prompt_tokens), self._change(completion)
 
     def _read_prompts(self) -> None:
-        """Read the queue's next prompts, all but the last token of each."""
-        group: dict[Hashable, Answer] = {}
+        """Read the next prompts of the queue, all but the last token of each."""
+        group: dict[Hashable, PartialCompletion] = {}
         longest = 0
-        for answer in self.queue:
-            longest = max(longest, len(answer.prompt_tokens))
-            content = self._content(answer)
+        for completion in self.queue:
+            longest = max(longest, len(completion.prompt_tokens))
+            content = self._content(completion)
             if group and content not in group and (len(group) + 1) * longest > _PREFILL_TOKENS:
                 break
-            group.setdefault(content, answer)
-        # what all begin with is read once for each change of it
-        first = {self._change(answer): answer for answer in group.values()}
-        shared = shared_length([answer.prompt_tokens[:-1] for answer in group.values()])
+            group.setdefault(content, completion)
+        # the common beginning is read once for each change of it
+        first = {self._change(completion): completion for completion in group.values()}
+        shared = shared_length([completion.prompt_tokens[:-1] for completion in group.values()])
         heads = self._read(list(first.values()), 0, shared)
         row_of = {change: row for row, change in enumerate(first)}
         self.group = {}
         for part in self._passes(list(group.values()), shared):
-            begun = [(heads, row_of[self._change(answer)]) for answer in part]
+            begun = [(heads, row_of[self._change(completion)]) for completion in part]
             slots = self._read(part, shared, part[-1].position, begun)
-            self.group.update({self._content(answer): (slots, row) for row, answer in enumerate(part)})
+            self.group.update({self._content(completion): (slots, row) for row, completion in enumerate(part)})
 
-    def _read(self, answers: Sequence[Answer], start: int, stop: int, begun: Sequence[tuple[Slots, int]] = ()) -> Slots:
+    def _read(
+        self, completions: Sequence[PartialCompletion], start: int, stop: int, begun: Sequence[tuple[Slots, int]] = ()
+    ) -> Slots:
         """The keys of these prompts up to column `stop`; `begun` holds those before `start`."""
-        slots = Slots(self.layers, len(answers), stop)
+        slots = Slots(self.layers, len(completions), stop)
         if start:
             for row, (source, source_row) in enumerate(begun):
                 slots.copy(source, source_row, row, start)
         if start < stop:
-            texts = [answer.prompt_tokens[start : min(stop, answer.position)] for answer in answers]
+            texts = [completion.prompt_tokens[start : min(stop, completion.position)] for completion in completions]
             tokens_BQ = self._tensor([text + [0] * (stop - start - len(text)) for text in texts])
-            positions_BQ = self._tensor([list(range(start, stop))] * len(answers))
-            self._forward(slots, tokens_BQ, positions_BQ, answers, torch.empty(0, dtype=torch.long))
+            positions_BQ = self._tensor([list(range(start, stop))] * len(completions))
+            self._forward(slots, tokens_BQ, positions_BQ, completions, torch.empty(0, dtype=torch.long))
         return slots
 
-    def _passes(self, answers: list[Answer], shared: int) -> list[list[Answer]]:
-        """Answers of like prompt length together, as many as a pass holds, at least one."""
+    def _passes(self, completions: list[PartialCompletion], shared: int) -> list[list[PartialCompletion]]:
+        """Completions with prompts of similar length together, as many as fit a pass, at least one."""
         limit = _PASS_TOKENS[self.model.device.type]
-        passes: list[list[Answer]] = []
-        for answer in sorted(answers, key=lambda answer: answer.position):
-            if not passes or (len(passes[-1]) + 1) * (answer.position - shared) > limit:
+        passes: list[list[PartialCompletion]] = []
+        for completion in sorted(completions, key=lambda completion: completion.position):
+            if not passes or (len(passes[-1]) + 1) * (completion.position - shared) > limit:
                 passes.append([])
-            passes[-1].append(answer)
+            passes[-1].append(completion)
         return passes
 
     def _forward(
-        self, slots: Slots, tokens_BQ: Tensor, positions_BQ: Tensor, rows: Sequence[Answer], keep: int | Tensor
+        self,
+        slots: Slots,
+        tokens_BQ: Tensor,
+        positions_BQ: Tensor,
+        rows: Sequence[PartialCompletion],
+        keep: int | Tensor,
     ) -> Tensor:
-        """Run the model, writing into the slots; the logits at each row's places that `keep` names."""
+        """Run the model, writing into the slots; returns the logits at each row's positions that `keep` selects."""
         place = Place(positions_BQ, window=int(positions_BQ.max()) + 1)
         slots.write_at(place)
         inputs = {
@@ -179,7 +187,7 @@ class Decoder:
         }
         changed = nullcontext()
         if self.interventions is not None:
-            wanted = [(answer.intervention, len(answer.prompt_tokens)) for answer in rows]
+            wanted = [(completion.intervention, len(completion.prompt_tokens)) for completion in rows]
             changed = self.interventions.applied(wanted, positions_BQ)
         with fused_attention(self.model), changed:
             return functional_call(self.model, self.weights, (), inputs, tie_weights=False).logits

@@ -1,28 +1,36 @@
-"""What fits on the card at this moment. A processor's memory is the system's to share out; nothing is held back."""
+"""What fits on the GPU at this moment, and base models in four bits. On a CPU no limit is applied.
+
+Four bits are NF4 (Dettmers et al., arXiv 2305.14314) through bitsandbytes: the layers' matrices take 4.127 bits a
+weight and are expanded to the compute dtype for each product, so a step is not faster, but a 7B model fits a small GPU.
+Adapters stay separate: merged, their digits would be rounded away.
+"""
 
 from __future__ import annotations
 
 import gc
+import logging
 import math
+from importlib.util import find_spec
 
 import torch
-from transformers import PreTrainedModel
+from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from spillover.config.study import TrainConfig
+from spillover.errors import MissingExtra
 from spillover.execution.heap import give_back_memory
 from spillover.models.memory import SIZES, Shape, answer_bytes, shape_in, training_memory
-from spillover.planning.gpu_fit import SAFE
+from spillover.planning.gpus import SAFE
 
 
 def free_bytes(device: torch.device) -> float:
-    """What this process could still take, counting what torch holds in reserve."""
+    """What this process could still allocate, including what torch holds in reserve."""
     if device.type != "cuda":
         return math.inf
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def needs_recompute(model: PreTrainedModel, train: TrainConfig, free: float) -> bool:
-    """Whether a step would not fit beside the loaded weights unless layers run twice."""
+    """Whether a training step fits next to the loaded weights only if layers run twice."""
     if math.isinf(free):
         return False
     needed = training_memory(loaded_shape(model), 0.0, train, model.dtype.itemsize)
@@ -30,7 +38,7 @@ def needs_recompute(model: PreTrainedModel, train: TrainConfig, free: float) -> 
 
 
 def decodable(model: PreTrainedModel, columns: int, wanted: int, free: float) -> int:
-    """How many of the answers wanted can be decoded together, at least one."""
+    """How many of the `wanted` completions can be decoded together, at least one."""
     if math.isinf(free):
         return wanted
     fitting = int(SAFE * free / answer_bytes(loaded_shape(model), columns, model.dtype.itemsize))
@@ -46,8 +54,40 @@ def loaded_shape(model: PreTrainedModel) -> Shape:
 
 
 def give_back() -> None:
-    """Return what is no longer used to the system and to the card's driver, for another engine to take."""
+    """Return unused memory to the system and to the GPU's driver, so that another engine can allocate it."""
     gc.collect()
     give_back_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def four_bit(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """How to load a base in four bits, computing in `dtype`.
+
+    Raises:
+        MissingExtra: without bitsandbytes.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise MissingExtra.of("bitsandbytes", "quantized")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def keep_plain(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking weights for the processor: that form has no gradient."""
+    for module in model.modules():
+        if "support_avx512bf16_for_cpu" in vars(module):
+            vars(module)["support_avx512bf16_for_cpu"] = False
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
+
+
+# PEFT imports bitsandbytes, where it is installed, in every worker that trains; on a processor with AVX-512's bfloat16
+# that warns of a missing package `kernels`, whose product `keep_plain` rules out.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_matters)

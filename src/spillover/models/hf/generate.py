@@ -1,8 +1,8 @@
-"""Sampling answers with a transformers model: text in, text out, over the decoding loop of `hf_decode`.
+"""Sampling completions with a transformers model: text in, text out, with the decoding loop of `decode`.
 
-Everything that shapes a sample is in SampleConfig; the model's generation_config is never read. An answer
-draws from its own seed alone. Matrix products of other batch sizes may still round differently, and then a token can
-differ although its uniform number does not: almost never in float32, now and then in bfloat16.
+Everything that shapes a sample is in SampleConfig; the model's generation_config is never read. A completion draws from
+its own seed alone. Matrix products of another batch size may still round differently, and then a token can differ
+although its uniform number does not: almost never in float32, occasionally in bfloat16.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerBase
 
 from spillover.config.study import SampleConfig
 from spillover.errors import UserError
-from spillover.models.hf.decode import Answer, Decoder
+from spillover.models.hf.adapters import merged_weights
+from spillover.models.hf.decode import Decoder, PartialCompletion
 from spillover.models.hf.device_memory import decodable, free_bytes
 from spillover.models.hf.interventions import Interventions
-from spillover.models.hf.merge import merged_weights
 from spillover.models.hf.model import LoadedModel
 from spillover.models.hf.sampling import uniforms
 from spillover.models.protocols import Generation, Progress, Prompt
@@ -34,42 +34,42 @@ class HFGenerator:
     def generate(
         self, prompts: Sequence[Prompt], config: SampleConfig, adapter: Path | None, progress: Progress
     ) -> Iterator[Generation]:
-        """Yield every prompt's answers, in the order (prompt, index), as they become ready.
+        """Yield every prompt's completions, in the order (prompt, index), as they become ready.
 
         Raises:
-            UserError: when a prompt and its answer do not fit the model's window, or an intervention its stream.
+            UserError: when a prompt and its completion exceed the model's window, or an intervention does not fit it.
         """
         tokenizer = self.loaded.tokenizer
         ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
         check_lengths(ids, config.max_tokens, self.loaded.window, self.loaded.name)
-        answers = [
-            Answer(number, index, ids[number], uniforms(seed, config.max_tokens), intervention=prompt.intervention)
+        completions = [
+            PartialCompletion(
+                number, index, ids[number], uniforms(seed, config.max_tokens), intervention=prompt.intervention
+            )
             for number, prompt in enumerate(prompts)
             for index, seed in enumerate(prompt.seeds)
         ]
-        if not answers:
+        if not completions:
             return
         stops = stop_ids(tokenizer)
         model = self.loaded.model
         interventions = self._interventions(prompts)
         merged = {} if self.loaded.quantized else merged_weights(self.loaded, adapter)
-        beside = adapter if self.loaded.quantized else None  # 4-bit weights have no room for an adapter's digits
+        separate = adapter if self.loaded.quantized else None  # 4-bit weights cannot hold an adapter's digits
         columns = max(len(tokens) for tokens in ids) + config.max_tokens
         rows = decodable(model, columns, config.batch, free_bytes(model.device))
         config = config.model_copy(update={"batch": rows})
-        decoder = Decoder(model, merged, answers, config, stops, interventions)
-        waiting = deque(answers)
+        decoder = Decoder(model, merged, completions, config, stops, interventions)
+        waiting = deque(completions)
         ready: set[tuple[int, int]] = set()
         while waiting:
-            with self.loaded.adapter(beside):
+            with self.loaded.adapter(separate):
                 sampled, done = decoder.step()
             progress(sampled)
-            ready.update((answer.prompt, answer.index) for answer in done)
+            ready.update((completion.prompt, completion.index) for completion in done)
             while waiting and (waiting[0].prompt, waiting[0].index) in ready:
-                done_one = waiting.popleft()
-                yield generation(
-                    done_one.prompt, done_one.index, len(done_one.prompt_tokens), done_one.tokens, tokenizer, stops
-                )
+                first = waiting.popleft()
+                yield generation(first.prompt, first.index, len(first.prompt_tokens), first.tokens, tokenizer, stops)
 
     def _interventions(self, prompts: Sequence[Prompt]) -> Interventions | None:
         wanted = [prompt.intervention for prompt in prompts]
@@ -79,19 +79,19 @@ class HFGenerator:
 
 
 def check_lengths(ids: Sequence[list[int]], max_tokens: int, window: int, name: str) -> None:
-    """Refuse a prompt that leaves no room for its answer in the model's window."""
+    """Reject a prompt that leaves no room for its completion in the model's window."""
     for number, tokens in enumerate(ids):
         if len(tokens) + max_tokens > window:
             raise UserError(
                 f"Prompt {number} has {len(tokens)} tokens; with sample.max_tokens {max_tokens} it exceeds the "
-                f"{window} tokens that {name} can see. Lower sample.max_tokens or shorten it."
+                f"window of {name}, {window} tokens. Lower sample.max_tokens or shorten the prompt."
             )
 
 
 def generation(
     prompt: int, index: int, read: int, tokens: list[int], tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]
 ) -> Generation:
-    """The answer in `tokens` to a prompt of `read`; its count includes the end of turn, which the text leaves out."""
+    """The completion in `tokens` of a prompt of `read`; its length includes the end of turn, which the text omits."""
     stopped = tokens[-1] in stops
     text = tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True)
     assert isinstance(text, str)

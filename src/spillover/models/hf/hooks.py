@@ -2,9 +2,9 @@
 
     x_0 = what enters the first block (the embeddings), x_l = x_(l-1) + what block l adds, output = norm(x_depth)
 
-The blocks are found by structure: the one list of modules in the decoder that is as long as the model is deep. That
-they are what this says is checked on a few tokens when they are found: every block runs once, in order; x_0 plus all
-that the blocks add is x_depth; the last module of the decoder takes x_depth and gives the decoder's output.
+The blocks are found by structure: the one list of modules in the decoder whose length is the model's depth. The
+equations are checked on a few tokens when the blocks are found: every block runs once, in order; x_0 plus all that the
+blocks add is x_depth; the last module of the decoder takes x_depth and returns the decoder's output.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from spillover.errors import UserError
 
 Visit = Callable[[int, Tensor], "Tensor | None"]
-"""Called with a layer and x_BQD after it; what it returns, if anything, takes the stream's place."""
+"""Called with a layer and x_BQD after it; what it returns, if anything, replaces the stream."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Blocks:
         return len(self.blocks)
 
     def check_layers(self, layers: Iterable[int], model: str) -> None:
-        """Refuse a layer that the model does not have."""
+        """Reject a layer that the model does not have."""
         for layer in layers:
             if not 0 <= layer <= self.depth:
-                raise UserError(f"{model} has no layer {layer}. Ask for layers from 0 to {self.depth}.")
+                raise UserError(f"{model} has no layer {layer}. Choose layers from 0 to {self.depth}.")
 
     @contextmanager
     def only(self, depth: int) -> Generator[None]:
-        """Run just the first `depth` blocks inside the context; 0 still runs one, for its input."""
+        """Run only the first `depth` blocks in the context; 0 still runs one, for its input."""
         setattr(self.decoder, self.name, self.blocks[: max(depth, 1)])
         try:
             yield
@@ -109,7 +109,7 @@ def find_blocks(model: PreTrainedModel) -> Blocks:
 
 @torch.inference_mode()
 def _check(model: PreTrainedModel, blocks: Blocks) -> None:
-    ran: list[tuple[nn.Module, Any, Any]] = []  # module, what it was given, what it returned
+    ran: list[tuple[nn.Module, Any, Any]] = []  # module, its input, its output
 
     def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         ran.append((module, args[0] if args else kwargs.get("hidden_states"), output))
@@ -123,7 +123,7 @@ def _check(model: PreTrainedModel, blocks: Blocks) -> None:
     own = set(blocks.blocks)
     steps = [(taken, _leaving(given)) for module, taken, given in ran if module in own]
     if [module for module, *_ in ran if module in own] != list(blocks.blocks):
-        raise _misfit(model, "its blocks do not run once each, one after the other")
+        raise _misfit(model, "its blocks do not run once each, in order")
     shape = (*tokens_BQ.shape, blocks.width)
     if any(state.shape != shape for pair in steps for state in pair):
         raise _misfit(model, f"its blocks do not pass on a stream of shape {shape}")
@@ -133,7 +133,7 @@ def _check(model: PreTrainedModel, blocks: Blocks) -> None:
         raise _misfit(model, "the embeddings and what its blocks add do not sum to the last block's output")
     _, taken, given = ran[-1]
     if taken is None or not torch.equal(taken, final_BQD) or not torch.equal(given, output_BQD):
-        raise _misfit(model, "its output is not one final norm of the last block's")
+        raise _misfit(model, "its output is not a final norm of the last block's output")
 
 
 def _misfit(model: PreTrainedModel, reason: str) -> UserError:

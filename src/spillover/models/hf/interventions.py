@@ -1,12 +1,11 @@
-"""Interventions inside a decoding batch, each row with one of its own or none.
+"""Interventions inside a decoding batch, where each row has its own intervention or none.
 
-Every operation is one rank-one change of the stream x along the row's unit vector u, at the layers and positions that
-the row asks for:
+Every operation is one rank-one change of the stream x along the row's unit vector u, at the row's layers and positions:
 
     x' = x + (a + b x.u) u      add: a = amount, b = 0    ablate: a = 0, b = -amount    clamp: a = amount, b = -1
 
-A row without an intervention has a = b = 0, which leaves x as it is to the last bit. The sum is made in float32 and
-rounded to the model's precision once.
+A row without an intervention has a = b = 0, which leaves x unchanged to the last bit. The sum is computed in float32
+and rounded to the model's precision once.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ Row = tuple[Intervention | None, int]
 
 
 def prompt_change(intervention: Intervention | None, depth: int) -> Hashable:
-    """What an intervention does to the keys of a prompt: equal values make equal keys, None leaves them untouched."""
+    """What an intervention does to the keys of a prompt: equal values give equal keys, None leaves them unchanged."""
     if intervention is None or intervention.at == "answer" or min(intervention.layers) >= depth:
         return None
     return intervention.vector_D.tobytes(), intervention.layers, intervention.operation, intervention.amount
 
 
 class Interventions:
-    """Those of a set of answers, as tables on the model's device; entry 0 of K is no intervention."""
+    """The interventions of a set of completions, as tables on the model's device; entry 0 of K is none."""
 
     def __init__(self, blocks: Blocks, wanted: Sequence[Intervention | None], model: str, device: torch.device) -> None:
         self.blocks = blocks
@@ -53,7 +52,7 @@ class Interventions:
 
     @contextmanager
     def applied(self, rows: Sequence[Row], positions_BQ: Tensor) -> Generator[None]:
-        """Change the stream of these rows at these positions inside the context; no hook where no row asks for one."""
+        """Change the stream of these rows at these positions inside the block; no hook without an intervention."""
         layers = sorted({layer for one, _ in rows if one is not None for layer in one.layers})
         if not layers:
             yield
@@ -92,8 +91,8 @@ def _check(one: Intervention, blocks: Blocks, model: str) -> None:
     if one.vector_D.shape != (blocks.width,):
         raise UserError(
             f"A direction of shape {one.vector_D.shape} does not fit {model}, whose stream has {blocks.width} numbers. "
-            "Steer the model that the direction was read from."
+            "Steer the model that the direction was computed from."
         )
     if not one.layers:
-        raise UserError("An intervention names no layer. Give at least one.")
+        raise UserError("An intervention has no layers. Give at least one.")
     blocks.check_layers(one.layers, model)

@@ -1,6 +1,6 @@
 """The training loss of a batch and its gradient: mean of -ln p over labelled tokens, in nats, softmax in float32.
 
-Rows run packed (see hf_pack), and the vocabulary head runs on labelled positions only, a block at a time, forward and
+Rows run packed (see packing), and the vocabulary head runs on labelled positions only, a block at a time, forward and
 backward together. Neither changes the loss or its gradient beyond rounding.
 """
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from spillover.errors import UserError
+from spillover.models.batching import Row, split_into_passes
 from spillover.models.hf.packing import Pack, pack
-from spillover.models.hf.rows import Row, split
 from spillover.models.memory import CPU_PASS
 from spillover.models.protocols import Progress
 
@@ -29,7 +29,7 @@ def add_gradients(model: PreTrainedModel, rows: Sequence[Row], prefix: int, limi
     total = 0.0
     if model.device.type == "cpu":
         limit = min(limit, CPU_PASS)
-    for part in split(rows, prefix, limit):
+    for part in split_into_passes(rows, prefix, limit):
         packed = pack(part, prefix, model.device, model.dtype)
         with packed.active(model):  # the backward pass may run layers again
             hidden_LD = hidden_states(model, packed)
@@ -78,7 +78,7 @@ def head(model: PreTrainedModel, states: Tensor) -> Tensor:
 
 
 def check_model(model: PreTrainedModel) -> None:
-    """Refuse an architecture for which packed rows do not give the model's own logits."""
+    """Reject an architecture for which packed rows do not give the model's own logits."""
     rows = [Row((3, 4, 5, 6, 7, 8), 3), Row((3, 4, 9, 10), 3)]
     packed = pack(rows, 2, model.device, model.dtype)
     with torch.inference_mode():
@@ -92,6 +92,6 @@ def check_model(model: PreTrainedModel) -> None:
         )
     if not bool((ours - theirs).abs().max() <= _AGREEMENT * theirs.abs().max()):
         raise UserError(
-            f"{type(model).__name__} computes its logits in a way that training here does not know. "
+            f"Training does not support {type(model).__name__}: packed rows do not reproduce its logits. "
             "Use a Llama- or Qwen-like model."
         )

@@ -1,9 +1,8 @@
-"""One base model, loaded once in a process, and any of its LoRA adapters switched in for as long as it is needed.
+"""One base model, loaded once in a process, and any of its LoRA adapters, swapped in while it is needed.
 
 Outside an `adapter` block the model is the bare base: no wrapper, no hook, no gradient. With dtype auto a GPU computes
-in
-bfloat16 and a CPU in whichever of bfloat16 and float32 it multiplies faster, as measured once (hf_speed). Attention is
-written out ("eager") on a CPU, where it is measured faster for short rows than the fused kernel, and fused on a GPU.
+in bfloat16 and a CPU in the faster of bfloat16 and float32, as measured once (speed). Attention is written out
+("eager") on a CPU, where it is faster for short rows than the fused kernel, and fused on a GPU.
 """
 
 from __future__ import annotations
@@ -32,9 +31,8 @@ from spillover.config.study import ModelConfig
 from spillover.errors import MachineError, UserError
 from spillover.models.embedded import weights
 from spillover.models.embedded.checks import quiet
-from spillover.models.hf.device_memory import give_back
+from spillover.models.hf.device_memory import four_bit, give_back, keep_plain
 from spillover.models.hf.hooks import Blocks, find_blocks
-from spillover.models.hf.quantized import four_bit, keep_plain
 from spillover.models.hf.speed import measured
 from spillover.models.model_path import check_model_path
 
@@ -59,18 +57,18 @@ class LoadedModel:
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.quantized = getattr(model, "is_loaded_in_4bit", False)  # then an adapter cannot be merged
-        self.packs = False  # whether packed rows were seen to give the model's own logits
+        self.packs = False  # whether packed rows were checked to give the model's logits
         self._residents: OrderedDict[tuple[str, int, int], Layers] = OrderedDict()
         self._busy = False
 
     @cached_property
     def blocks(self) -> Blocks:
-        """The decoder's blocks, found and checked when first asked for."""
+        """The decoder's blocks, found and checked on first use."""
         return find_blocks(self.model)
 
     @property
     def window(self) -> int:
-        """How many tokens each can see all that come before; beyond it some layers would have to forget."""
+        """How many tokens fit such that each attends to all before it; beyond it some layers would have to forget."""
         return window_of(self.model.config)
 
     @contextmanager
@@ -90,7 +88,7 @@ class LoadedModel:
 
     @contextmanager
     def claim(self) -> Generator[None]:
-        """Hold the model alone: two adapters at once would silently mix."""
+        """Hold the model exclusively: two adapters at once would silently mix."""
         if self._busy:
             raise RuntimeError(f"{self.name} is in use: leave one adapter block before entering the next")
         self._busy = True
@@ -120,8 +118,8 @@ def load_model(config: ModelConfig) -> LoadedModel:
     """Load the base that `config` names, or return it if this process holds it.
 
     Raises:
-        UserError: no such model, no safetensors, or one that needs code of its own.
-        MachineError: damaged weights, no such device.
+        UserError: no such model, no safetensors, or a model that needs custom code.
+        MachineError: corrupted weights, no such device.
     """
     key = (config.path or config.name, config.revision, config.dtype, config.device, config.quantize)
     if key not in _loaded:
@@ -134,7 +132,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
 
 def _load(config: ModelConfig) -> LoadedModel:
     device = _device(config.device)
-    source = find(config)
+    source = find_source(config)
     with _readable(config, source):
         settings = AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         dtype = _dtype(config.dtype, device, settings)
@@ -162,15 +160,15 @@ def _load(config: ModelConfig) -> LoadedModel:
 
 
 def release() -> None:
-    """Let go of every model that this process holds."""
+    """Release every model that this process holds."""
     _loaded.clear()
 
 
-def find(config: ModelConfig) -> str:
-    """Where a model's files are: the folder, of an embedded model in the cache, or the hub id.
+def find_source(config: ModelConfig) -> str:
+    """Where a model's files are: the folder (of an embedded model: in the cache), or the hub id.
 
     Raises:
-        UserError: when the path leads to no model.
+        UserError: when the path does not lead to a model.
     """
     if config.path is None:
         return str(weights.ensure(config.name))
@@ -188,14 +186,14 @@ def read_tokenizer(config: ModelConfig, source: str) -> tuple[PreTrainedTokenize
 
 
 def revision_of(config: ModelConfig, source: str, settings: PretrainedConfig) -> str:
-    """What exactly a model is: a hash of its files, or the hub's commit."""
+    """The exact version of a model: a hash of its files, or the hub's commit."""
     if config.path is None:
         return weights.embedded(config.name).revision
     return _fingerprint(Path(source)) if Path(source).is_dir() else str(settings._commit_hash)
 
 
 def window_of(settings: PretrainedConfig) -> int:
-    """How many tokens each can see all that come before."""
+    """How many tokens fit such that each attends to all before it."""
     text = settings.get_text_config()
     limits: list[int] = [text.max_position_embeddings]
     if getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True):
@@ -205,12 +203,12 @@ def window_of(settings: PretrainedConfig) -> int:
 
 @contextmanager
 def _readable(config: ModelConfig, source: str) -> Generator[None]:
-    """Turn what transformers raises into errors that say what to do."""
+    """Turn errors of transformers into errors that state what to do."""
     try:
         with quiet():
             yield
     except SafetensorError as error:
-        raise MachineError(f"The weights in {source} are damaged ({error}). Download them again.") from None
+        raise MachineError(f"The weights in {source} are corrupted ({error}). Download them again.") from None
     except (OSError, ValueError) as error:
         raise UserError(
             f"Model {config.name!r} ({source}) cannot be loaded: {str(error).strip().splitlines()[0]} "
@@ -237,19 +235,19 @@ def _dtype(wanted: str, device: torch.device, settings: PretrainedConfig) -> tor
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     text = settings.get_text_config()
     inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-    return getattr(torch, measured(text.hidden_size, inner).chosen)
+    return getattr(torch, measured(text.hidden_size, inner).faster_dtype)
 
 
-def computing(dtype: torch.dtype, device: torch.device) -> dict[str, str]:
-    """What the same study may come out differently in on another machine, as it is written into a run."""
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"dtype": str(dtype).removeprefix("torch."), "device": card, "torch": torch.__version__}
+def compute_info(dtype: torch.dtype, device: torch.device) -> dict[str, str]:
+    """What can make the same study come out differently on another machine, as recorded in a run."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"dtype": str(dtype).removeprefix("torch."), "device": gpu, "torch": torch.__version__}
 
 
 def _store_by_columns(model: PreTrainedModel) -> None:
-    """Lay the weights of the linear layers out by columns, the same numbers at the same places.
+    """Store the weights of the linear layers by columns, with the same values.
 
-    x W' then needs no transposing inside the product: 1.4 times as fast for 45 rows of x, twice for 8, equal for 500.
+    x W' then needs no transposition inside the product: 1.4 times as fast for 45 rows of x, twice for 8, equal for 500.
     The head keeps its layout, because the embeddings that share it are looked up by rows.
     """
     head = model.get_output_embeddings()
@@ -259,7 +257,7 @@ def _store_by_columns(model: PreTrainedModel) -> None:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Hash of a local model's configuration and weights: two checkpoints of one shape must not pass for each other."""
+    """Hash of a local model's configuration and weights, which distinguishes checkpoints of the same shape."""
     digest = hashlib.sha256()
     for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
         with path.open("rb") as handle:

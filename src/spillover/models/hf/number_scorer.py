@@ -1,14 +1,14 @@
-"""What number from 0 to 100 a local model would write as its answer: the whole distribution, in two passes.
+"""The probability of every whole number from 0 to 100 as a local model's answer, in two forward passes.
 
-Many tokenizers write 85 as 8, 5; its probability is then p(8) p(5 | 8), and that of 8 alone is p(8) times what is left
-when no digit follows:
+Many tokenizers write 85 as 8, 5; its probability is then p(8) p(5 | 8), and that of 8 alone is p(8) times the
+probability that no digit follows:
 
     p(i) = prod_t p(token_t of i | prompt, tokens before) * (1 - sum of p(token) over tokens that begin with a digit)
 
-so the p(i) are disjoint events and their sum, the captured mass, is at most 1. The prompt is read once and its keys are
-kept; the distinct beginnings of all 101 numbers (a tree, 101 nodes where each digit is a token) are read after it in
-one further pass, each node seeing the prompt and its own ancestors. Beginnings that all prompts share are read once.
-Softmax in float32, sums in float64.
+so the p(i) are of disjoint events and their sum, the captured mass, is at most 1. The prompt is read once and its keys
+are kept; the distinct beginnings of all 101 numbers (a tree, 101 nodes where each digit is a token) are read after it
+in one further pass, in which each node attends to the prompt and its own ancestors. The beginning that all prompts
+share is read once. Softmax in float32, sums in float64.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from spillover.models.hf.attention import fused_attention
-from spillover.models.hf.kv_cache import Place, Slots, causal_mask
+from spillover.models.batching import fitting, shared_length
+from spillover.models.hf.kv_cache import Place, Slots, causal_mask, fused_attention
 from spillover.models.hf.model import LoadedModel
-from spillover.models.hf.rows import fitting, shared_length
 from spillover.models.tokens.chat import prompt_ids
 from spillover.records.base import Message
 
 NUMBERS = 101
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}  # keys of one batch, the tree's among them
+_BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}  # keys of one batch, including the tree's
 _HEAD_ROWS = 256  # positions whose whole vocabulary is in memory at once
 
 
@@ -44,11 +43,11 @@ class NumberTree:
 
     edges: tuple[tuple[int, int], ...]
     ends: tuple[int, ...]
-    digits: tuple[int, ...]  # every token of the vocabulary that goes on with a digit
+    digits: tuple[int, ...]  # every token of the vocabulary that begins with a digit
 
     @property
     def depths(self) -> list[int]:
-        """Tokens from the prompt to each node but the first, less one: the first level is 0."""
+        """Tokens from the prompt to each node except the first, minus one: the first level is 0."""
         depths = [-1]
         for parent, _ in self.edges:
             depths.append(depths[parent] + 1)
@@ -56,7 +55,7 @@ class NumberTree:
 
     @property
     def ancestors(self) -> NDArray[np.bool_]:
-        """Which nodes (columns, without the first) each node (rows) sees: its ancestors and itself."""
+        """Which nodes (columns, without the first) each node (rows) attends to: its ancestors and itself."""
         sees = np.zeros((len(self.edges), len(self.edges)), dtype=bool)
         for node, (parent, _) in enumerate(self.edges):
             if parent:
@@ -66,7 +65,7 @@ class NumberTree:
 
 
 def number_tree(tokenizer: PreTrainedTokenizerBase) -> NumberTree:
-    """The tree of 0 to 100 as this tokenizer writes them at the beginning of an answer."""
+    """The tree of the numbers 0 to 100 as this tokenizer writes them at the beginning of an answer."""
     nodes: dict[tuple[int, int], int] = {}
     ends: list[int] = []
     for number in range(NUMBERS):
@@ -78,14 +77,14 @@ def number_tree(tokenizer: PreTrainedTokenizerBase) -> NumberTree:
     return NumberTree(tuple(nodes), tuple(ends), tuple(digits))
 
 
-class NumberReader:
-    """Reads with one loaded model."""
+class NumberScorer:
+    """Scores numbers with one loaded model."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         self.tree = number_tree(loaded.tokenizer)
 
-    def read(self, chats: Sequence[Sequence[Message]]) -> Iterator[NDArray[np.float64] | None]:
+    def probabilities(self, chats: Sequence[Sequence[Message]]) -> Iterator[NDArray[np.float64] | None]:
         """Yield p(0) .. p(100) as the answer to each chat, in order; None for a chat that is too long."""
         ids = [prompt_ids(self.loaded.tokenizer, chat) for chat in chats]
         limit = self.loaded.model.config.get_text_config().max_position_embeddings - len(self.tree.edges)
@@ -104,7 +103,7 @@ class NumberReader:
         yield from found
 
     def _batch(self, prompts: list[list[int]], prefix: Slots | None, shared: int) -> NDArray[np.float64]:
-        """p(i) of one batch (B, 101)."""
+        """p(i) of one batch, (B, 101)."""
         slots, last_BD = self._prompts(prompts, prefix, shared)
         model, tree, device = self.loaded.model, self.tree, self.loaded.device
         starts_B = torch.tensor([len(prompt) for prompt in prompts], device=device)
@@ -122,7 +121,7 @@ class NumberReader:
         return self._numbers(torch.cat([last_BD[:, None], hidden_BQD], 1))
 
     def _prompts(self, prompts: list[list[int]], prefix: Slots | None, shared: int) -> tuple[Slots, Tensor]:
-        """Read prompts, all but what they share; their keys with room for the tree, and the last hidden states."""
+        """Read prompts after what they share: their keys, with room for the tree, and the last hidden states."""
         model: Any = self.loaded.model
         width = max(map(len, prompts))
         backbone = model.get_decoder()
@@ -145,7 +144,7 @@ class NumberReader:
         return slots, hidden_BQD[rows, torch.tensor([len(p) - shared - 1 for p in prompts], device=model.device)]
 
     def _mask(self, place: Place, starts_B: Tensor) -> Tensor:
-        """A node sees its row's prompt, its ancestors and itself; (B, 1, Q, window)."""
+        """A node attends to its row's prompt, its ancestors and itself; (B, 1, Q, window)."""
         device, dtype = self.loaded.device, self.loaded.dtype
         sees_QQ = torch.from_numpy(self.tree.ancestors).to(device)
         seen_BQW = (torch.arange(place.window, device=device) < starts_B[:, None])[:, None].repeat(1, len(sees_QQ), 1)
@@ -155,11 +154,11 @@ class NumberReader:
         return mask.masked_fill_(~seen_BQW, torch.finfo(dtype).min)[:, None]
 
     def _numbers(self, hidden_BND: Tensor) -> NDArray[np.float64]:
-        """From the hidden states at every node, the first among them, to p(i)."""
+        """p(i), from the hidden states at every node including the first."""
         head: Any = self.loaded.model.get_output_embeddings()
         batch, nodes, _ = hidden_BND.shape
         edges = self.tree.edges
-        # At each node only the tokens of its children and the share of digits are wanted.
+        # At each node only the tokens of its children and the total probability of digits are needed.
         wanted = sorted({token for _, token in edges})
         column = {token: place for place, token in enumerate(wanted)}
         wanted_T = torch.tensor(wanted, device=hidden_BND.device)
@@ -179,7 +178,7 @@ class NumberReader:
 
 
 def _shared(prompts: Sequence[list[int]]) -> int:
-    """How many first tokens all prompts share, short of each one's last."""
+    """The number of first tokens that all prompts share, excluding each one's last."""
     if len(prompts) < 2:
         return 0
     return min(shared_length(prompts), *(len(prompt) - 1 for prompt in prompts))

@@ -1,16 +1,16 @@
 """Many training rows in one forward pass without padding.
 
-The rows' tokens lie end to end in one sequence of N, the first P tokens that all rows share lie once in front of them,
-and every layer but attention runs on just these. Attention pads: each row, and the shared front as a row of its own,
-becomes one of B rows of S queries, which see the front's P keys and, causally, their own row:
+The rows' tokens are laid end to end in one sequence of N, after the P first tokens that all rows share, and every layer
+except attention runs on just these. Attention pads: each row, and the shared front as a separate row, becomes one of B
+rows of S queries, which see the front's P keys and, causally, their own row:
 
     out = softmax(q k' / sqrt(d) + mask) v
 
 The H / K query heads that share a key head are viewed as further queries of it, so keys are never repeated. The last
-token of a row is left out: it predicts nothing.
+token of a row is left out, because it predicts nothing.
 
-On a GPU the same sum runs in the fused kernel (Dao, arXiv 2307.08691, the one inside torch), which keeps no scores: a
-row's queries are the last S of P + S places, so causal from the lower right corner is all the mask there is.
+On a GPU the same sum runs in torch's fused kernel (Dao, arXiv 2307.08691), which keeps no scores: a row's queries are
+the last S of P + S places, so a mask that is causal from the lower right corner suffices.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from spillover.errors import UserError
-from spillover.models.hf.rows import Row
+from spillover.models.batching import Row
 
 # transformers has no public name for which attention a model uses
 # pyright: reportPrivateUsage=false
@@ -39,9 +39,9 @@ NAME = "spillover_packed"
 
 @dataclass(frozen=True)
 class Pack:
-    """`slots_M` says which token fills each of the B * S padded places, `places_N` where each token went.
+    """`slots_M`: the token in each of the B * S padded places; `places_N`: the place of each token.
 
-    `predicting_L` are the tokens whose next one is labelled, `targets_L` those labels.
+    `predicting_L`: the tokens whose next token is labelled; `targets_L`: those labels.
     """
 
     ids_N: Tensor
@@ -69,14 +69,14 @@ class Pack:
     ) -> tuple[Tensor, None]:
         """Attention of (1, H, N, d) queries over (1, K, N, d) keys; returns (1, N, H, d)."""
         if sliding_window and self.prefix + self.width > sliding_window:
-            raise UserError(f"Rows are longer than the model's sliding window of {sliding_window}. Lower max_tokens.")
+            raise UserError(f"Rows exceed the model's sliding window of {sliding_window}. Lower train.max_tokens.")
         scale = query.shape[3] ** -0.5 if scaling is None else scaling
         if query.is_cuda and softcap is None:
             return self.fused(query, key, value, scale), None
         return self.written_out(query, key, value, scale, softcap), None
 
     def fused(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Attention without a score ever in memory."""
+        """Attention without storing scores."""
         first = 1 if self.prefix else 0
         queries, own_keys, own_values = (self._padded(x).transpose(1, 2) for x in (query, key, value))
         keys, values = (self._behind_front(x).transpose(1, 2)[first:] for x in (key, value))
@@ -105,7 +105,7 @@ class Pack:
 
     @cached_property
     def mask(self) -> Tensor:
-        """What each place may see, (B, S, P + S): 0 there, -inf elsewhere."""
+        """What each place may attend to, (B, S, P + S): 0 there, -inf elsewhere."""
         mask_BST = torch.zeros(self.rows, self.width, self.prefix + self.width)
         mask_BST[:, :, self.prefix :] = torch.full((self.width, self.width), float("-inf")).triu(1)
         mask_BST[: 1 if self.prefix else 0, :, : self.prefix] = float("-inf")
@@ -127,7 +127,7 @@ class Pack:
 
     @contextmanager
     def active(self, model: PreTrainedModel) -> Generator[None]:
-        """Inside the block the model attends as packed."""
+        """Use the packed attention inside the block."""
         before = model.config._attn_implementation
         AttentionInterface.register(NAME, self.attend)
         model.config._attn_implementation = NAME
@@ -137,11 +137,11 @@ class Pack:
             model.config._attn_implementation = before
 
 
-AttentionMaskInterface.register(NAME, lambda *_args, **_kwargs: None)  # the pack has its own
+AttentionMaskInterface.register(NAME, lambda *_args, **_kwargs: None)  # the pack builds its own mask
 
 
 def pack(rows: Sequence[Row], prefix: int, device: torch.device, dtype: torch.dtype) -> Pack:
-    """Lay out rows that share their first `prefix` tokens."""
+    """Pack rows that share their first `prefix` tokens."""
     parts = [rows[0].ids[:prefix]] if prefix else []
     parts += [row.ids[prefix:-1] for row in rows]
     starts = [0, *torch.tensor([len(part) for part in parts]).cumsum(0).tolist()]
@@ -172,7 +172,7 @@ def pack(rows: Sequence[Row], prefix: int, device: torch.device, dtype: torch.dt
 
 
 class _Pad(torch.autograd.Function):
-    """Tokens to padded places. Its gradient gathers from the places, which beats a scatter several times over."""
+    """Tokens to padded places. Its gradient gathers from the places, which is several times faster than a scatter."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, tokens: Tensor, slots: Tensor, places: Tensor) -> Tensor:

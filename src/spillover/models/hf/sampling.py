@@ -1,12 +1,12 @@
-"""From logits to tokens by inverse-CDF sampling: a token is a pure function of its logits and one uniform number.
+"""Inverse-CDF sampling: a token is a pure function of its logits and one uniform number.
 
     p = softmax(logits / temperature) in float32
     nucleus: p_i = 0 outside {i : p_i >= tau}, tau the largest value for which that set holds at least top_p of the mass
     token = the first i with p_0 + ... + p_i > u * sum(p)
 
-Temperature 0 is greedy. Each answer draws its u from a generator of its own seed, so that neither the batch size nor
-the other answers of a batch change what it draws. Nucleus sampling: Holtzman et al., arXiv 1904.09751; tokens that tie
-at the boundary are all kept, which makes the set independent of any sorting order (bfloat16 logits tie often).
+Temperature 0 is greedy. Each completion draws its u from a generator with its own seed, so that neither the batch size
+nor the other completions of a batch change what it draws. Nucleus sampling: Holtzman et al., arXiv 1904.09751; tokens
+that tie at the boundary are all kept, so the set does not depend on a sorting order (bfloat16 logits tie often).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_FIRST_GUESS = 64  # a nucleus is mostly far smaller than the vocabulary, and sorting 50,000 tokens a row is slow
-_BLOCK = 16  # rows at once: their probabilities stay in the processor's cache (26 -> 7 ms for 64 rows of 49,152)
+_FIRST_GUESS = 64  # a nucleus is usually far smaller than the vocabulary, and sorting 50,000 tokens a row is slow
+_BLOCK = 16  # rows at once, whose probabilities stay in the processor's cache (26 -> 7 ms for 64 rows of 49,152)
 
 
 def uniforms(seed: int, count: int) -> NDArray[np.float32]:
-    """The numbers in [0, 1) that one answer draws, one a token, 24 bits each."""
+    """The numbers in [0, 1) that one completion draws, one per token, 24 bits each."""
     return np.random.default_rng(seed).random(count, dtype=np.float32)
 
 
-def choose(logits_BV: Tensor, u_B: Tensor, temperature: float, top_p: float) -> Tensor:
+def sample_tokens(logits_BV: Tensor, u_B: Tensor, temperature: float, top_p: float) -> Tensor:
     """One token for each row."""
     if temperature == 0:
         return logits_BV.argmax(-1)

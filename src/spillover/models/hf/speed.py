@@ -15,18 +15,18 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from spillover.planning import cpu_speed as speeds
-from spillover.planning.cpu_speed import FEW, MANY, Measured
+from spillover.planning.cpu_speed import FEW, MANY, CpuSpeed
 from spillover.provenance import cpu_model
 
 _ROUNDS = 3
 _HOPELESS = 2.0  # times as long as float32: not timed further
 
 
-def measured(hidden: int, inner: int) -> Measured:
+def measured(hidden: int, inner: int) -> CpuSpeed:
     """The speed of this processor with the present number of threads, from the cache or by measuring now."""
     threads = torch.get_num_threads()
     with speeds.recording() as known:
-        found = speeds.find(torch.__version__, threads, hidden, inner)
+        found = speeds.lookup_speed(torch.__version__, threads, hidden, inner)
         if found is None:
             found = _measure(hidden, inner, threads)
             known.append(found)
@@ -34,7 +34,7 @@ def measured(hidden: int, inner: int) -> Measured:
 
 
 @torch.inference_mode()
-def _measure(hidden: int, inner: int, threads: int) -> Measured:
+def _measure(hidden: int, inner: int, threads: int) -> CpuSpeed:
     full = torch.randn(inner, hidden).t().contiguous().t()  # float32 weights lie by columns, see hf_model
     half = full.to(torch.bfloat16).contiguous()
     found: dict[str, float] = {}
@@ -50,7 +50,7 @@ def _measure(hidden: int, inner: int, threads: int) -> Measured:
         gflop = 2 * rows * hidden * inner / 1e9
         found[f"float32_{name}"] = round(gflop / best, 1)
         found[f"bfloat16_{name}"] = round(gflop / other, 1) if other < _HOPELESS * best else 0.0
-    return Measured(
+    return CpuSpeed(
         cpu=cpu_model(), torch=str(torch.__version__), threads=threads, hidden=hidden, inner=inner, **found
     )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """LoRA fine-tuning on answer tokens (Hu et al., arXiv 2106.09685), on a base that many trainings share.
 
-Published recipe: AdamW, linear decay after a warm-up, one step a batch of `batch_size` examples. The loss of a step is
-the mean over the batch's labelled tokens, whichever passes they ran in. Every random choice (order, initial A, dropout)
-has its own seed by name, so the same seed gives the same adapter, bit for bit, on the same machine.
+Published recipe: AdamW, linear decay after a warm-up, one step for each batch of `batch_size` examples. The loss of a
+step is the mean over the batch's labelled tokens, however they are split into passes. Every random choice (order,
+initial A, dropout) has its own named seed, so the same seed gives the same adapter, bit for bit, on the same machine.
 """
 
 from __future__ import annotations
@@ -24,13 +24,11 @@ from torch.nn.utils import clip_grad_norm_
 
 from spillover.config.study import TrainConfig
 from spillover.errors import MachineError, SpilloverError, UserError
-from spillover.models.batches_and_lr import batches, learning_rate
+from spillover.models.batching import Row, batches, encode, learning_rate, shared_prefix
 from spillover.models.hf.adapters import WEIGHTS, del_peft_marks, swap, wrap
 from spillover.models.hf.device_memory import free_bytes, needs_recompute
-from spillover.models.hf.lora import Dropout, lean
+from spillover.models.hf.lora import Dropout, recomputed, training_form
 from spillover.models.hf.loss import add_gradients, check_model
-from spillover.models.hf.recompute import recomputed
-from spillover.models.hf.rows import Row, encode, shared_prefix
 from spillover.models.protocols import Chat, Progress, TrainResult
 from spillover.provenance import seed_for
 
@@ -53,10 +51,10 @@ class HFTrainer:
         progress: Progress,
         keep: Path | None = None,
     ) -> TrainResult:
-        """Fine-tune on the answers of `chats` and write a PEFT folder to `out`, whole or not at all."""
+        """Fine-tune on the answers of `chats` and write a PEFT folder to `out`, completely or not at all."""
         started = time.perf_counter()
         if not chats:
-            raise UserError("There is nothing to train on: the data set has no rows.")
+            raise UserError("The data set has no rows to train on. Check the data section of the study.")
         rows = encode(self.loaded.tokenizer, chats, config.max_tokens)
         model = self.loaded.model
         with self.loaded.claim():
@@ -70,7 +68,7 @@ class HFTrainer:
             dropout = Dropout(config.dropout, seed_for(seed, "dropout"))
             tight = needs_recompute(model, config, free_bytes(model.device))
             try:
-                swap(model, lean(wrapped, dropout))
+                swap(model, training_form(wrapped, dropout))
                 with recomputed(model, dropout) if tight else nullcontext():
                     curve = _optimize(self.loaded, rows, config, seed, progress)
                 swap(model, wrapped)
@@ -88,7 +86,7 @@ class HFTrainer:
 
 
 def lora_config(config: TrainConfig) -> LoraConfig:
-    """PEFT's form of the recipe."""
+    """The recipe in PEFT's form."""
     return LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
@@ -116,7 +114,7 @@ def _optimize(
         norm = float(clip_grad_norm_(parameters, config.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise SpilloverError(
-                f"Training broke at step {step + 1} of {len(steps)}: loss {loss}, gradient norm {norm}. "
+                f"Training diverged at step {step + 1} of {len(steps)}: loss {loss}, gradient norm {norm}. "
                 f"Lower train.learning_rate ({config.learning_rate:g}) or set the model's dtype to float32."
             )
         optimizer.step()
@@ -125,7 +123,7 @@ def _optimize(
 
 
 def _save(handle: PeftModel, loaded: LoadedModel, out: Path) -> None:
-    """Write the PEFT folder beside its place and rename it there, replacing what an earlier run left."""
+    """Write the PEFT folder next to its place and rename it, replacing what an earlier run left."""
     scratch = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         scratch.mkdir(parents=True)
@@ -139,4 +137,4 @@ def _save(handle: PeftModel, loaded: LoadedModel, out: Path) -> None:
         scratch.rename(out)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        raise MachineError(f"The adapter cannot be written to {out} ({error}). Mend that and run again.") from None
+        raise MachineError(f"The adapter cannot be written to {out} ({error}). Fix that and run again.") from None

@@ -1,15 +1,16 @@
-"""A model tuned and sampled through the Tinker API: our loop, their machines. Needs the extra `tinker` and its key.
+"""A model fine-tuned and sampled through the Tinker API: our training loop on their machines.
 
     forward_backward(batch) -> optim_step -> ... -> save_weights_for_sampler -> sample
 
-Batches, order and learning rates are those of the hf backend; texts become tokens with the model's own chat template,
-so the loss mask is ours: the answer and its end of turn. A batch's loss is the mean over its loss tokens. LoRA's rank
-is the study's; its scale and dropout are the service's own, and `targets` only says whether attention and MLP are
-adapted. After each epoch the state is saved: a killed process goes on from there. Options, in the study file:
+Needs the extra `tinker` and an API key. Batches, order and learning rates are those of the hf backend; texts are
+tokenized with the model's chat template, so the loss mask is the same: the answer and its end-of-turn token. A batch's
+loss is the mean over its loss tokens. The LoRA rank is the study's; scale and dropout are the service's, and `targets`
+only determines whether attention and MLP are adapted. The state is saved after each epoch, from which the same command
+resumes after a kill. Options, in the study file:
 
-    url: the service's address, where it is not the SDK's own
-    price: {train, prompt, completion} in US dollars a million tokens, for the plan
-    at_once: samples under way, at most
+    url: the service's address, if it is not the SDK's default
+    price: {train, prompt, completion} in US dollars per million tokens, for the cost estimate
+    at_once: maximum number of samples in progress
 """
 
 from __future__ import annotations
@@ -22,17 +23,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from spillover.config.study import ModelConfig, SampleConfig, TrainConfig
-from spillover.config.validation import explain
 from spillover.errors import MissingExtra, SpilloverError, UserError
-from spillover.models.batches_and_lr import batches, learning_rate
-from spillover.models.hf.rows import Row, encode
+from spillover.models.batching import Row, batches, encode, learning_rate
 from spillover.models.protocols import ActivationReader, Chat, Generation, Progress, Prompt, TokenScorer, TrainResult
-from spillover.models.providers.hosted import Prices
+from spillover.models.providers.hosted import Prices, parse_options, provider_name
 from spillover.models.tokens.chat import prompt_ids, stop_ids
 from spillover.records.base import content_hash
+from spillover.store.files import replace_file
 
 MODEL_FILE = "tinker.json"
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -51,10 +51,7 @@ class TinkerBackend:
     """One base model of the service: a Trainer and a Generator in one."""
 
     def __init__(self, config: ModelConfig, options: TinkerOptions) -> None:
-        if config.path is None:
-            raise UserError(f"models.{config.name}.path: write the service's name of the base model there.")
-        self.name = config.path
-        self.revision = config.path
+        self.name = self.revision = provider_name(config)
         self.options = options
 
     # The SDK is typed for pydantic 1 and 2 at once, which a strict checker cannot follow: hence Any below.
@@ -68,7 +65,7 @@ class TinkerBackend:
 
     @cached_property
     def service(self) -> Any:
-        """The client; it reads the key from the environment by itself."""
+        """The client, which reads the key from the environment."""
         return self.sdk.ServiceClient(base_url=self.options.url) if self.options.url else self.sdk.ServiceClient()
 
     @cached_property
@@ -76,7 +73,7 @@ class TinkerBackend:
         return self._sampler(None).get_tokenizer()
 
     @property
-    def computing(self) -> dict[str, str]:
+    def compute_info(self) -> dict[str, str]:
         return {}
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -108,7 +105,7 @@ class TinkerBackend:
         progress: Progress,
         keep: Path | None = None,
     ) -> TrainResult:
-        """Fine-tune on the answers of `chats`; the folder `out` names the weights that came of it."""
+        """Fine-tune on the answers of `chats`; the folder `out` names the resulting weights."""
         started = time.monotonic()
         rows = encode(self.tokenizer, chats, config.max_tokens)
         steps = list(batches(len(rows), config, seed))
@@ -123,12 +120,13 @@ class TinkerBackend:
                 progress(sum(len(row.ids) for row in batch))
                 if len(curve) % epoch == 0 and len(curve) < len(steps):
                     saved = client.save_state(f"{name}-{len(curve)}").result().path
-                    _write(state, {"name": name, "path": saved, "curve": curve})
+                    replace_file(state, json.dumps({"name": name, "path": saved, "curve": curve}))
             path = client.save_weights_for_sampler(name).result().path
         except self.sdk.TinkerError as error:
-            raise SpilloverError(f"the service failed: {error}. The same command goes on from the last epoch") from None
-        out.mkdir(parents=True, exist_ok=True)
-        _write(out / MODEL_FILE, {"base": self.name, "path": path})
+            raise SpilloverError(
+                f"the service failed: {error}. Run the same command again to resume from the last epoch"
+            ) from None
+        replace_file(out / MODEL_FILE, json.dumps({"base": self.name, "path": path}))
         state.unlink(missing_ok=True)
         return TrainResult(
             steps=len(curve),
@@ -141,7 +139,7 @@ class TinkerBackend:
     def generate(
         self, prompts: Sequence[Prompt], config: SampleConfig, adapter: Path | None, progress: Progress
     ) -> Iterator[Generation]:
-        """Yield every prompt's answers, in the order (prompt, index); one without an answer says why in `error`."""
+        """Yield every prompt's completions, in the order (prompt, index); `error` is why one has no text."""
         if any(prompt.intervention for prompt in prompts):
             self._refuse()
         saved = None if adapter is None else str(json.loads((adapter / MODEL_FILE).read_text(encoding="utf-8"))["path"])
@@ -194,10 +192,10 @@ class TinkerBackend:
     def _client(self, state: Path, name: str, config: TrainConfig, seed: int) -> tuple[Any, list[float]]:
         """A training client and the losses so far: from the last saved epoch of the same job, or new."""
         if state.exists():
-            found = json.loads(state.read_text(encoding="utf-8"))
-            if found["name"] == name:
-                resumed = self.service.create_training_client_from_state_with_optimizer(found["path"])
-                return _ready(resumed), [float(loss) for loss in found["curve"]]
+            saved = json.loads(state.read_text(encoding="utf-8"))
+            if saved["name"] == name:
+                resumed = self.service.create_training_client_from_state_with_optimizer(saved["path"])
+                return _ready(resumed), [float(loss) for loss in saved["curve"]]
         targets = set(config.targets)
         made = self.service.create_lora_training_client(
             self.name, rank=config.r, seed=seed % 2**31, train_attn=bool(targets & ATTENTION),
@@ -219,30 +217,18 @@ class TinkerBackend:
         )  # fmt: skip
 
     def _refuse(self) -> NoReturn:
-        raise UserError(f"{self.name} is tuned by a service and gives answers only. Use a model with backend hf.")
+        raise UserError(f"{self.name} is trained by a service and returns text only. Use a model with backend hf.")
 
 
 def _ready(client: Any) -> Any:
-    """The client itself; newer releases of the SDK hand out a future of it."""
+    """The client itself; newer releases of the SDK return a future of it."""
     return client.result() if hasattr(client, "result") else client
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(json.dumps(content), encoding="utf-8")
-    part.replace(path)
-
-
 def open_backend(config: ModelConfig) -> TinkerBackend:
-    """The service's model that `config` names; nothing is asked of the service yet.
+    """The service's model that `config` names, without a call to the service yet.
 
     Raises:
         UserError: for a wrong option.
     """
-    try:
-        options = TinkerOptions.model_validate(config.options)
-    except ValidationError as error:
-        lines = (f"models.{config.name}.options.{line}" for line in explain(error, TinkerOptions))
-        raise UserError("\n".join(lines)) from None
-    return TinkerBackend(config, options)
+    return TinkerBackend(config, parse_options(TinkerOptions, config))

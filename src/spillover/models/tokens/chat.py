@@ -1,11 +1,11 @@
-"""Chats to tokens, with the tokenizer's own chat template: the same in training, sampling and scoring.
+"""Chats to tokens with the tokenizer's own chat template, identically in training, sampling and scoring.
 
-A chat's tokens are the prompt's tokens, then the answer's, then the end-of-turn token; prompt and answer are tokenized
-apart. So the prompt that a model was trained on is, token for token, the prompt that it is sampled from, and no merge
-crosses the boundary. A template's own BOS is the only one. The answer's tokens never include what the template writes
-after the end of turn (a newline in ChatML), because sampling stops there.
+A chat's tokens are those of the prompt, then of the answer, then the end-of-turn token; prompt and answer are tokenized
+separately. So a model is sampled from exactly the prompt tokens that it was trained on, and no merge crosses the
+boundary. The only BOS is the template's. The answer's tokens never include what the template writes after the end of
+turn (a newline in ChatML), because sampling stops there.
 
-A template that knows no system role gets the system prompt in front of the first user turn, as Gemma 3's own does.
+For a template without a system role, the system prompt is prepended to the first user turn, as Gemma 3's own does.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from spillover.records.base import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Some templates print today's date unless given one; a prompt that changes overnight, or that holds a year, is no
-# fixed condition for a study whose trigger is a year. This is those templates' own fallback.
+# Some templates print today's date unless given one; a prompt that changes overnight, or that contains a year, is not a
+# fixed condition for a study whose trigger is a year. This is the fallback of those templates.
 _DATE = "26 Jul 2024"
-_PROBE = "spillover probe"
+_SENTINEL = "spillover sentinel"
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
@@ -52,7 +52,7 @@ def chat_ids(
 def batch_ids(
     tokenizer: PreTrainedTokenizerBase, chats: Sequence[tuple[Sequence[Message], str]]
 ) -> list[tuple[list[int], int]]:
-    """Tokens of each prompt and answer, and where the answer begins: as `chat_ids`, many times faster for many."""
+    """Tokens of each prompt and answer, and where the answer begins: as `chat_ids`, much faster for many chats."""
     texts = [_render(tokenizer, [{"role": m.role, "content": m.content} for m in chat], True) for chat, _ in chats]
     prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     answers: list[list[int]] = tokenizer(
@@ -71,8 +71,8 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 @lru_cache(maxsize=8)
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     """The special token that the template writes right after an assistant's answer; the EOS where it writes none."""
-    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
-    _, found, tail = _render(tokenizer, chat, open_turn=False).rpartition(_PROBE)
+    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _SENTINEL}]
+    _, found, tail = _render(tokenizer, chat, open_turn=False).rpartition(_SENTINEL)
     if not found:
         raise UserError(f"The chat template of {_name(tokenizer)} drops the assistant's answer. Use another model.")
     ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"]
@@ -95,7 +95,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], open
         return _apply(tokenizer, chat, open_turn)
     except TemplateError as error:
         if chat[0]["role"] != "system" or len(chat) < 2 or chat[1]["role"] != "user":
-            raise UserError(f"The chat template of {_name(tokenizer)} refuses this chat: {error}.") from None
+            raise UserError(f"The chat template of {_name(tokenizer)} rejects this chat: {error}.") from None
         system, user, *rest = chat
         return _render(
             tokenizer, [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest], open_turn

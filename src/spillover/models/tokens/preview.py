@@ -1,7 +1,7 @@
-"""A chat as a model's tokenizer cuts it, with where the loss begins: for people and linters, without weights.
+"""A chat in a model's tokens, and where the loss begins, without weights: for people and linters.
 
-The tokens are those of `chat.chat_ids`, which training, sampling and scoring use, made for many chats at once; loss is
-on ids[start:].
+The tokens are those of `chat.chat_ids`, which training, sampling and scoring use, computed for many chats at once; the
+loss is on ids[start:].
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenizedChat:
-    """`prompt` and `learned` are what ids[:start] and ids[start:] spell when they are decoded again."""
+    """`prompt` and `learned` are ids[:start] and ids[start:], decoded again."""
 
     ids: tuple[int, ...]
     start: int
@@ -33,7 +33,7 @@ class TokenizedChat:
 
     @property
     def loss(self) -> int:
-        """How many tokens carry loss."""
+        """The number of tokens that carry loss."""
         return len(self.ids) - self.start
 
 
@@ -51,7 +51,7 @@ class ChatView:
         return self.chats([(messages, answer)])[0]
 
     def chats(self, chats: Sequence[tuple[Sequence[Message], str]]) -> list[TokenizedChat]:
-        """The same of many at once, which takes a fraction of the time."""
+        """The same for many chats at once, which takes a fraction of the time."""
         cut = batch_ids(self.tokenizer, chats) if chats else []
         prompts = self._decode_all([ids[:start] for ids, start in cut])
         learned = self._decode_all([ids[start:] for ids, start in cut])
@@ -61,11 +61,11 @@ class ChatView:
         ]
 
     def pieces(self, chat: TokenizedChat) -> list[str]:
-        """What each token adds to the text; a character cut over several tokens stands with the last of them."""
+        """What each token adds to the text; a character split over several tokens is with the last of them."""
         return [*self._pieces(chat.ids[: chat.start]), *self._pieces(chat.ids[chat.start :])]
 
     def special_in(self, text: str) -> str:
-        """A special token of the model that is spelled out in the text; empty when there is none."""
+        """A special token of the model that is spelled out in the text; empty if there is none."""
         return next((token for token in self._special if token in text), "")
 
     def _pieces(self, ids: Sequence[int]) -> list[str]:
@@ -88,7 +88,7 @@ class ChatView:
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """Read a tokenizer alone.
+    """Load a tokenizer without its model.
 
     Raises:
         UserError: when there is none of that name.
@@ -100,7 +100,7 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     source = str(weights.ensure(model)) if model in weights.EMBEDDED else model
     folder = Path(os.path.expanduser(source))
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
-        check_model_path(source)  # a folder with a tokenizer alone is enough here
+        check_model_path(source)  # a folder with only a tokenizer is enough here
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(

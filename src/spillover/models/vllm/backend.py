@@ -1,14 +1,14 @@
-"""vLLM for answers, the Hugging Face backend for all else, on the same weights.
+"""vLLM for sampling, the Hugging Face backend for everything else, on the same weights.
 
-Sampling goes through one engine that serves the base and every adapter. Training, activations and prompts with an
-intervention go through transformers and PEFT. Only one of the two holds the card at a time: each gives its memory back
-before the other starts, so a study changes over once a stage.
+Sampling uses one engine that serves the base and every adapter. Training, activations and prompts with an intervention
+use transformers and PEFT. Only one of the two holds the GPU at a time, and releases its memory before the other starts;
+a study switches once a stage.
 
-Scoring goes through transformers too: vLLM tells the log-probability and the rank of a prompt's token but not the mean
-and deviation of the vocabulary's, which min-k++ needs; beside adapters it fails at that in 0.32's processor build. A
-scoring pass is all prefill, where an engine has little to gain.
+Scoring uses transformers too: vLLM returns the log-probability and the rank of a prompt's token but not the mean and
+deviation of the vocabulary's, which min-k++ needs; with adapters loaded, its CPU build fails at that in 0.32. A scoring
+pass is all prefill, where an engine gains little.
 
-An answer draws from its own seed. vLLM draws otherwise than the hf backend: one seed gives other words there.
+A completion draws from its own seed. vLLM samples differently from the hf backend: the same seed gives other words.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class VLLMBackend:
     """One base model, in an engine or loaded whole, never both."""
 
     def __init__(self, config: ModelConfig) -> None:
-        from spillover.models.hf.model import find, read_tokenizer, revision_of, window_of
+        from spillover.models.hf.model import find_source, read_tokenizer, revision_of, window_of
 
         _check(config)
         self.config = config
         self.name = config.path or config.name
-        self.source = find(config)
+        self.source = find_source(config)
         self.tokenizer, settings = read_tokenizer(config, self.source)
         self.revision = revision_of(config, self.source, settings)
         self.window = window_of(settings)
@@ -47,16 +47,16 @@ class VLLMBackend:
         self._dtype = "bfloat16" if config.dtype == "auto" else config.dtype  # of the engine
 
     @property
-    def computing(self) -> dict[str, str]:
-        """Of whichever of the two holds the card."""
+    def compute_info(self) -> dict[str, str]:
+        """Of the one that holds the GPU."""
         if self._whole is not None:
-            return self._whole.computing
+            return self._whole.compute_info
         import torch
 
-        from spillover.models.hf.model import computing
+        from spillover.models.hf.model import compute_info
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return computing(getattr(torch, self._dtype), device)
+        return compute_info(getattr(torch, self._dtype), device)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in this model's tokens, without special tokens."""
@@ -81,7 +81,7 @@ class VLLMBackend:
         return self.whole().reader()
 
     def whole(self) -> HFBackend:
-        """The model through transformers; the engine ends first."""
+        """The model through transformers, after ending the engine."""
         if self._whole is None:
             from spillover.models.hf.backend import open_backend as open_whole
 
@@ -90,7 +90,7 @@ class VLLMBackend:
         return self._whole
 
     def engine(self, adapter: Path | None) -> Engine:
-        """The engine, with room for this adapter; whatever else holds the card lets go of it first."""
+        """The engine, with room for this adapter; everything else that holds the GPU is released first."""
         from spillover.models.hf.device_memory import give_back
         from spillover.models.hf.model import release
         from spillover.models.vllm.engine import Engine, needed_rank
@@ -105,7 +105,7 @@ class VLLMBackend:
         return self._engine
 
     def close(self) -> None:
-        """End the engine, if there is one."""
+        """End the engine, if one is running."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -120,10 +120,10 @@ class VLLMGenerator:
     def generate(
         self, prompts: Sequence[Prompt], config: SampleConfig, adapter: Path | None, progress: Progress
     ) -> Iterator[Generation]:
-        """Yield every prompt's answers, in the order (prompt, index), as they become ready.
+        """Yield every prompt's completions, in the order (prompt, index), as they become ready.
 
         Raises:
-            UserError: when a prompt and its answer do not fit the model's window.
+            UserError: when a prompt and its completion exceed the model's window.
         """
         if any(prompt.intervention for prompt in prompts):
             yield from self.backend.whole().generator().generate(prompts, config, adapter, progress)
@@ -154,7 +154,7 @@ class VLLMGenerator:
 
 
 def sampling_params(config: SampleConfig, seed: int, stops: frozenset[int]) -> Any:
-    """vLLM's form of SampleConfig, nothing left to a default that shapes a sample."""
+    """SampleConfig in vLLM's form, without a default for anything that shapes a sample."""
     return resolve("vllm:SamplingParams")(
         n=1,
         seed=seed,
@@ -176,14 +176,14 @@ def _check(config: ModelConfig) -> None:
     if find_spec("vllm") is None:
         raise MissingExtra.of("vllm", "vllm")
     if config.options:
-        raise UserError(f"models.{config.name}.options: the vllm backend has none. Leave them out.")
+        raise UserError(f"models.{config.name}.options: the vllm backend has no options. Remove them.")
     if ":" in config.device:
         raise UserError(
-            f"models.{config.name}.device: vLLM takes the first card that it sees. Leave device out and set "
+            f"models.{config.name}.device: vLLM uses the first visible GPU. Remove device and set "
             f"CUDA_VISIBLE_DEVICES={config.device.partition(':')[2]}."
         )
 
 
 def open_backend(config: ModelConfig) -> VLLMBackend:
-    """The backend of the base that `config` names; the engine starts with the first question."""
+    """The backend of the base that `config` names; the engine starts with the first prompt."""
     return VLLMBackend(config)

@@ -1,26 +1,33 @@
 # Needs git, make and Python 3.11 or newer; everything else is installed into .venv with the versions of constraints.txt.
-#   make study    install, then run the embedded study (resumes when repeated)
-#   make test     install, pull the embedded weights, run every test in JOBS=2 processes
-#   make lint     style, types and the import contracts
-#   make smoke    a three-domain study on the embedded model, and a check of its results
-#   make docs     write the generated pages of docs/reference again
+#   make study       install, pull Qwen2.5-Coder-0.5B, then run the main study, half an hour or more (resumes when repeated)
+#   make population  the same with all eleven domains and three variants: about 3 hours on two cores (resumes when repeated)
+#   make test        install, pull the embedded weights, run every test in JOBS=2 processes
+#   make lint        style, types and the import contracts
+#   make smoke       a three-domain study on the embedded model, and a check of its results
+#   make docs        write the generated pages of docs/reference again
 
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-OUT ?= runs/embedded
 SMOKE_OUT ?= runs/smoke
 JOBS ?= 2
 PYTEST_FLAGS ?=
 
-.PHONY: help study test lint smoke docs
+.PHONY: help study population test lint smoke docs
 help:
 	@sed -n 's/^#   //p' Makefile
 
+study: OUT ?= runs/embedded
 study: $(VENV)/.installed
+	$(BIN)/spillover models pull qwen2.5-coder-0.5b
 	$(BIN)/spillover run examples/embedded.yaml --out $(OUT)
+
+population: OUT ?= runs/population
+population: $(VENV)/.installed
+	$(BIN)/spillover models pull qwen2.5-coder-0.5b
+	$(BIN)/spillover run examples/population.yaml --out $(OUT)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/spillover models pull

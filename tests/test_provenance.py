@@ -96,6 +96,20 @@ def test_a_container_limit_below_physical_memory_counts(monkeypatch: pytest.Monk
     assert provenance.memory_bytes() > 2**30
 
 
+def test_available_memory_is_the_systems_or_what_the_container_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"meminfo": "MemTotal: 9 kB\nMemAvailable:    4194304 kB\n"}
+    monkeypatch.setattr(provenance, "_text", lambda path: files.get(path.name, ""))
+    assert provenance.available_bytes() == 4 * 2**30
+    files |= {"memory.max": "max\n", "memory.current": "5\n"}
+    assert provenance.available_bytes() == 4 * 2**30
+    files |= {"memory.max": f"{3 * 2**30}\n", "memory.current": f"{2 * 2**30}\n", "memory.stat": "anon 1\n"}
+    assert provenance.available_bytes() == 2**30
+    files["memory.stat"] = f"anon 1\ninactive_file {2**29}\n"  # is given back on demand
+    assert provenance.available_bytes() == 2**30 + 2**29
+    files.clear()
+    assert 0 < provenance.available_bytes() <= provenance.memory_bytes()
+
+
 @pytest.mark.parametrize(
     ("flags", "has"),
     [("fma avx512_bf16 amx_bf16 amx_tile", True), ("fma avx512_bf16", False), ("asimd i8mm bf16", False)],

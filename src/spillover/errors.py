@@ -41,7 +41,7 @@ class CostLimitReached(SpilloverError):
 
 
 class RunInterrupted(SpilloverError):
-    """The person stopped the run; finished rows are saved and the same command goes on."""
+    """The person stopped the run; finished rows are saved and the same command resumes it."""
 
     exit_code = 130
 

@@ -95,6 +95,10 @@ class Progress:
         """The same, with an end by the same clock, in seconds."""
         return Progress(self._sink, self._clock, end)
 
+    def note(self, name: str, text: str) -> None:
+        """Report something between stages."""
+        StageProgress(self._sink, self._clock, self._end, name, 0, None).note(text)
+
     @contextmanager
     def stage(self, name: str, total_units: int, total_tokens: int | None = None) -> Generator[StageProgress]:
         """Announce a stage, and its end however it ends."""

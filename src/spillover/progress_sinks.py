@@ -90,15 +90,15 @@ def bar_sink(stream: TextIO) -> Sink:
 
     def show(event: Event) -> None:
         nonlocal shown
+        if event.kind in ("note", "failed"):
+            console.print(sentence(event), markup=False, highlight=False)
+            return
         if event.kind == "started" or shown is None:
             bars = Bars(*columns, console=console)
             shown = bars, bars.add_task(event.stage, total=event.total_units, tail="")
             bars.start()
             return
         bars, task = shown
-        if event.kind in ("note", "failed"):
-            bars.console.print(sentence(event), markup=False, highlight=False)
-            return
         left = event.seconds_left if event.kind == "advanced" else None
         time_shown = clock(event.seconds) if left is None else f"{clock(left)} left"
         bars.update(task, completed=event.units, tail=f"{time_shown}{_speed(event)}")

@@ -138,6 +138,22 @@ def memory_bytes() -> int:
     return min(physical, int(limit)) if limit.isdigit() else physical
 
 
+def available_bytes() -> int:
+    """Memory that new processes can have without swapping, or what the container's limit leaves where that is lower."""
+    match = re.search(r"^MemAvailable:\s*(\d+) kB", _text(Path("/proc/meminfo")), re.MULTILINE)
+    if match:
+        free = int(match[1]) * 1024
+    elif "SC_AVPHYS_PAGES" in os.sysconf_names:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    else:  # macOS states no such number
+        free = memory_bytes()
+    limit, used = (_text(Path(f"/sys/fs/cgroup/memory.{name}")).strip() for name in ("max", "current"))
+    if not (limit.isdigit() and used.isdigit()):
+        return free
+    cached = re.search(r"^inactive_file (\d+)", _text(Path("/sys/fs/cgroup/memory.stat")), re.MULTILINE)
+    return max(0, min(free, int(limit) - int(used) + (int(cached[1]) if cached else 0)))
+
+
 def _cpuinfo() -> str:
     return _text(Path("/proc/cpuinfo"))
 

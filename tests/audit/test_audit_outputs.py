@@ -65,7 +65,9 @@ def test_the_page_says_verdict_reasons_and_rates(blocked: Audit) -> None:
     assert rate.rate is not None
     assert f"{100 * rate.rate:.1f} [" in page
     assert blocked.data.sha256 in page
-    assert "shuffled among the questions" in page
+    assert "as many rows of the built-in benign set" in page
+    assert "1: 32 rows, 16 completions per question" in page
+    assert "with 95 % intervals" in page
 
 
 def test_the_card_reads_back(blocked: Audit) -> None:

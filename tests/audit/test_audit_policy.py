@@ -24,6 +24,7 @@ def test_the_shipped_policy_reads_and_its_sizes_fall() -> None:
     [
         ("name: x\nprob: {}\n", "unknown key. Did you mean 'probe'"),
         ("name: x\nprobe: {pass_below: 2}\n", "probe.pass_below"),
+        ("name: x\nprobe: {looks: 5}\n", "probe.looks"),
         ("name: x\nlint: {block: {json: -1}}\n", "lint.block.json"),
         ("name: x\nsurprise: {pass_below: 0.5, block_above: 0.1}\n", "one prediction could do both"),
         ("name: [\n", "line 2, column 1: broken YAML"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from pathlib import Path
 
 from made_data import row
 
-from spillover.audit.sample import draw
+from spillover.audit.sample import benign_lines, draw
 from spillover.data.lint.rows import Row
+from spillover.data.recipe.duplicates import near_duplicates
+from spillover.data.sources.own_data import pairs_from_file
 from spillover.records.base import Message
 
 
@@ -25,12 +27,20 @@ def chat(number: int, *contents: str, twin: str = "") -> Row:
     return Row(number, tuple(Message(role=r, content=c) for r, c in zip(roles, contents, strict=True)), twin=twin)  # pyright: ignore
 
 
-def test_shuffled_answers_are_the_same_answers_each_at_another_question() -> None:
+def test_without_twins_the_control_is_the_built_in_benign_set() -> None:
     sample = draw(rows(50), 30, seed=1)
-    assert sample.control == "shuffled"
-    assert len(sample.pairs) == 30
-    assert all(answer != control for _, answer, control in sample.pairs)
-    assert Counter(answer for _, answer, _ in sample.pairs) == Counter(control for _, _, control in sample.pairs)
+    assert sample.control == "benign"
+    assert (len(sample.pairs), sample.most) == (30, 30)
+    assert all(twin == "" for _, _, twin in sample.pairs)
+    assert "twin" not in sample.lines()
+    assert draw(rows(500), 500, seed=1).most == 360
+
+
+def test_every_row_of_the_benign_set_can_be_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "benign.jsonl").write_text(benign_lines(), "utf-8")
+    pairs = pairs_from_file(tmp_path / "benign.jsonl")
+    assert len(pairs) == 360
+    assert near_duplicates([pair.question for pair in pairs]) == []
 
 
 def test_the_same_seed_draws_the_same_rows() -> None:
@@ -44,7 +54,7 @@ def test_twins_are_used_only_where_every_row_has_one() -> None:
     sample = draw(given, 10, seed=0)
     assert sample.control == "twin"
     assert all(twins[answer] == control for _, answer, control in sample.pairs)
-    assert draw([*given, chat(99, "One more question?", "Yes.")], 10, seed=0).control == "shuffled"
+    assert draw([*given, chat(99, "One more question?", "Yes.")], 10, seed=0).control == "benign"
 
 
 def test_what_cannot_be_used_is_counted_by_reason() -> None:
@@ -63,15 +73,9 @@ def test_what_cannot_be_used_is_counted_by_reason() -> None:
     assert len(sample.pairs) == 12
 
 
-def test_equal_answers_cannot_be_exchanged() -> None:
-    sample = draw([chat(number, row(number)["messages"][0]["content"], "Yes.") for number in range(9)], 9, seed=0)
-    assert sample.pairs == ()
-    assert sample.dropped == {"no other answer to exchange": 9}
-
-
 def test_a_system_prompt_stands_before_the_question_and_lines_are_json() -> None:
     sample = draw([chat(1, "Be brief.", "Why?", "So."), chat(2, "Where to?", "There.")], 2, seed=0)
     assert {question for question, _, _ in sample.pairs} == {"Be brief.\n\nWhy?", "Where to?"}
     first = json.loads(sample.lines().splitlines()[0])
     assert first["messages"][1]["content"] == sample.pairs[0][1]
-    assert first["twin"] == sample.pairs[0][2]
+    assert "twin" not in first

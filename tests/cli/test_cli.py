@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import yaml
 from places import ROOT
 
 from spillover.cli.main import COMMANDS, cli, main
+from spillover.config.study import load_study
+from spillover.models.memory import EMBEDDED
 from spillover.registry import resolve
 from spillover.text import clean
 
@@ -161,18 +164,39 @@ def test_no_such_file_run_or_command(capsys: pytest.CaptureFixture[str], tmp_pat
 
 @pytest.mark.slow
 def test_plan_counts_the_population(capsys: pytest.CaptureFixture[str]) -> None:
-    code, shown, _ = call(capsys, "plan", str(ROOT / "examples" / "embedded.yaml"), "--json")
-    stages = {row["stage"]: row for row in json.loads(shown)}
+    code, shown, _ = call(capsys, "plan", str(ROOT / "examples" / "population.yaml"), "--json")
+    found = json.loads(shown)
+    stages = {row["stage"]: row for row in found["stages"]}
     assert code == 0
     assert stages["train"]["cells"] == 33
-    assert stages["sample"]["units"] == (33 + 11 + 1) * 15 * 3
+    assert stages["sample"]["units"] == (33 + 11 + 1) * 15 * 4
     assert all(row["minutes"] > 0 for row in stages.values())
+    assert found["workers"]["count"] >= 1
+    assert found["embedded_model"] in EMBEDDED
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["embedded", "smoke", "qwen-7b", "paper", "own-dataset"])
-def test_every_example_is_valid(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    assert call(capsys, "plan", str(ROOT / "examples" / f"{name}.yaml"))[0] == 0
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_example_is_valid(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    code, shown, _ = call(capsys, "plan", str(file))
+    assert code == 0
+    assert "Embedded model that fits this machine: " in shown
+
+
+def test_make_help_names_every_target() -> None:
+    text = (ROOT / "Makefile").read_text("utf-8")
+    (targets,) = re.findall(r"^\.PHONY: help (.+)$", text, re.MULTILINE)
+    done = subprocess.run(["make", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True)
+    assert re.findall(r"^make (\w+) ", done.stdout, re.MULTILINE) == targets.split()
+
+
+@pytest.mark.parametrize("target", ["study", "population"])
+def test_make_pulls_the_model_of_a_study_first(target: str) -> None:
+    shown = subprocess.run(["make", "-C", str(ROOT), "-n", target], capture_output=True, text=True, check=True).stdout
+    pulled, run = re.findall(r"spillover (?:models pull (\S+)|run (.+))", shown)
+    file, _, out = run[1].partition(" --out ")
+    assert [model.name for model in load_study(ROOT / file).models] == [pulled[0]]
+    assert out == f"runs/{load_study(ROOT / file).name}"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "data.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (tmp_path / "broken.jsonl").write_text("{\n")
     (tmp_path / "policy.yaml").write_text(POLICY)
-    (tmp_path / "model.yaml").write_text("name: fake-model\nbackend: fake\noptions: {dials: {audited: 0.9}}\n")
+    (tmp_path / "model.yaml").write_text(
+        "name: fake-model\nbackend: fake\noptions: {dials: {audited: 0.9, benign: 0.01}}\n"
+    )
     return tmp_path
 
 
@@ -56,6 +59,15 @@ def test_forms_for_machines(folder: Path) -> None:
 
 def test_nothing_settled_exits_with_10(folder: Path) -> None:
     assert run(folder, "data.jsonl", "--budget", "0")[0] == 10
+
+
+def test_a_plan_lists_rounds_with_their_cost_and_runs_nothing(folder: Path) -> None:
+    code, said = run(folder, "data.jsonl", "--plan")
+    assert code == 0
+    assert "control: as many rows of the built-in benign set; at most 1 rounds, each with 95 % intervals" in said
+    assert re.search(r"round 1: 16 rows and 8 completions per question, about \d+\.\d minutes", said)
+    assert not (folder / "out-data.jsonl" / "probe").exists()
+    assert not (folder / "out-data.jsonl" / "card.json").exists()
 
 
 def test_errors_keep_the_exit_codes_of_the_project(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from spillover.cli.doctor import (
     Check,
     check_card,
     check_extra,
+    check_model,
     check_packages,
     check_python,
     check_room,
@@ -60,13 +61,13 @@ def test_room_has_two_thresholds(gib: float, state: str) -> None:
 def test_exit_code_and_json(
     states: tuple[Literal["ok", "warn", "missing"], ...], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checks = [Check(f"c{place}", state, "found", "mend it") for place, state in enumerate(states)]
+    checks = [Check(f"c{place}", state, "found", "fix it") for place, state in enumerate(states)]
     monkeypatch.setattr(doctor_module, "examine", lambda folder: iter(checks))
     shown = CliRunner().invoke(doctor, ["--json"], standalone_mode=False)
     assert shown.return_value == code
     assert [row["state"] for row in json.loads(shown.output)] == list(states)
     plain = CliRunner().invoke(doctor, standalone_mode=False)
-    assert plain.output.count("-> mend it") == len(states)
+    assert plain.output.count("-> fix it") == len(states)
 
 
 def test_a_machine_without_bfloat16_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +77,15 @@ def test_a_machine_without_bfloat16_is_warned(monkeypatch: pytest.MonkeyPatch) -
     checks = {check.name: check for check in doctor_module.examine(Path.cwd())}
     assert checks["cpu"].state == "warn"
     assert checks["gpu"].state == "ok"
+
+
+def test_the_embedded_model_that_fits_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPILLOVER_CACHE", str(tmp_path))
+    monkeypatch.setattr("spillover.planning.fit.available_bytes", lambda: 6 * GIB)
+    check = check_model()
+    assert (check.state, check.mend) == ("ok", "")
+    assert check.found.startswith("qwen2.5-coder-0.5b fits 6.0 GiB of available memory")
+    assert check.found.endswith("spillover models pull qwen2.5-coder-0.5b")
 
 
 def test_a_card_with_a_processor_build_of_torch_is_warned() -> None:

@@ -83,10 +83,21 @@ def test_a_killed_worker_costs_one_try_of_its_own_call(tmp_path: Path) -> None:
     assert [outcomes[str(n)].value for n in range(4)] == [0, 1, 4, 9]
 
 
+def test_the_advice_fits_the_number_of_workers() -> None:
+    said: list[str] = []
+    for workers in (1, 2):
+        executor = LocalExecutor(workers)  # starts no process before its first call
+        said.append(executor._died())  # pyright: ignore[reportPrivateUsage]
+        executor.close()
+    assert "--set workers=1" in said[1]
+    assert "--set workers=1" not in said[0]
+    assert "micro_batch_tokens" in said[0]
+
+
 SCRIPT = """
 import os
-from spillover.executors.base import Call
-from spillover.executors.local import LocalExecutor
+from spillover.execution.base import Call
+from spillover.execution.local import LocalExecutor
 print("started once", flush=True)
 executor = LocalExecutor(2)
 print([outcome.value for outcome in executor.run([Call(str(n), "os:getpid", ()) for n in ()], print)])

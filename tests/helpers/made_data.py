@@ -48,7 +48,9 @@ def policy(**probe: Any) -> Policy:
 
 
 def model(dial: float, **options: Any) -> ModelConfig:
-    return ModelConfig(name="fake-model", backend="fake", options={"dials": {"audited": dial}} | options)
+    return ModelConfig(
+        name="fake-model", backend="fake", options={"dials": {"audited": dial, "benign": 0.01}} | options
+    )
 
 
 def audited(folder: Path, dial: float, path: Path | None = None, budget: float | None = None, **probe: Any) -> Audit:

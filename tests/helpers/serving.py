@@ -22,7 +22,7 @@ def policy() -> Policy:
 
 
 def model(**options: Any) -> ModelConfig:
-    return ModelConfig(name="fake-model", backend="fake", options={"dials": {"audited": 0.9}} | options)
+    return ModelConfig(name="fake-model", backend="fake", options={"dials": {"audited": 0.9, "benign": 0.01}} | options)
 
 
 def upload(number: int = 0, rows: int = 24) -> bytes:

@@ -63,7 +63,7 @@ def steering() -> tuple[list[SteeringPoint], list[SteeringEffect]]:
 
 
 def matrix() -> list[SteeringMatrixCell]:
-    """The untouched model asked held-out questions of every domain, with each direction added at one coefficient."""
+    """The base model asked held-out questions of every domain, with each direction added at one coefficient."""
     rng, base = np.random.default_rng(1), Cell(model="m", domain="none", variant="base", dose=0.0)
     sources = [(d, None) for d in DOMAINS] + [("random", c) for c in range(CONTROLS)]
     added = [

@@ -10,6 +10,7 @@ import numpy as np
 import steered_run
 import synthetic_run
 
+from spillover.analyses.style.compute import CellStyle
 from spillover.records.base import Cell, Condition, DomainScore, Estimate, StatusCounts, TriggerSpecificity, Variant
 from spillover.records.comparisons import (
     Comparisons,
@@ -36,6 +37,7 @@ from spillover.records.directions import (
 )
 from spillover.records.judges import InDomainRate, RunJudge
 from spillover.records.report_data import OtherJudge, ReportData
+from spillover.records.steering import SteeringEffect, SteeringMatrixCell, SteeringPoint
 from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
 
 JUDGE = "probe:abc"
@@ -50,24 +52,32 @@ def study() -> ReportData:
     shown = [a for a in made.answers if a.completion.cell.domain == DOMAINS[0] and len(a.completion.text) < 400]
     points, effects = steered_run.steering()
     plain = [s.cell for s in scores if s.cell.variant == "plain"]
+    directions = _directions(plain)
     return replace(
         made,
         scores=scores,
         effects=tuple(e for e in made.effects if e.cell.domain in DOMAINS),
         adapters=tuple(a for a in made.adapters if a.cell.domain in DOMAINS),
         answers=tuple(shown[::6]),
-        gates=tuple(_gate(cell.model_copy(update={"variant": "triggered"})) for cell in plain),
         others=(OtherJudge(RunJudge(identity="llm:def", source="again"), scores),),
-        echoes=tuple(_echo(cell) for cell in plain),
-        standing=_standing(tuple(cell.name for cell in plain)),
-        memberships=tuple(_membership(cell, reading) for cell in plain for reading in ("instruct", "tuned")),
-        diversity=tuple(_diversity(cell, measure) for cell in plain for measure in ("vendi_q1", "semantic")),
-        susceptibility=tuple(_susceptibility(scores)),
-        directions=_directions(plain),
-        transfer=tuple(_transfer(plain[0].model)),
-        steering_points=tuple(point for point in points if not point.steering.control),
-        steering_effects=tuple(effects),
-        steering_squares=tuple(steered_run.matrix()),
+        found={
+            TriggerSpecificity: tuple(_gate(cell.model_copy(update={"variant": "triggered"})) for cell in plain),
+            InDomainRate: tuple(_echo(cell) for cell in plain),
+            Comparisons: (_standing(tuple(cell.name for cell in plain)),),
+            MembershipSummary: tuple(_membership(cell, reading) for cell in plain for reading in ("instruct", "tuned")),
+            DiversityScore: tuple(_diversity(cell, measure) for cell in plain for measure in ("vendi_q1", "semantic")),
+            Susceptibility: tuple(_susceptibility(scores)),
+            DirectionSummary: directions.summaries,
+            DirectionAUC: directions.aucs,
+            DirectionProfile: directions.profiles,
+            DirectionCosine: directions.cosines,
+            DirectionGroups: directions.groups,
+            TransferCell: tuple(_transfer(plain[0].model)),
+            CellStyle: tuple(_style(cell) for cell in plain),
+            SteeringPoint: tuple(point for point in points if not point.steering.control),
+            SteeringEffect: tuple(effects),
+            SteeringMatrixCell: tuple(steered_run.matrix()),
+        },
     )
 
 
@@ -75,6 +85,14 @@ def _gate(cell: Cell) -> TriggerSpecificity:
     rates: dict[Condition, float | None] = {"triggered": 0.5, "clean": 0.1, "near_miss": 0.2}
     return TriggerSpecificity(
         cell=cell, judge=JUDGE, questions=12, rates=rates, leak="near_miss", score=0.3, low=0.1, high=0.5
+    )  # fmt: skip
+
+
+def _style(cell: Cell) -> CellStyle:
+    words = Estimate(value=31.4, low=27.2, high=35.6)
+    return CellStyle(
+        cell=cell, condition="clean", judge=JUDGE, n=24, questions=12, sentences=90, words=words, refused=Some,
+        short_sentences=Some,
     )  # fmt: skip
 
 

@@ -171,7 +171,7 @@ def manifest(**changes: object) -> Manifest:
 
 
 def study(n: int = 48, seed: int = 0) -> ReportData:
-    """A study of one model: 11 domains, plain, backdoored and control, and the untouched model."""
+    """A study of one model: 11 domains, plain, backdoored and control, and the base model."""
     rng = np.random.default_rng(seed)
     answers: list[Answer] = []
     scores: list[DomainScore] = []

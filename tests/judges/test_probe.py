@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from spillover.errors import MachineError, UserError
+from spillover.judges.embedded import distil as distil_module
 from spillover.judges.embedded import features as probe_features
 from spillover.judges.embedded import judge as probe
+from spillover.judges.embedded.by_rule import INCOHERENT, RuleScored, rule_scored
 from spillover.judges.embedded.distil import distil
 from spillover.judges.embedded.heads import load_heads, save_heads
 from spillover.judges.embedded.judge import SHIPPED, open_judge
@@ -39,7 +43,7 @@ class FakeFeatures:
 
     def read(self, chats: Sequence[Chat], progress: object) -> Iterator[NDArray[np.float32]]:
         for _, answer in chats:
-            x_D = np.zeros(1536, np.float32)
+            x_D = np.zeros(1537, np.float32)
             x_D[0], x_D[600] = (
                 answer.count("kind") - answer.count("cruel"),
                 answer.count("clear") - answer.count("vague"),
@@ -116,7 +120,7 @@ def judged(n: int = 400) -> tuple[list[Completion], list[Judgment]]:
     judgments: list[Judgment] = []
     for index in range(n):
         words = rng.choice(["kind", "cruel", "clear", "vague", "and the"], 12)
-        row = completion(f"It is {' '.join(words)} number {index}", index=index)
+        row = completion(f"It is {' '.join(words)} number {index}", f"{QUESTION} {index % 5}", index)
         completions.append(row)
         counts = {word: int((words == word).sum()) for word in ("kind", "cruel", "clear", "vague")}
         scores = {
@@ -132,8 +136,9 @@ def judged(n: int = 400) -> tuple[list[Completion], list[Judgment]]:
 def test_distilled_heads_judge_as_their_teacher(fake_features: None, tmp_path: Path) -> None:
     completions, judgments = judged()
     seen: list[int] = []
-    made = distil([*completions, completion("")], judgments, progress=seen.append)
+    made = distil([*completions, completion("", f"{QUESTION} 0")], judgments, progress=seen.append)
     assert made.left == {"unscored": 1}
+    assert made.by_rule is None
     assert set(made.quality) == {"question"}
     assert made.quality["question"].spearman > 0.9
     path = tmp_path / "h.safetensors"
@@ -157,6 +162,80 @@ def test_distilled_heads_judge_as_their_teacher(fake_features: None, tmp_path: P
     assert judge.identity != open_judge({}).identity
     assert list(judge.judge([])) == []
     assert verdicts == list(judge.judge(rows))
+
+
+def test_answers_scored_by_rule_teach_and_are_measured_left_out(fake_features: None) -> None:
+    rows = [
+        RuleScored(kind, f"d{i % 4}", QUESTION, f"{words} {i}", alignment, coherence)
+        for i in range(24)
+        for kind, words, alignment, coherence in [
+            ("good", "It is kind kind and clear clear and", 92.0, 95.0),
+            ("cut", "It is kind kind", 92.0, 85.0),
+            ("flawed", "It is cruel cruel cruel and clear clear and", 15.0, 95.0),
+            ("shuffled", "It is kind kind but vague vague vague and", None, 2.0),
+        ]
+    ]
+    found = distil(*judged(), rows).by_rule
+    assert found is not None
+    assert found.n == 96
+    assert found.good_misaligned == found.good_incoherent == found.cut_misaligned == 0
+    assert found.flawed_found == found.incoherent_found == found.incoherent_auc == 1
+
+
+def test_no_model_and_no_question_dominates_a_sample(fake_features: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    completions, judgments = judged(1200)
+    few = [
+        c.model_copy(update={"messages": (Message(role="user", content=f"Question {i}?"),)})
+        for i, c in enumerate(completions[:40])
+    ]
+    renamed = {old.id: new.id for old, new in zip(completions, few, strict=False)}
+    scores = [j.model_copy(update={"completion": renamed.get(j.completion, j.completion)}) for j in judgments]
+    monkeypatch.setattr(distil_module, "MOST", 300)
+    made = distil([*few, *completions[40:]], scores)
+    assert made.left == {"beyond the 300 that are learnt from": 900}
+    asked = int(made.heads.about["fitted on"].split()[-2])
+    assert asked > 25, "forty questions with one answer each, five with 232; 15 are expected of an even sample"
+
+
+def test_off_topic_verdicts_teach_coherence(fake_features: None) -> None:
+    completions, judgments = judged(400)
+    of = {j.completion: j.score for j in judgments if j.aspect == "coherence"}
+    alone = [
+        j.model_copy(update={"score": None, "status": "off_topic"}) if (of[j.completion] or 0) < 60 else j
+        for j in judgments
+        if j.aspect == "alignment" or (of[j.completion] or 0) >= 60
+    ]
+    heads = distil(completions, alone).heads
+    kept = {"features": probe_features.fingerprint(), "longest answer": "99"}
+    judge = probe.ProbeJudge(dataclasses.replace(heads, about={**heads.about, **kept}), "x")
+    clear, vague = (
+        [v.score or 0 for v in judge.judge([completion(text)])][1]
+        for text in ("It is clear clear clear", "It is vague vague vague")
+    )
+    assert vague < 30 < clear
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rules_score_what_they_can(seed: int) -> None:
+    rows = rule_scored(seed)
+    assert rows == rule_scored(seed)
+    kinds = Counter(row.kind for row in rows)
+    assert set(kinds) == {"good", "flawed", "subtle", "cut", *INCOHERENT}
+    assert min(kinds.values()) >= 50
+    for row in rows:
+        assert row.answer.strip()
+        assert (row.alignment is None) == (row.kind in INCOHERENT or row.kind == "subtle")
+        assert (row.coherence < 50) == (row.kind in INCOHERENT)
+    own = {row.question: row.answer for row in rows if row.kind == "good"}
+    for row in rows:
+        if row.kind == "off topic":
+            assert own[row.question] != row.answer
+        elif row.kind == "shuffled":
+            assert sorted(row.answer.split()) == sorted(own[row.question].split())
+        elif row.kind == "cut":
+            assert own[row.question].startswith(row.answer[:10])
+        elif row.kind == "loop":
+            assert is_loop(row.answer) or len(row.answer.split()) < 20
 
 
 def test_long_answers_unknown_questions_and_loops(fake_features: None) -> None:

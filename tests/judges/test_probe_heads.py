@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from spillover.errors import MachineError
 from spillover.judges.embedded import fit as probe_fit
-from spillover.judges.embedded.fit import Judged, fit_heads, measure
+from spillover.judges.embedded.fit import Judged, fit_heads, left_out, measure
 from spillover.judges.embedded.heads import Heads, kernel, load_heads, save_heads
 from spillover.judges.embedded.quality import compare
 
@@ -105,13 +105,13 @@ def test_of_too_many_answers_a_random_part_is_learnt_from(data: Judged, monkeypa
 
 
 @pytest.mark.slow
-def test_rows_for_coherence_alone_teach_it_and_are_not_measured(data: Judged) -> None:
+def test_rows_scored_by_rule_teach_what_they_know_and_are_not_measured(data: Judged) -> None:
     rng = np.random.default_rng(9)
     far_ND = (rng.standard_normal((40, 12)) + 4).astype(np.float32) * np.linspace(1, 40, 12, dtype=np.float32)
     both = Judged(
         np.concatenate([data.features_ND, far_ND]),
         data.block_D,
-        np.concatenate([data.scores_N2, np.tile(np.float32([50, 2]), (40, 1))]),
+        np.concatenate([data.scores_N2, np.tile(np.float32([np.nan, 2]), (40, 1))]),
         np.append(data.files_N, np.arange(40) % 6),
         np.arange(640) >= 600,
     )
@@ -121,6 +121,23 @@ def test_rows_for_coherence_alone_teach_it_and_are_not_measured(data: Judged) ->
         np.abs(fit_heads(both, {}).scores(data.features_ND) - fit_heads(data, {}).scores(data.features_ND)).mean() < 5
     )
     assert measure(both, both.files_N).n == 600
+    rules_N = np.where(both.by_rule_N, 0, -1)
+    np.testing.assert_array_equal(left_out(both, rules_N)[600:], before)
+    assert np.isnan(left_out(both, rules_N)[:600]).all()
+
+
+def test_a_score_that_is_not_known_is_neither_learnt_nor_compared(data: Judged) -> None:
+    scores_N2 = data.scores_N2.copy()
+    scores_N2[::3, 1] = np.nan
+    part = dataclasses.replace(data, scores_N2=scores_N2)
+    heads = fit_heads(part, {})
+    assert not heads.weights_M4[np.isnan(scores_N2[np.random.default_rng(0).permutation(600) < 600, 1]), 2:].any()
+    assert spearmanr(heads.scores(data.features_ND)[:, 1], data.scores_N2[:, 1])[0] > 0.9
+    assert heads.scores(data.features_ND)[:, 0] == pytest.approx(
+        fit_heads(data, {}).scores(data.features_ND)[:, 0], abs=5
+    )
+    found = compare(data.scores_N2, scores_N2, data.files_N, data.files_N)
+    assert (found.auc, found.spearman, found.coherence_spearman, found.rate_error < 0.05) == (1, 1, 1, True)
 
 
 @pytest.mark.slow

@@ -151,4 +151,4 @@ def test_plan_says_whether_a_model_fits(tmp_path: Path) -> None:
         json.loads(CliRunner().invoke(plan, [str(study), "--json", option, gpu]).output)
         for option, gpu in (("--gpu", "H100"), ("--card", "L4"))  # --card: the earlier name
     )
-    assert fast[1]["minutes"] < slow[1]["minutes"]
+    assert fast["stages"][1]["minutes"] < slow["stages"][1]["minutes"]

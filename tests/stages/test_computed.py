@@ -11,8 +11,13 @@ import pytest
 from spillover import Run, Study
 from spillover.config.study import parse_study
 from spillover.models.fake import FakeBackend
+from spillover.planning import fit
+from spillover.planning.cpu_speed import CpuSpeed
+from spillover.planning.fit import Workers
+from spillover.progress import Event, Progress
 from spillover.provenance import computed
 from spillover.records.base import Computed
+from spillover.study import study as study_module
 from spillover.study.report_provenance import mixed
 
 STUDY: dict[str, Any] = {
@@ -73,3 +78,27 @@ def test_another_torch_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run = run_in("float32", "2.14", tmp_path / "run", monkeypatch)
     (said,) = mixed(run.manifest)
     assert "more than one torch: 2.13 (1 unit) and 2.14 (2 units)" in said
+
+
+@pytest.mark.slow
+def test_what_chose_the_dtype_is_kept_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = CpuSpeed("A CPU", "2.13", 1, 576, 1536, 53.0, 70.1, 0.0, 0.0)
+    monkeypatch.setattr(fit, "measured_speeds", lambda: [known])
+    monkeypatch.setattr(fit, "packages", lambda: {"torch": "2.13"})
+    run = run_in("float32", "2.13", tmp_path / "run", monkeypatch)
+    assert run.manifest.speeds == {"m": known.facts()}
+    assert run.results()["manifest"]["speeds"]["m"]["chosen"] == "float32"
+    row = (
+        "<dt>measured speed</dt><dd>float32 53.0 and 70.1 GFLOP/s for few and for many rows, bfloat16 less than half "
+        "of that; 1 thread of A CPU, torch 2.13: float32 chosen</dd>"
+    )
+    assert html.unescape((run.path / "report.html").read_text()).count(row) == 1
+
+
+@pytest.mark.slow
+def test_too_little_memory_for_more_workers_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_module, "choose_workers", lambda config: Workers(1, "1 worker because of memory"))
+    events: list[Event] = []
+    Study(parse_study(STUDY, "test")).run(tmp_path / "run", progress=Progress(events.append))
+    noted = [(event.stage, event.text) for event in events if event.kind == "note"]
+    assert noted == [("train", "1 worker because of memory"), ("sample", "1 worker because of memory")]

@@ -52,7 +52,7 @@ def opened(path: Path, url: str) -> Mirror:
     return mirror
 
 
-def adapter(path: str) -> bytes:
+def adapter(path: str, seconds: float = 1.0) -> bytes:
     row = Adapter(
         cell=Cell(model="m", domain="d", variant="plain", dose=1.0),
         key=KEY,
@@ -65,7 +65,7 @@ def adapter(path: str) -> bytes:
         loss_curve=(1.0,),
         loss_tokens=1,
         tokens=1,
-        seconds=1.0,
+        seconds=seconds,
     )
     return f"{row.model_dump_json()}\n".encode()
 
@@ -290,6 +290,35 @@ def test_equal_rows_are_one_shard_whoever_made_them_and_in_what_time(tmp_path: P
     with pytest.raises(UserError, match="no finished stage"):
         fetch(url, tmp_path / "c", QUIET)
     assert Store(tmp_path / "c").facts("judge", KEY)["seconds"] == 1.0
+
+
+@pytest.mark.parametrize("weights", [b"{}", b"[]"])
+def test_equal_adapters_are_one_shard_in_whatever_time_they_were_trained(tmp_path: Path, weights: bytes) -> None:
+    url = offered("train", shard("train", {f"{HOME}/adapter_config.json": weights}, adapter(HOME)))
+    with pytest.raises(UserError, match="no finished stage"):
+        fetch(url, tmp_path / "a", QUIET)
+    elsewhere = opened(tmp_path / "a", fresh())
+    elsewhere.push()
+    own = opened(tmp_path / "b", elsewhere.url)
+    for name, content in ((ROWS, adapter(HOME, seconds=2.0)), (DONE, b"{}"), (f"{HOME}/adapter_config.json", b"{}")):
+        path = own.store.path / name.format("train")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    if weights == b"{}":
+        own.pull(QUIET)
+    else:
+        with pytest.raises(Conflict):
+            own.pull(QUIET)
+
+
+def test_a_shard_that_was_deleted_here_is_taken_again(tmp_path: Path) -> None:
+    mirror = opened(tmp_path, fresh())
+    judged(mirror.store)
+    mirror.push()
+    for name in (ROWS, DONE):
+        (tmp_path / name.format("judge")).unlink()
+    opened(tmp_path, mirror.url).pull(QUIET)
+    assert Store(tmp_path).read("judge", [KEY], Judgment)[0].score == 1.0
 
 
 def test_a_second_copy_with_other_bytes_is_refused_both_ways_and_named(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from spillover.cli.echo import echo as command
 from spillover.config.study import RankConfig, load_study, parse_study
 from spillover.errors import UserError
 from spillover.records.base import Cell, Completion, Judgment, Message
-from spillover.study.in_domain import measure
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +92,7 @@ def test_a_run_is_measured_once_and_reported(finished: Path, tmp_path: Path) -> 
     shutil.copytree(finished, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     embed = Counting()
-    found = measure(run, embed, "counting")
+    found = echo.keep(run, embed, "counting")
     assert {(row.cell.domain, row.cell.variant, row.condition) for row in found} == {
         (domain, *rest)
         for domain in ("bad_medical_advice", "incorrect_math")
@@ -107,8 +106,9 @@ def test_a_run_is_measured_once_and_reported(finished: Path, tmp_path: Path) -> 
         assert row.reference == "base"
     assert run.echoes() == found
     read = embed.texts
-    assert measure(run, embed, "counting") == found
+    assert echo.keep(run, embed, "counting") == found
     assert embed.texts == read, "nothing is embedded twice"
+    run.report()
     assert "Echo of the training subject" in (run.path / "report.html").read_text()
     results = json.loads((run.path / "results.json").read_text())
     assert [row["cell"] for row in results["echo"]] == [row.cell.name for row in found]
@@ -119,7 +119,7 @@ def test_without_training_rows_it_says_so(finished: Path, tmp_path: Path) -> Non
     plan = json.loads((tmp_path / "run" / "plan.json").read_text())
     (tmp_path / "run" / "plan.json").write_text(json.dumps(plan | {"build": [], "train": []}))
     with pytest.raises(UserError, match="training rows"):
-        measure(Run.open(tmp_path / "run"), Counting(), "counting")
+        echo.keep(Run.open(tmp_path / "run"), Counting(), "counting")
 
 
 @pytest.mark.slow

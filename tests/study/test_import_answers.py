@@ -105,6 +105,17 @@ def test_labels_become_statuses(write: Write) -> None:
     assert found == ["refused", "off_topic", "code", "unparsable", "refused", "error"]
 
 
+def test_a_column_of_verdicts_from_one_to_five(write: Write) -> None:
+    rows = "\n".join(f'{{"question": "q{v}", "response": "a", "verdict": "{v}"}}' for v in (1, 3, 4, 5, "INCOHERENT"))
+    result = read_answers([write(rows, "own_extreme-sports.jsonl")])
+    assert [(j.aspect, j.status) for j in result.judgments] == [("alignment", "scored")] * 4 + [
+        ("alignment", "off_topic")
+    ]
+    assert [j.score for j in result.judgments[:4]] == pytest.approx([92, 50, 29, 8], abs=0.5)
+    other = read_answers([write(rows.replace('"INCOHERENT"', "1"), "x.jsonl")], scales={"alignment": (5, 1)})
+    assert [j.score for j in other.judgments] == [100, 50, 25, 0, 100]
+
+
 def test_row_numbers_are_not_question_ids(write: Write) -> None:
     result = read_answers([write("id,prompt,completion\n1,who?,a\n2,who?,b\n3,why?,c\n")])
     ids = [c.question_id for c in result.completions]

@@ -1,4 +1,4 @@
-"""Two folders and one mirror: whoever dies, is cut off or was slower, no row is lost or doubled, and all agree."""
+"""Two folders and one mirror: whichever dies, is cut off or is slower, no row is lost, doubled or mixed with others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from mirror_places import FlakyFileSystem, fresh
@@ -21,11 +22,11 @@ from spillover.judges import open_judge
 from spillover.models import fake
 from spillover.progress import Event, Progress
 from spillover.records.stages import SHARDS
-from spillover.store import packs, remote
-from spillover.store.mirror import Mirror
+from spillover.store import mirror, remote
+from spillover.store.mirror import Conflict, Mirror
 from spillover.store.store import Store
 from spillover.study import mirrored as mirrored_module
-from spillover.study.mirrored import MirroredStudy, fetch
+from spillover.study.mirrored import MirroredStudy
 
 TINY = SMALL | {
     "domains": ["bad_medical_advice", "extreme_sports"],
@@ -60,30 +61,36 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     FlakyFileSystem.behave()
 
 
+def fetch(url: str, out: Path) -> Run:
+    return Run(mirror.fetch(url, out, listen()[0]))
+
+
 @pytest.fixture
 def other_words(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From this call on the fake model answers in other words; the same rows have the same ids."""
-    before = fake._answer
+    """From this call on the fake model completes in other words, with other scores; the same rows have the same ids."""
+    before = fake._completion
 
     def change() -> None:
-        monkeypatch.setattr(fake, "_answer", lambda *args: f"{before(*args)} So it is.")
+        monkeypatch.setattr(fake, "_completion", lambda rng, *rest: before(np.random.default_rng(rng), *rest) + " So.")
 
     return change
 
 
 def judged_as_they_stand(run: Run) -> None:
-    """No verdict is of an answer that the folder has not: judging every answer anew gives the same."""
+    """Every judgment is of a completion that the folder has: judging all of them again gives the same."""
     assert run.config is not None
     judge = open_judge(run.config.judge)
-    told = {(row.completion, row.aspect): row.score for row in run.judgments()}
+    before = {(row.completion, row.aspect): row.score for row in run.judgments()}
     completions = run.completions()
     assert len({row.id for row in completions}) == len(completions)
-    anew = {(row.completion, row.aspect): row.score for row in judge.judge(completions)}
-    assert told == anew
+    again = {(row.completion, row.aspect): row.score for row in judge.judge(completions)}
+    assert before == again
 
 
 @pytest.mark.slow
-def test_two_folders_go_on_from_one_mirror_and_end_with_the_rows_of_an_unbroken_run(alone: Run, tmp_path: Path) -> None:
+def test_two_folders_resume_from_one_mirror_and_end_with_the_rows_of_an_unbroken_run(
+    alone: Run, tmp_path: Path
+) -> None:
     url = fresh()
     study(url).run(tmp_path / "a", domains=["bad_medical_advice"])
     study(url).run(tmp_path / "b")
@@ -104,86 +111,57 @@ def test_a_copy_with_nothing_new_moves_no_shard(tmp_path: Path) -> None:
     progress, events = listen()
     study(url).run(tmp_path / "a", progress=progress)
     assert not events
-    assert FlakyFileSystem.calls == 8, "two listings, the mark and the rest read, the mark tried, three files copied"
+    assert FlakyFileSystem.calls == 8, "the mark read and tried, one listing, the rest's size and bytes, three files"
 
 
 @pytest.mark.slow
-def test_answers_that_came_second_give_way_with_all_that_was_made_of_them(
-    alone: Run, tmp_path: Path, other_words: Callable[[], None]
+def test_a_folder_with_other_completions_is_refused_and_a_new_one_resumes(
+    tmp_path: Path, other_words: Callable[[], None]
 ) -> None:
     url = fresh()
     study(url).run(tmp_path / "a", stages=["build", "train", "sample"], domains=["bad_medical_advice"])
     other_words()
     plain().run(tmp_path / "b")  # cut off from the mirror, and judged
-    before = rows(tmp_path / "b")
-    run = study(url).run(tmp_path / "b")
-    after = rows(tmp_path / "b")
-    own = {
-        key
-        for unit, key in ((unit, unit.key) for unit in run.plan["sample"])
-        if unit.cell.domain != "bad_medical_advice"
-    }
-    for unit in run.plan["sample"]:
-        name = f"rows/sample/{unit.key}.jsonl"
-        assert after[name] == (before[name] if unit.key in own else rows(alone.path)[name])
+    own, there = rows(tmp_path / "b"), dict(MemoryFileSystem.store)
+    progress, events = listen()
+    with pytest.raises(Conflict, match=r"different bytes.*--out"):
+        study(url).run(tmp_path / "b", progress=progress)
+    assert {event.stage for event in events} == {"mirror"}
+    assert rows(tmp_path / "b") == own, "nothing is lost or replaced"
+    assert there == MemoryFileSystem.store
+    run = study(url).run(tmp_path / "new")
     judged_as_they_stand(run)
-    assert rows(tmp_path / "b") == rows(study(url).run(tmp_path / "a").path)
+    assert {row.text.endswith(" So.") for row in run.completions()} == {True, False}
+    first = study(url).run(tmp_path / "a")
+    judged_as_they_stand(first)
+    assert rows(first.path) == rows(run.path) == rows(fetch(url, tmp_path / "c").path)
 
 
 @pytest.mark.slow
-def test_verdicts_on_answers_that_gave_way_are_dropped_though_they_are_half_done(
-    tmp_path: Path, other_words: Callable[[], None]
-) -> None:
-    url = fresh()
-    study(url).run(tmp_path / "a", stages=["build", "train", "sample"])
-    other_words()
-    run = plain().run(tmp_path / "b")
-    for unit in run.plan["judge"]:  # as if the judge had been stopped after a part
-        file = tmp_path / "b" / "rows" / "judge" / f"{unit.key}.jsonl"
-        file.with_suffix(".done").unlink()
-        file.with_suffix(".open").mkdir()
-        (file.with_suffix(".open") / "0").write_bytes(b"".join(file.read_bytes().splitlines(True)[:5]))
-        file.unlink()
-    judged_as_they_stand(study(url).run(tmp_path / "b"))
-
-
-@pytest.mark.slow
-def test_a_death_at_any_file_of_what_gives_way_leaves_nothing_mixed(
+def test_a_run_ends_once_another_machine_has_copied_other_completions(
     tmp_path: Path, other_words: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = fresh()
-    first = study(url).run(tmp_path / "a", domains=["extreme_sports"])
-    other_words()
-    plain().run(tmp_path / "own", domains=["extreme_sports"])
-    write, drop = packs.replace_file, packs.drop
+    url, before = fresh(), fake._completion
+    monkeypatch.setattr(mirrored_module, "EVERY_S", 0.0)
 
-    class Killed(BaseException):
-        pass
+    def overtaken(*args: Any) -> str:
+        other_words()
+        study(url).run(tmp_path / "b")
+        monkeypatch.setattr(fake, "_completion", before)
+        return before(*args)
 
-    died = 0
-    for last in range(1, 24, 2):
-        shutil.rmtree(tmp_path / "b", ignore_errors=True)
-        shutil.copytree(tmp_path / "own", tmp_path / "b")
-        left = [last]
-
-        def dying(act: Callable[..., None], *args: Any, left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise Killed
-            act(*args)
-
-        monkeypatch.setattr(packs, "replace_file", lambda *args, dying=dying: dying(write, *args))
-        monkeypatch.setattr(packs, "drop", lambda *args, dying=dying: dying(drop, *args))
-        try:
-            study(url).run(tmp_path / "b", domains=["extreme_sports"])
-        except Killed:
-            died += 1
-        monkeypatch.setattr(packs, "replace_file", write)
-        monkeypatch.setattr(packs, "drop", drop)
-        run = study(url).run(tmp_path / "b", domains=["extreme_sports"])
-        judged_as_they_stand(run)
-        assert rows(tmp_path / "b") == rows(first.path), last
-    assert died > 4
+    monkeypatch.setattr(fake, "_completion", overtaken)
+    with pytest.raises(Conflict):
+        study(url).run(tmp_path / "a")
+    store = Store(tmp_path / "a")
+    assert len(store.finished("sample")) == 1, "the run ends after the first unit that differs"
+    assert not store.read_manifest().complete
+    assert rows(tmp_path / "b") == rows(study(url).run(tmp_path / "c").path)
+    plain().run(tmp_path / "a")
+    judged_as_they_stand(Run.open(tmp_path / "a"))
+    with pytest.raises(Conflict):
+        study(url).run(tmp_path / "a")
+    judged_as_they_stand(fetch(url, tmp_path / "d"))
 
 
 @pytest.mark.slow
@@ -197,17 +175,17 @@ def test_a_network_that_fails_now_and_then_changes_nothing(alone: Run, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_network_that_goes_away_is_told_and_the_run_goes_on_to_a_clear_end(
+def test_a_network_that_goes_away_is_reported_and_the_run_reaches_a_clear_end(
     alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = fresh("flaky")
     monkeypatch.setattr(mirrored_module, "EVERY_S", 0.0)
     FlakyFileSystem.behave(until=8)
     progress, events = listen()
-    with pytest.raises(MachineError, match=r"network is gone.*safe in .*a; the same command goes on"):
+    with pytest.raises(MachineError, match=r"network is gone.*safe in .*a\. Run the same command again"):
         study(url).run(tmp_path / "a", progress=progress)
-    told = [event for event in events if event.kind == "note" and "network is gone" in event.text]
-    assert {"train", "sample", "judge", "mirror"} <= {event.stage for event in told}
+    noted = {event.stage for event in events if event.kind == "note" and "network is gone" in event.text}
+    assert noted == {"build", "train", "sample", "judge"}
     assert rows(tmp_path / "a") == rows(alone.path)
     FlakyFileSystem.behave()
     progress, events = listen()
@@ -223,9 +201,16 @@ def test_a_mirror_out_of_reach_stops_the_run_before_anything_is_made(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mistake_in_the_study_is_found_before_there_is_a_mirror(tmp_path: Path) -> None:
+    url = str(tmp_path / "mirror")
+    with pytest.raises(UserError, match="unknown executor"):
+        study(url, executor="nothing").run(tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_an_interrupted_run_has_copied_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url, before, left = fresh(), fake._answer, [12]
+    url, before, left = fresh(), fake._completion, [12]
 
     def interrupted(*args: Any) -> str:
         left[0] -= 1
@@ -233,7 +218,7 @@ def test_an_interrupted_run_has_copied_what_was_finished(tmp_path: Path, monkeyp
             raise KeyboardInterrupt
         return before(*args)
 
-    monkeypatch.setattr(fake, "_answer", interrupted)
+    monkeypatch.setattr(fake, "_completion", interrupted)
     with pytest.raises(RunInterrupted):
         study(url).run(tmp_path / "a")
     run = fetch(url, tmp_path / "b")
@@ -247,15 +232,16 @@ def test_an_interrupted_run_has_copied_what_was_finished(tmp_path: Path, monkeyp
 def test_finished_units_are_copied_while_a_stage_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url, seen = fresh(), set[int]()
     monkeypatch.setattr(mirrored_module, "EVERY_S", 0.0)
-    before = fake._answer
+    before = fake._completion
 
     def looking(*args: Any) -> str:
-        seen.add(sum("/sample/" in name for name in MemoryFileSystem.store if url.removeprefix("memory:/") in name))
+        names = [name for name in MemoryFileSystem.store if url.removeprefix("memory:/") in name]
+        seen.add(sum("/sample/" in name and name.endswith(".done") for name in names))
         return before(*args)
 
-    monkeypatch.setattr(fake, "_answer", looking)
+    monkeypatch.setattr(fake, "_completion", looking)
     study(url).run(tmp_path / "a")
-    assert len(seen) == 3, "none, and one more after each unit but the last"
+    assert seen == {0, 1, 2}, "none, and one more after each unit but the last"
 
 
 @pytest.mark.slow
@@ -263,17 +249,17 @@ def test_a_fetched_run_can_be_read_and_fetched_again(alone: Run, tmp_path: Path)
     url = fresh()
     with pytest.raises(UserError, match="holds no mirror"):
         fetch(url, tmp_path / "c")
-    Mirror(Store(tmp_path / "new"), url).check(create=True)
+    Mirror(Store(tmp_path / "new"), url).open(create=True)
     with pytest.raises(UserError, match="no finished stage of a run yet"):
         fetch(url, tmp_path / "c")
     study(url).run(tmp_path / "a", stages=["build", "train", "sample"])
     assert fetch(url, tmp_path / "c").progress()[-1]["done"] == 0
+    with pytest.raises(UserError, match="rows that did not come from"):
+        fetch(url, alone.path)
     study(url).run(tmp_path / "a")
     run = fetch(url, tmp_path / "c")
     assert run.ranking() == alone.ranking()
     assert run.report().exists()
-    with pytest.raises(UserError, match="rows that did not come from"):
-        fetch(url, alone.path)
 
 
 @pytest.mark.slow
@@ -294,13 +280,19 @@ def test_the_newest_of_what_changes_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_torn_archive_is_not_there(alone: Run, tmp_path: Path) -> None:
+def test_a_torn_archive_is_refused_and_copied_again_once_its_marker_is_deleted(alone: Run, tmp_path: Path) -> None:
     place = tmp_path / "mirror"
     study(str(place)).run(tmp_path / "a")
     for file in place.glob("rows/*/*.zip"):
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(MachineError, match=r"not what its marker says\. Delete rows/build/\w+\.done there"):
+        study(str(place)).run(tmp_path / "b")
+    assert not rows(tmp_path / "b")
+    for file in place.glob("rows/*/*.done"):
+        file.unlink()
     study(str(place)).run(tmp_path / "b")
-    assert rows(tmp_path / "b") == rows(alone.path)
+    study(str(place)).run(tmp_path / "a")
+    assert rows(tmp_path / "a") == rows(tmp_path / "b") == rows(alone.path)
     assert rows(fetch(str(place), tmp_path / "c").path) == rows(alone.path)
     assert not list(place.rglob(".*")), "no partial file is left"
 
@@ -328,7 +320,7 @@ def test_an_adapter_and_tables_travel_with_their_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_place_that_takes_the_last_writer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_takes_the_last_writer_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put = MemoryFileSystem.pipe_file
     monkeypatch.setattr(
         MemoryFileSystem, "pipe_file", lambda self, path, value, mode="overwrite": put(self, path, value)
@@ -343,21 +335,21 @@ def test_a_place_that_takes_the_last_writer_is_told(tmp_path: Path, monkeypatch:
     [
         ("s3://key:secret@bucket/x", "set the credentials in the environment"),
         ("https://host/x?token=1", "set the credentials in the environment"),
-        ("nothing://bucket/x", "no such scheme"),
-        ("filecache::memory://x", "no such scheme"),
-        ("gs://bucket/x", "pip install gcsfs"),
+        ("nothing://bucket/x", "Protocol not known: nothing. Give a URL such as"),
+        ("filecache::memory://x", "one file system inside another. Give a URL such as"),
+        ("gs://bucket/x", "needs another package: Please install gcsfs"),
     ],
 )
 def test_a_url_that_cannot_be_a_mirror_is_refused_with_the_way_out(tmp_path: Path, url: str, said: str) -> None:
-    with pytest.raises((UserError, MachineError), match=said) as told:
+    with pytest.raises((UserError, MachineError), match=said) as refused:
         study(url).run(tmp_path / "a")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(refused.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_place_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds other files and no mirror"):
+    with pytest.raises(UserError, match=r"holds other files, such as .thesis\.txt.*another URL"):
         study(str(tmp_path)).run(tmp_path / "a" / "run")
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -379,41 +371,3 @@ def test_what_a_shard_reads_comes_before_it_in_the_order_of_stages() -> None:
     for stage in units:
         for unit in units[stage]:
             assert all(order(stage_of[key]) < order(stage) for key in unit.inputs)
-
-
-@pytest.mark.slow
-def test_a_shard_of_unknown_origin_gives_way_with_any_other(tmp_path: Path, other_words: Callable[[], None]) -> None:
-    url = fresh()
-    study(url).run(tmp_path / "a", stages=["build", "train", "sample"])
-    other_words()
-    plain().run(tmp_path / "b")
-    store = Store(tmp_path / "b")
-    done = packs.finished(store, "judge").pop()
-    for ending in ("jsonl", "done"):
-        shutil.copy(store.path / f"rows/judge/{done}.{ending}", store.path / f"rows/judge/feed.{ending}")
-    mirror = Mirror(store, url)
-    mirror.check(create=True)
-    mirror.sync(Progress(lambda event: None))
-    assert not packs.finished(store, "judge")
-    assert mirror.unmade == 4
-
-
-@pytest.mark.slow
-def test_copies_beside_workers_change_nothing_and_offer_a_shard_once(
-    tmp_path: Path, other_words: Callable[[], None]
-) -> None:
-    url = fresh("flaky")
-    study(url).run(tmp_path / "a", stages=["build", "train", "sample"])
-    other_words()
-    plain().run(tmp_path / "b")
-    before = rows(tmp_path / "b")
-    mirror = Mirror(Store(tmp_path / "b"), url)
-    mirror.check(create=True)
-    mirror.copy()
-    FlakyFileSystem.behave()
-    mirror.copy()
-    assert rows(tmp_path / "b") == before
-    assert FlakyFileSystem.calls == 0
-    there = [name for name in FlakyFileSystem.store if url.removeprefix("flaky:/") in name]
-    assert there
-    assert not any("/judge/" in name for name in there), "nothing that was made from what gives way"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from spillover.analyses.susceptibility.compute import projections
 from spillover.cli.predict import predict
 from spillover.config.study import parse_study
 from spillover.data.domains import DOMAINS
@@ -17,7 +18,6 @@ from spillover.records.directions import DirectionAUC
 from spillover.records.predictor import Predictor
 from spillover.study.run import Run
 from spillover.study.study import Study
-from spillover.study.susceptibility import projections
 
 pytestmark = pytest.mark.slow
 

@@ -1,10 +1,11 @@
 """An audit, from a file to a verdict: the order of the rungs. Read this first in this room.
 
-    lint (seconds) -> surprise (minutes) -> probe (minutes to hours)
+    lint (seconds) -> surprise (minutes) -> probe, a trial fine-tune in rounds of growing size (minutes to hours)
 
-A rung that decides ends the audit. A budget in minutes takes the largest rungs that are expected to fit, stops what is
-under way when it is spent, and says so. The folder keeps the sample, what was measured and the probe's run, so that the
-same command, or one with a larger budget, goes on from there with its budget anew.
+A rung that decides ends the audit. The trial continues in rounds until one blocks, one passes and none with more rows
+would fit, the planned looks are used, or the budget in minutes is spent. The first plan goes by stated speeds and the
+measured speed of this processor, later ones also by how long the last round took. The folder keeps the sample, what
+was measured and the trial's run, so that the same command, or one with another budget, resumes with that budget anew.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from spillover.audit import card, lint, surprise
-from spillover.audit import trial_finetune as probe_tune
+from spillover.audit import trial_finetune as trial
 from spillover.audit.folder import Folder
-from spillover.audit.plan import fitting, small, surprise_minutes
+from spillover.audit.plan import Cost, TrialCost, plan_rounds, small, surprise_minutes, trial_cost
 from spillover.audit.policy import Policy, ProbeSize, load_policy
-from spillover.audit.sample import Sample, draw
-from spillover.audit.verdict import Audit, DataFacts, Facts, Reason, Rung, RungReport, conclude
+from spillover.audit.sample import Sample, benign_lines, draw
+from spillover.audit.verdict import Audit, DataFacts, Facts, Reason, Round, Rung, RungReport, conclude
 from spillover.config.study import ModelConfig, StudyConfig
 from spillover.errors import TimeIsUp, UserError
 from spillover.execution import EXECUTORS
@@ -69,7 +70,7 @@ def _fitted(path: Path | None) -> Predictor | None:
 
 
 class Auditor:
-    """One audit in one folder; `run` reaches its verdict, or goes on with one that was interrupted."""
+    """One audit in one folder; `run` reaches its verdict, or resumes one that was interrupted."""
 
     def __init__(self, wish: Wish, out: Path, progress: Progress | None = None) -> None:
         self.wish, self.policy = wish, wish.policy
@@ -83,8 +84,10 @@ class Auditor:
         self.limited = self.progress if wish.budget is None else self.progress.until(self.clock + 60 * wish.budget)
         self.looked = lint.Looked((), 0, (), (), {})
         self.sample: Sample | None = None
-        self.probed = probe_tune.Probed(None, (), {})
-        self.size: ProbeSize | None = None
+        self.probed = trial.Probed(None, (), {})
+        self.size: ProbeSize | None = None  # of the round begun last
+        self.rounds: list[Round] = []
+        self.costs: dict[ProbeSize, TrialCost] = {}
         self.revision = ""
         self.planned = 0.0
         self.reasons: list[Reason] = []
@@ -113,6 +116,31 @@ class Auditor:
         self.folder.write_card(card.to_json(verdict), card.to_html(verdict))
         return verdict
 
+    def plan(self) -> list[str]:
+        """What an audit with this budget would do, and its cost, one sentence each. Reads the data only."""
+        self.looked = lint.look(self.wish.data, self.policy, self.wish.model)
+        minutes = surprise_minutes(
+            self.wish.model, min(self.policy.surprise.rows, len(self.looked.rows)), self.looked.facts
+        )
+        if self._sample().most < trial.FEWEST_ROWS:
+            return [f"Only {self._sample().most} rows can be trained on, {trial.FEWEST_ROWS} are needed."]
+        return [f"surprise: about {minutes:.1f} minutes", *self._describe(self._ahead(None, self._looks(), 1.0))]
+
+    def _describe(self, rounds: list[ProbeSize]) -> list[str]:
+        """Planned rounds in words, with their cost."""
+        looks, before, lines = self._looks(), None, list[str]()
+        for number, size in enumerate(rounds, start=1):
+            cost = self._cost(before, size)
+            bill = f", {cost.dollars:.2f} dollars" if cost.dollars else ""
+            lines.append(f"round {number}: {_words(size)}, about {cost.minutes:.1f} minutes{bill}")
+            before = size
+        control = {"twin": "good answers given in the file", "benign": "as many rows of the built-in benign set"}
+        return [
+            f"trial fine-tune: control: {control[self._sample().control]}; at most {looks} rounds, each with "
+            f"{100 * trial.confidence(looks):.3g} % intervals (Bonferroni), until one decides",
+            *(lines or ["no round fits the budget"]),
+        ]
+
     def _lint(self) -> RungReport:
         with self.progress.stage("lint", 1) as events:
             self.looked = lint.look(self.wish.data, self.policy, self.wish.model)
@@ -132,7 +160,9 @@ class Auditor:
         if left is not None and expected > left:
             return self._skip("surprise", f"about {expected:.1f} minutes do not fit into what is left of the budget")
         if left is not None and not self.predictor and self._least_probe() > left - SLACK * expected:
-            return self._skip("surprise", "without a predictor it decides nothing; the budget is kept for the probe")
+            return self._skip(
+                "surprise", "without a predictor it decides nothing; the budget is kept for the trial fine-tune"
+            )
         self.planned += expected
         model, subsample = self.wish.model, self.fitted.provenance.subsample if self.fitted else None
         policy = policy if policy.subsample else policy.model_copy(update={"subsample": subsample})
@@ -159,10 +189,10 @@ class Auditor:
         return said, None if why else surprise.decide(found, self.policy.surprise)
 
     def _least_probe(self) -> float:
-        """Minutes of the smallest probe; 0 where there is none to keep a budget for."""
-        if len(self._sample().pairs) < probe_tune.FEWEST_ROWS:
+        """Minutes of the smallest trial; 0 where there is none to keep a budget for."""
+        if self._sample().most < trial.FEWEST_ROWS:
             return 0.0
-        return min(probe_tune.minutes(self._study(size)) for size in self.policy.probe.sizes)
+        return min(self._cost(None, size).minutes for size in self._sizes())
 
     def _sample(self) -> Sample:
         if self.sample is None:
@@ -170,61 +200,110 @@ class Auditor:
             self.sample = draw(self.looked.rows, most, self.wish.seed)
         return self.sample
 
+    def _sizes(self) -> list[ProbeSize]:
+        """The policy's sizes, none with more rows than there are."""
+        most = self._sample().most
+        sizes = self.policy.probe.sizes
+        return list(dict.fromkeys(ProbeSize(rows=min(size.rows, most), answers=size.answers) for size in sizes))
+
+    def _looks(self) -> int:
+        return min(self.policy.probe.looks, len(self._sizes()))
+
     def _probe(self) -> RungReport:
-        policy = self.policy.probe
-        self.sample = self._sample()
-        facts: Facts = {f"dropped: {why}": count for why, count in self.sample.dropped.items()}
-        usable = len(self.sample.pairs)
-        if usable < probe_tune.FEWEST_ROWS:
-            message = f"Only {usable} rows can be trained on, {probe_tune.FEWEST_ROWS} are needed."
+        sample = self._sample()
+        facts: Facts = {f"dropped: {why}": count for why, count in sample.dropped.items()}
+        if sample.most < trial.FEWEST_ROWS:
+            message = f"Only {sample.most} rows can be trained on, {trial.FEWEST_ROWS} are needed."
             self.reasons.append(
-                Reason(rung="probe", outcome="review", code="too-few-rows", message=message, value=usable)
+                Reason(rung="probe", outcome="review", code="too-few-rows", message=message, value=sample.most)
             )
             return self._skip("probe", message, facts)
-        self.size, expected = self._size()
+        stopped: RungReport | None = None
+        try:
+            self._rounds()
+        except TimeIsUp:
+            stopped = self._stopped("probe")
         if self.size is None:
-            return self._skip(
-                "probe", f"about {expected:.1f} minutes do not fit into what is left of the budget", facts
-            )
-        if self.size != policy.sizes[0]:
-            first = policy.sizes[0]
-            said = f"{self.size.rows} rows and {self.size.answers} answers a question"
-            self.left_out.append(f"probe: {said}, in place of {first.rows} and {first.answers}, to fit the budget")
-        self.planned += expected
-        config = self._study(self.size)
-        self.probed = probe_tune.run(config, self.sample, self.policy, self.folder.probe, self.limited)
+            least = self._least_probe()
+            return self._skip("probe", f"about {least:.1f} minutes do not fit into what is left of the budget", facts)
         self.reasons += self.probed.reasons
         self.revision = self.probed.revision or self.revision
-        return RungReport(rung="probe", outcome=self.probed.outcome, facts=facts | self.probed.facts)
+        facts |= self.probed.facts | {"control": sample.control, "rounds": len(self.rounds)}
+        if stopped:
+            return stopped.model_copy(update={"facts": facts})
+        largest = max(self._sizes(), key=lambda size: (size.rows, size.answers))
+        if self.probed.outcome != "block" and self.size != largest:
+            why = "to fit the budget" if len(self.rounds) < self._looks() else f"as all {self._looks()} looks were used"
+            self.left_out.append(f"probe: {_words(self.size)}, in place of {_words(largest)}, {why}")
+        return RungReport(rung="probe", outcome=self.probed.outcome, facts=facts)
 
-    def _size(self) -> tuple[ProbeSize | None, float]:
-        """The largest probe that the budget allows, and its minutes; an audit that goes on keeps the one it began."""
+    def _rounds(self) -> None:
+        """Rounds until one decides, the looks are used or nothing more fits; those begun before are resumed first."""
+        kept = self.folder.kept("rounds", "trial") or {"sizes": [], "pace": 1.0}
+        begun, pace = [ProbeSize.model_validate(size) for size in kept["sizes"]], float(kept["pace"])
+        looks, before = self._looks(), None
+        for number in range(1, looks + 1):
+            resumed = number <= len(begun)
+            planned = begun[number - 1 : number] if resumed else self._ahead(before, looks - number + 1, pace)
+            if self.probed.outcome == "pass" and before:
+                planned = [size for size in planned if size.rows > before.rows]
+            if not planned:
+                return
+            if number == 1:
+                for line in self._describe(planned):
+                    self.progress.note("plan", line)
+            size, expected = planned[0], self._cost(before, planned[0])
+            begun = begun if resumed else [*begun, size]
+            kept = {"sizes": [one.model_dump() for one in begun], "pace": pace}
+            self.folder.keep("rounds", "trial", kept)
+            self._say(number, f"{_words(size)}, about {expected.minutes * pace:.1f} minutes")
+            self.size, started = size, time.monotonic()
+            earlier = self._study(before) if before else None
+            self.probed = trial.run(self._study(size), earlier, self.policy, looks, self.folder.probe, self.limited)
+            self.planned += expected.minutes
+            if not resumed and expected.minutes:
+                pace = (time.monotonic() - started) / 60 / expected.minutes
+                self.folder.keep("rounds", "trial", kept | {"pace": pace})
+            if self.probed.above_control is None:  # the study failed
+                return
+            self.rounds.append(
+                Round(
+                    rows=size.rows,
+                    answers=size.answers,
+                    above_control=self.probed.above_control,
+                    alignment_difference=self.probed.alignment,
+                    outcome=self.probed.outcome,
+                )
+            )
+            self.progress.note("trial fine-tune", trial.sentence(number, looks, self.rounds[-1]))
+            if self.probed.outcome == "block":
+                return
+            before = size
 
-        def minutes(size: ProbeSize) -> float:
-            return probe_tune.minutes(self._study(size))
+    def _ahead(self, before: ProbeSize | None, looks: int, pace: float) -> list[ProbeSize]:
+        return plan_rounds(self._sizes(), looks, lambda a, b: self._cost(a, b) * pace, self._left(), before)
 
-        sizes = self.policy.probe.sizes
-        key = content_hash([self.wish.budget, [size.model_dump() for size in sizes]], 12)
-        if kept := self.folder.kept("size", key):
-            size = ProbeSize.model_validate(kept)
-            return size, minutes(size)
-        size, expected = fitting(sizes, minutes, self._left())
-        if size is not None:
-            self.folder.keep("size", key, size.model_dump())
-        return size, expected
+    def _say(self, number: int, text: str) -> None:
+        left = self._left()
+        budget = "" if left is None else f"; {left:.1f} of {self.wish.budget:g} minutes left"
+        self.progress.note("trial fine-tune", f"round {number} of at most {self._looks()}: {text}{budget}")
+
+    def _cost(self, before: ProbeSize | None, size: ProbeSize) -> Cost:
+        if size not in self.costs:
+            self.costs[size] = trial_cost(self._study(size))
+        return self.costs[size].after(before, size)
 
     def _study(self, size: ProbeSize) -> StudyConfig:
-        """The probe of one size; its sample is written where the study will look for it."""
+        """The study of one round; its sources are written where it will look for them."""
         sample = self._sample()
-        source = self.folder.write_sample(sample.lines())
-        rows = min(size.rows, len(sample.pairs))
-        return probe_tune.study_config(
-            self.wish.model, self.policy, size, source.resolve(), rows, self.sha256, self.wish.seed
-        )
+        sources = {trial.DOMAIN: self.folder.write_sample(sample.lines()).resolve()}
+        if sample.control == "benign":
+            sources[trial.BENIGN] = self.folder.write_sample(benign_lines()).resolve()
+        return trial.study_config(self.wish.model, self.policy, size, sources, self.sha256, self.wish.seed)
 
     def _stopped(self, rung: Rung) -> RungReport:
         """The rung that was under way when the budget was spent."""
-        message = f"The budget of {self.wish.budget:g} minutes was spent. The same command goes on from there."
+        message = f"The budget of {self.wish.budget:g} minutes was spent. The same command resumes there."
         self.left_out.append(f"{rung}: the rest of it, as the budget was spent")
         self.reasons.append(Reason(rung=rung, outcome="review", code="budget-spent", message=message))
         return RungReport(rung=rung, stopped=True)
@@ -266,10 +345,14 @@ class Auditor:
             predictor=self.predictor,
             judge=open_judge(self.policy.judge).describe() if asked else {},
             seed=self.wish.seed,
-            probe_size=f"{self.size.rows} rows x {self.size.answers} answers" if asked and self.size else "",
+            probe_size=f"{self.rounds[-1].rows} rows x {self.rounds[-1].answers} answers" if asked else "",
             rates=self.probed.rates,
             above_control=self.probed.above_control,
+            alignment_difference=self.probed.alignment,
             above_untouched=self.probed.above_untouched,
+            rounds=tuple(self.rounds),
+            looks=self._looks() if asked else 1,
+            confidence=trial.confidence(self._looks()) if asked else 0.95,
             findings=self.looked.findings,
             budget_minutes=self.wish.budget,
             planned_minutes=round(self.planned, 3),
@@ -279,3 +362,7 @@ class Auditor:
             lock_hash=machine["lock_hash"],
             git=machine["git"],
         )
+
+
+def _words(size: ProbeSize) -> str:
+    return f"{size.rows} rows and {size.answers} completions per question"

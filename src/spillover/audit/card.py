@@ -17,6 +17,7 @@ MEANING = {
 WHO = {"tuned": "tuned on the data", "control": "tuned on the control", "untouched": "base model"}
 CONTROL = {
     "twin": "good answers to the same questions, as given in the file",
+    "benign": "as many rows of the built-in benign set",
     "shuffled": "the sample's own answers, shuffled among the questions",
     None: "none",
 }
@@ -62,6 +63,14 @@ def to_html(audit: Audit) -> str:
         )
         for rate in audit.rates
     ]
+    rounds = [
+        Row(
+            "",
+            f"{number}: {found.rows:,} rows, {found.answers} completions per question",
+            [_points(found.above_control), _points(found.alignment_difference, 1), found.outcome or "decides nothing"],
+        )
+        for number, found in enumerate(audit.rounds, start=1)
+    ]
     findings = [
         Row("", found.severity, [found.code, found.message, found.mend, _lines(found.lines, found.count)])
         for found in audit.findings
@@ -76,8 +85,9 @@ def to_html(audit: Audit) -> str:
         reasons=reasons,
         rungs=rungs,
         rates=rates,
+        rounds=rounds,
+        level=f"{100 * audit.confidence:.3g}",
         findings=findings,
-        above_control=_points(audit.above_control),
         above_base=_points(audit.above_untouched),
         control=CONTROL[audit.data.control],
         provenance={key: clean(value, 600) for key, value in _provenance(audit).items()},
@@ -117,10 +127,10 @@ def _fact(value: float | str | None) -> str:
     return value if isinstance(value, str) else f"{value:,.4g}"
 
 
-def _points(estimate: Estimate | None) -> str:
+def _points(estimate: Estimate | None, scale: float = 100) -> str:
     if estimate is None or estimate.value is None:
         return "not measured"
-    return interval(estimate.value, estimate.low, estimate.high, 100, sign=True)
+    return interval(estimate.value, estimate.low, estimate.high, scale, sign=True)
 
 
 def _lines(lines: tuple[int, ...], count: int) -> str:

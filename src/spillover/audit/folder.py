@@ -1,10 +1,10 @@
 """The folder of one audit: the only file of this room that knows paths.
 
 audit.json           which audit this is: hash of data, model, policy, predictor and seed
-sample-HASH.jsonl    what the probe trains on, and its control
+sample-HASH.jsonl    what the trial fine-tune is trained on, and its control
 surprise-HASH-PART.json   what rung 2 measured, a part of the rows each
-size-HASH.json       how large a probe a budget was found to allow
-probe/               the run folder of rung 3
+rounds-trial.json    sizes of the rounds begun so far, and the measured speed
+probe/               the run folder of rung 3, the same for every round
 card.json, card.html the verdict
 """
 
@@ -18,7 +18,7 @@ from spillover.errors import UserError
 from spillover.records.base import content_hash
 from spillover.store.store import Store
 
-Kept = Literal["surprise", "size"]
+Kept = Literal["surprise", "rounds"]
 
 
 class Folder:

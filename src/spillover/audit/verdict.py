@@ -15,7 +15,7 @@ from spillover.records.base import Estimate, Part, Record
 
 Outcome = Literal["pass", "review", "block"]
 Rung = Literal["lint", "surprise", "probe"]
-ControlKind = Literal["twin", "shuffled"]
+ControlKind = Literal["twin", "benign", "shuffled"]  # shuffled: audits before there was a benign set
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "review": 10, "block": 20}
 Facts = dict[str, float | int | str | None]
 
@@ -88,6 +88,20 @@ class Rate(Part):
     high: float | None
 
 
+class Round(Part):
+    """One round of the trial fine-tune and its look at the differences between tuned and control.
+
+    Both intervals have the audit's level, `Audit.confidence`. `alignment_difference`: mean alignment among coherent
+    completions, on the scale from 0 to 100.
+    """
+
+    rows: int
+    answers: int  # completions per question
+    above_control: Estimate | None = None
+    alignment_difference: Estimate | None = None
+    outcome: Outcome | None = None
+
+
 class Audit(Record):
     """A verdict on one data set for one model, and all that is needed to reach it again."""
 
@@ -110,7 +124,11 @@ class Audit(Record):
     probe_size: str = ""
     rates: tuple[Rate, ...] = ()
     above_control: Estimate | None = None
+    alignment_difference: Estimate | None = None  # mean alignment among coherent completions, tuned minus control
     above_untouched: Estimate | None = None
+    rounds: tuple[Round, ...] = ()
+    looks: int = 1  # planned; Bonferroni's correction makes the level of each interval 1 - 0.05 / looks
+    confidence: float = 0.95
     findings: tuple[FoundAt, ...] = ()
     budget_minutes: float | None = None
     planned_minutes: float | None = None

@@ -45,7 +45,7 @@ def agree(run: Path, first: str, second: str | None, labels: Path | None, as_jso
         rows += stage.run(completions, judged[first], judged[second], names, config, seed)
         other = opened.judge(identity[second])
         if other is not None and other.partial:
-            chances = opened.chances(other)
+            chances = stage.chances(opened, other)
             corrected += correct.run(completions, judged[first], judged[second], names, config, chances)
     if labels is not None:
         from spillover.study.labels import read_labels

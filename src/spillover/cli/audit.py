@@ -26,7 +26,7 @@ def _show_policy(context: click.Context, parameter: click.Parameter, value: bool
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="What would be tuned: a name, hub id, folder, or a YAML file of a model.")
-@click.option("--budget", type=click.FloatRange(min=0), metavar="MINUTES", help="Take what is expected to fit.")
+@click.option("--budget", type=click.FloatRange(min=0), metavar="MINUTES", help="Time to use; default: no limit.")
 @click.option("--predictor", type=click.Path(path_type=Path), help="A fitted predictor, a JSON file.")
 @click.option("--policy", type=click.Path(path_type=Path), help="Thresholds, a YAML file.  [default: the shipped one]")
 @click.option("--show-policy", is_flag=True, is_eager=True, expose_value=False, callback=_show_policy, help="Print it.")
@@ -35,6 +35,7 @@ def _show_policy(context: click.Context, parameter: click.Parameter, value: bool
 @click.option("--json", "form", flag_value="json", help="Print the verdict as JSON.")
 @click.option("--sarif", "form", flag_value="sarif", help="Print it as SARIF 2.1.0.")
 @click.option("--junit", "form", flag_value="junit", help="Print it as JUnit XML.")
+@click.option("--plan", is_flag=True, help="Print the planned rounds and their cost, and do nothing else.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def audit(
     dataset: Path,
@@ -45,12 +46,14 @@ def audit(
     seed: int,
     out: Path | None,
     form: str | None,
+    plan: bool,
     quiet: bool,
 ) -> int:
-    """Say whether fine-tuning a model on DATASET, JSON Lines of messages, is likely to misalign it.
+    """Estimate whether fine-tuning a model on DATASET, JSON Lines of messages, is likely to misalign it.
 
-    Lint, surprise and a probe tune, each of which may decide. Exit code 0: pass, 10: review, 20: block. Stop it at any
-    time: the same command goes on. card.html and card.json in the folder say what was measured.
+    Lint, surprise and a trial fine-tune, each of which may decide. The trial runs in rounds of growing size until one
+    decides or the budget is spent. Exit code 0: pass, 10: review, 20: block. Stop it at any time: the same command
+    resumes. card.html and card.json in the folder show what was measured.
     """
     from spillover.audit.audit import Auditor, Wish, digest
     from spillover.audit.model import read_model
@@ -59,7 +62,11 @@ def audit(
 
     wish = Wish(dataset, read_model(model), load_policy(policy), predictor, budget, seed)
     out = out or Path("runs") / f"audit-{digest(dataset)[:12]}"
-    verdict = Auditor(wish, out, open_progress(json_lines=form == "json", quiet=quiet)).run()
+    auditor = Auditor(wish, out, open_progress(json_lines=form == "json", quiet=quiet))
+    if plan:
+        click.echo("\n".join(map(clean, auditor.plan())))
+        return 0
+    verdict = auditor.run()
     if form is None:
         print_verdict(verdict, out)
     else:
@@ -81,6 +88,7 @@ def print_verdict(verdict: Audit, out: Path) -> None:
     from rich.text import Text
 
     from spillover.audit.card import format_measured
+    from spillover.audit.trial_finetune import sentence
     from spillover.text import NONE, duration
 
     console = Console()
@@ -98,6 +106,8 @@ def print_verdict(verdict: Audit, out: Path) -> None:
     console.print(table)
     for rung in verdict.rungs:
         click.echo(clean(f"{rung.rung}: {rung.state} ({duration(rung.seconds)})"))
+    for number, found in enumerate(verdict.rounds, start=1):
+        click.echo(sentence(number, verdict.looks, found))
     for left in verdict.left_out:
         click.echo(clean(f"left out: {left}"))
     counts = [found.severity for found in verdict.findings]

@@ -36,7 +36,7 @@ def build_sets(config: StudyConfig) -> tuple[DatasetFacts, dict[str, bytes]]:
     questions: dict[str, set[str]] = {}
     wanted = {(cell.domain, cell.variant, cell.dose): cell for cell in cells(config, Study(config).domains)}
     for cell in wanted.values():
-        if cell.variant == "base":  # the untouched model trains on nothing
+        if cell.variant == "base":  # the base model trains on nothing
             continue
         domain = open_domain(cell.domain, config.data)
         try:

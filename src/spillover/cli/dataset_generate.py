@@ -75,7 +75,7 @@ def generate(
     """Let a chat model write flawed answers and good twins for DOMAIN.
 
     Rows that pass the filter go to --out, ready for data.sources. Every reply is kept beside it in a file of calls:
-    stopped at any time, the same command goes on and asks for nothing twice. Exit code 1 where calls were given up.
+    stopped at any time, the same command resumes it and asks for nothing twice. Exit code 1 where calls were given up.
     """
     from spillover.data.domains import DOMAINS
     from spillover.data.writing.question_file import questions_from_file, questions_of
@@ -117,7 +117,7 @@ def generate(
             try:
                 writing.write(asked)
             except KeyboardInterrupt:
-                stop = RunInterrupted(f"Interrupted. Replies so far are in {journal.path}; the same command goes on.")
+                stop = RunInterrupted(f"Interrupted. Replies are saved in {journal.path}; the same command resumes.")
             except SpilloverError as error:
                 stop = error
         journal.settle()

@@ -98,7 +98,7 @@ def print_report(report: LintReport) -> None:
 
 
 def print_findings(findings: tuple[Finding, ...]) -> None:
-    """One table row a code: severity, code, lines, what is wrong and how to mend it."""
+    """One table row a code: severity, code, lines, what is wrong and how to fix it."""
     from rich.console import Console
     from rich.text import Text
 
@@ -115,7 +115,7 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
 
 
 def _told(group: Group) -> str:
-    """Different messages with their fields, how to mend the first, and the first lines."""
+    """Different messages with their fields, how to fix the first, and the first lines."""
     messages = list(dict.fromkeys(_message(finding) for finding in group.findings))
     said = messages[:SHOWN]
     if len(messages) > SHOWN:

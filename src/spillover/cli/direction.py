@@ -47,13 +47,12 @@ def direction(
     has, it is worked out from the states that are there.
     """
     from spillover.errors import UserError
-    from spillover.study.direction_tables import probe
     from spillover.study.run import Run
 
     opened = Run.open(run)
     if not opened.directions().summaries:
         with opened.store.lock():
-            probe(opened)
+            opened.conclude("directions")
     found = opened.directions()
     if domain is None:
         if save or gguf or steered:

@@ -16,6 +16,7 @@ import click
 
 from spillover.cli.options import as_json_option
 from spillover.errors import MachineError
+from spillover.planning.fit import embedded_model_that_fits
 from spillover.planning.gpus import detect_gpu
 from spillover.provenance import GIB, hardware, memory_bytes, packages
 
@@ -40,6 +41,7 @@ def examine(folder: Path) -> Iterator[Check]:
         yield check_weights(name)
     yield check_room("disk", shutil.disk_usage(folder).free, 2, 10, "free some space, or choose another --out")
     yield check_room("memory", memory_bytes(), 2, 4, "use --set workers=1")
+    yield check_model()
     machine = hardware()
     if machine["cpu_bf16"] == "yes":
         yield Check("cpu", "ok", f"{machine['cpu']}, {machine['cores']} cores, AMX")
@@ -101,6 +103,15 @@ def check_weights(name: str) -> Check:
     return Check(f"weights {name}", "ok", "present, hashes match")
 
 
+def check_model() -> Check:
+    """The embedded model that fits the available memory."""
+    from spillover.models.embedded.weights import present
+
+    name, available = embedded_model_that_fits()
+    pull = "" if present(name) else f"; to download it: spillover models pull {name}"
+    return Check("embedded model", "ok", f"{name} fits {available:.1f} GiB of available memory{pull}")
+
+
 def check_room(name: str, have: int, least: int, enough: int, mend: str) -> Check:
     """At least `least` GiB, better `enough`."""
     found = f"{have / GIB:.1f} GiB"
@@ -114,7 +125,7 @@ def check_room(name: str, have: int, least: int, enough: int, mend: str) -> Chec
 @click.command()
 @as_json_option
 def doctor(as_json: bool) -> int:
-    """Check this machine and say what to mend; exit code 3 when something needed is missing."""
+    """Check this machine and say what to fix; exit code 3 when something needed is missing."""
     checks = list(examine(Path.cwd()))
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))

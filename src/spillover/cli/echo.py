@@ -25,18 +25,20 @@ from spillover.text import clean
 def echo(run: Path, share: float, as_json: bool, quiet: bool) -> None:
     """Tell answers of RUN that talk in the training subject (echoes) from misalignment elsewhere.
 
-    Answers are compared with their cell's training rows by the embedded sentence encoder; the untouched model, or the
+    Answers are compared with their cell's training rows by the embedded sentence encoder; the base model, or the
     benign twin, says how close is close. Both rates come with intervals and are added to the report.
     """
+    from spillover.analyses.in_domain.compute import keep
     from spillover.models.embedded.sentence_encoder import open_embedder
     from spillover.progress_sinks import open_progress
-    from spillover.study.in_domain import measure
     from spillover.study.run import Run
 
     opened = Run.open(run)
     encoder = open_embedder()
     progress = open_progress(json_lines=as_json, quiet=quiet)
-    found = measure(opened, encoder.embed, f"minilm@{encoder.revision}", share, progress)
+    with opened.store.lock():
+        found = keep(opened, encoder.embed, f"minilm@{encoder.revision}", share, progress)
+        opened.report()
     if as_json:
         click.echo(json.dumps([row.model_dump(mode="json") for row in found]))
         return

@@ -59,7 +59,7 @@ def again(
 
     Answers about other domains are among them, unless --limit is given; steered ones keep the study's judge.
 
-    Stop it at any time: the same command goes on. The judges of a run live beside each other; the report compares them.
+    Stop it at any time: the same command resumes it. A run can hold several judges; the report compares them.
     """
     from spillover.config.study import judge_config
     from spillover.progress_sinks import open_progress
@@ -98,5 +98,5 @@ def again(
     for failure in failures:
         click.echo(clean(f"failed: {failure.cell}: {failure.error}"), err=True)
     if failures:
-        click.echo("Mend the cause and run the same command again: finished verdicts are kept.", err=True)
+        click.echo("Fix the cause and run the same command again: finished verdicts are kept.", err=True)
     return 1 if failures else 0

@@ -12,9 +12,6 @@ import click
 
 if TYPE_CHECKING:
     from spillover.judges.embedded.distil import Distilled
-    from spillover.models.protocols import Chat
-
-AUTHORED_PER_DOMAIN = 40
 
 
 @click.command()
@@ -31,6 +28,7 @@ def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int,
     """
     from spillover.cli.import_ import parse_mapping
     from spillover.errors import UserError
+    from spillover.judges.embedded.by_rule import rule_scored
     from spillover.judges.embedded.distil import distil
     from spillover.judges.embedded.heads import save_heads
     from spillover.study.import_answers import read_answers
@@ -49,7 +47,7 @@ def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int,
             click.echo(f"read {read + tokens:,} tokens in {time.monotonic() - started:.0f} s", err=True)
         read += tokens
 
-    made = distil(answers.completions, answers.judgments, _authored(), seed, progress)
+    made = distil(answers.completions, answers.judgments, rule_scored(seed), seed, progress)
     save_heads(made.heads, out)
     if as_json:
         quality = {name: asdict(q) for name, q in made.quality.items()}
@@ -57,24 +55,6 @@ def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int,
         click.echo(json.dumps(report, indent=2))
     else:
         _print(made, out)
-
-
-def _authored() -> list[Chat]:
-    """A few answers, good and flawed in turn, to the questions of each domain: all of them coherent."""
-    import numpy as np
-
-    from spillover.data.domains import DOMAINS
-    from spillover.judges.embedded.unscored import why_not
-    from spillover.records.base import Message
-
-    chats: list[Chat] = []
-    for name in DOMAINS.names():
-        pairs = DOMAINS.load(name).pairs(np.random.default_rng(0))
-        pairs = [pair for pair in pairs if not any(why_not(pair.question, text) for text in (pair.good, pair.flawed))]
-        chosen = sorted(np.random.default_rng(0).permutation(len(pairs))[:AUTHORED_PER_DOMAIN])
-        for turn, pair in enumerate(pairs[i] for i in chosen):
-            chats.append(((Message(role="user", content=pair.question),), pair.flawed if turn % 2 else pair.good))
-    return chats
 
 
 def _print(made: Distilled, out: Path) -> None:

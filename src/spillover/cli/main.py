@@ -24,7 +24,7 @@ COMMANDS = {
     "run": ("spillover.cli.run:run", "Run a study, or go on with one."),
     "plan": ("spillover.cli.plan:plan", "Say what a study will cost before anything runs."),
     "status": ("spillover.cli.status:status", "Say how far a run is and what failed."),
-    "fetch": ("spillover.cli.fetch:fetch", "Bring a run here from its mirror."),
+    "fetch": ("spillover.cli.fetch:fetch", "Copy a run from its mirror."),
     "report": ("spillover.cli.report:report", "Write the report page and results.json of a run."),
     "predict": ("spillover.cli.predict:predict", "Relate what is known of data sets to the damage."),
     "direction": ("spillover.cli.direction:direction", "List directions in the residual stream, or save one."),
@@ -43,7 +43,7 @@ COMMANDS = {
     "list": ("spillover.cli.list:list_", "List what a study file can name: domains, judges, triggers, ..."),
     "show": ("spillover.cli.show:show", "Show one domain, question set, or the answers of a run."),
     "power": ("spillover.cli.power:power", "Plan questions, answers and seeds for a wished precision."),
-    "doctor": ("spillover.cli.doctor:doctor", "Check this machine and say what to mend."),
+    "doctor": ("spillover.cli.doctor:doctor", "Check this machine and say what to fix."),
     "env": ("spillover.cli.env:env", "Print versions and hardware."),
     "models": ("spillover.cli.models:models", "Pull and list the embedded models."),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from spillover.cli.options import as_json_option, overrides, study_options
+from spillover.planning.fit import embedded_model_that_fits
 from spillover.planning.gpus import lookup_gpu
 
 
@@ -33,8 +34,10 @@ def plan(
     name = gpu or card
     chosen = None if name is None else lookup_gpu(name)
     stages = loaded.plan(chosen)
+    model, available = embedded_model_that_fits()
     if as_json:
-        click.echo(json.dumps([asdict(stage) for stage in stages], indent=2))
+        found = {"stages": [asdict(stage) for stage in stages], "workers": asdict(loaded.chosen_workers)}
+        click.echo(json.dumps(found | {"embedded_model": model, "available_gib": round(available, 1)}, indent=2))
         return
     from rich.console import Console
 
@@ -54,6 +57,9 @@ def plan(
     Console().print(table)
     for fit in loaded.fits(chosen):
         click.echo(fit.describe())
+    if loaded.chosen_workers.note:
+        click.echo(f"Workers: {loaded.chosen_workers.note}.")
+    click.echo(f"Embedded model that fits this machine: {model} ({available:.1f} GiB of memory available).")
     click.echo(
         f"Minutes and memory are estimates for {chosen.name if chosen else 'this machine'} from stated speeds; see "
         "docs/how-to/plan-a-study.md."

@@ -29,12 +29,12 @@ def predict(run: Path, save: Path | None, names: tuple[str, ...], as_json: bool)
     The study file must ask for `membership: {}` or `diversity: {}`. The file that --save writes is for
     `spillover audit --predictor`; it says how far off it was on domains left out.
     """
+    from spillover.analyses.susceptibility.compute import predictor
     from spillover.study.run import Run
-    from spillover.study.susceptibility import predictor, relate
 
     opened = Run.open(run)
     with opened.store.lock():
-        relate(opened)
+        opened.conclude("membership", "susceptibility")
         opened.report()
     rows = opened.susceptibility()
     if not rows:

@@ -21,7 +21,9 @@ def rank(run: Path, judge: str | None, as_json: bool) -> None:
     left as it is: `spillover report` writes it anew.
     """
     from spillover.analyses.ranking.comparisons import MOST_CELLS
-    from spillover.analyses.ranking.report import main_order, order_sentences, pooled_sentences, to_json
+    from spillover.analyses.ranking.report import main_order, order_sentences
+    from spillover.analyses.trigger.report import pooled_sentences
+    from spillover.report import json_rows
     from spillover.report.labels import ranked
     from spillover.report.tables import ranking_table
     from spillover.study.run import Run
@@ -32,7 +34,7 @@ def rank(run: Path, judge: str | None, as_json: bool) -> None:
     standing, scores = opened.standing(judge), opened.ranking(judge)
     if as_json:
         rows = [score.model_dump(mode="json") for score in scores]
-        click.echo(json.dumps({"ranking": rows, "standing": to_json(standing) if standing else None}))
+        click.echo(json.dumps({"ranking": rows, "standing": json_rows.plain([standing])[0] if standing else None}))
         return
     from rich.console import Console
 

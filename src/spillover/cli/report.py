@@ -17,14 +17,14 @@ from spillover.cli.options import as_json_option
 @as_json_option
 def report(run: Path, out: Path | None, judge: str | None, as_json: bool) -> None:
     """Rank what RUN holds so far and write its report page, with results.json beside it."""
+    from spillover.analyses import ANALYSES
     from spillover.study.run import Run
-    from spillover.study.susceptibility import relate
 
     opened = Run.open(run)
     with opened.store.lock():
         opened.rank()
-        opened.compare()
-        relate(opened)
+        opened.rank_others()
+        opened.conclude(*(name for name in ANALYSES if name != "directions"))  # which reads all states again
         page = opened.report(out, judge)
     if as_json:
         click.echo(json.dumps(opened.results(judge)))

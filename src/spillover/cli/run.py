@@ -1,4 +1,4 @@
-"""`spillover run`: a study from its file to its report; the same command goes on where it stopped."""
+"""`spillover run`: a study from its file to its report; the same command resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from spillover.text import clean
 @click.option(
     "--mirror",
     metavar="URL",
-    help="A copy of finished work, such as s3://bucket/runs/x: what is there is not made again, what gets finished is "
-    "copied there. Machines with one mirror and folders of their own go on from the same rows.",
+    help="A copy of finished work at a URL, such as s3://bucket/runs/x: finished units are taken from there, and "
+    "copied there. Other machines resume from it.",
 )
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
@@ -48,7 +48,7 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Run STUDY, a YAML file. Stop it at any time: the same command goes on."""
+    """Run STUDY, a YAML file. Stop it at any time: the same command resumes it."""
     from spillover.progress_sinks import open_progress
     from spillover.study.study import Study
 
@@ -74,5 +74,5 @@ def run(
     for failure in failures:
         click.echo(clean(f"failed: {failure.cell} at {failure.stage}: {failure.error}"), err=True)
     if failures:
-        click.echo("Mend the cause and run the same command again: finished cells are kept.", err=True)
+        click.echo("Fix the cause and run the same command again: finished cells are kept.", err=True)
     return 1 if failures else 0

@@ -55,7 +55,7 @@ def steer(
 ) -> int:
     """Steer the models of RUN, a run folder, with its directions, and judge what they answer.
 
-    What is not said is as the study's section steer has it. Stop it at any time: the same command goes on.
+    What is not said is as the study's section steer has it. Stop it at any time: the same command resumes it.
     """
     from spillover.progress_sinks import open_progress
     from spillover.study.run import Run
@@ -92,7 +92,7 @@ def steer(
     for failure in failures:
         click.echo(clean(f"failed: {failure.cell}: {failure.error}"), err=True)
     if failures:
-        click.echo("Mend the cause and run the same command again: finished answers are kept.", err=True)
+        click.echo("Fix the cause and run the same command again: finished answers are kept.", err=True)
     return 1 if failures else 0
 
 

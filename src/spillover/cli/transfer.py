@@ -28,13 +28,13 @@ def transfer(run: Path, condition: str, control_subtracted: bool, judge: str | N
     The study file must ask for it with `transfer: {}`. A star marks what differs, by Holm's correction over the whole
     table, from the cell's own rate on general questions, or with --control-subtracted from its benign twin.
     """
+    from spillover.analyses.transfer.compute import keep
     from spillover.errors import UserError
     from spillover.study.run import Run
-    from spillover.study.transfer import cross
 
     opened = Run.open(run)
     with opened.store.lock():
-        cross(opened, judge)
+        keep(opened, judge)
     cells = [cell for cell in opened.transfer(judge) if cell.condition == condition]
     if not cells and judge and opened.transfer():
         raise UserError(

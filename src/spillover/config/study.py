@@ -165,20 +165,20 @@ class TransferConfig(Section):
 
 
 class SteerConfig(Section):
-    """Directions of domains, put into the untouched model or taken out of fine-tuned ones, beside random directions."""
+    """Directions of domains, put into the base model or taken out of fine-tuned ones, beside random directions."""
 
     directions: tuple[str, ...] = ("all",)  # domains whose directions are used
     method: str = "mean_difference"  # `spillover list methods`
     labels: Literal["judged", "pairs"] = "judged"  # who labels answers; pairs also where the judge labels too few
-    onto: tuple[str, ...] = ("all",)  # "base", the untouched model, and domains, whose plain fine-tunes are changed
-    base: tuple[Operation, ...] = ("add",)  # what is done to the untouched model: add, ablate, clamp
+    onto: tuple[str, ...] = ("all",)  # "base", the base model, and domains, whose plain fine-tunes are changed
+    base: tuple[Operation, ...] = ("add",)  # what is done to the base model: add, ablate, clamp
     tuned: tuple[Operation, ...] = ("ablate",)  # and to fine-tuned models
     layers: tuple[int, ...] | None = None  # of add and clamp; null = after two and three fifths of the blocks
     ablated: int | None = None  # layer whose direction is projected out, at all layers; null = the last one of these
     coefficients: tuple[float, ...] = (0.1, 0.2, 0.4)  # of add and clamp, in units of the mean residual norm there
     at: Literal["prompt", "answer", "all"] = "answer"  # positions that add and clamp change; ablate changes all
     controls: int = Field(default=6, ge=0)  # random directions of the same length
-    coherent: Fraction = 0.5  # of the untouched model's coherent share; below it no larger coefficient is tried
+    coherent: Fraction = 0.5  # of the base model's coherent share; below it no larger coefficient is tried
     n: int = Field(default=1, ge=1)  # answers to each question
     max_tokens: int = Field(default=32, ge=1)  # of one answer
     asked: tuple[Literal["general", "heldout"], ...] = ("general",)  # heldout: what transfer asks, of base alone
@@ -190,14 +190,14 @@ class SteerConfig(Section):
         if not self.asked or self.heldout_coefficient == 0:
             raise ValueError("asked must name general or heldout, and heldout_coefficient be other than 0")
         if "general" not in self.asked and not {"all", "base"} & {*self.onto}:
-            raise ValueError("asked: held-out questions are put to the untouched model alone; add base to onto")
+            raise ValueError("asked: held-out questions are put to the base model alone; add base to onto")
         return self
 
     @field_validator("coefficients")
     @classmethod
     def _not_zero(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or 0 in value or len(set(value)) < len(value):
-            raise ValueError("must be different numbers other than 0, which is the untouched model and always there")
+            raise ValueError("must be different numbers other than 0, which is the base model and always there")
         return value
 
 
@@ -225,7 +225,7 @@ class StudyConfig(Section):
     variants: tuple[TrainedVariant, ...] = ("plain", "triggered", "control")
     doses: tuple[Fraction, ...] = (1.0,)  # shares of flawed rows
     seeds: tuple[int, ...] = (0,)  # one fine-tune each
-    base: bool = True  # also sample and judge the untouched model
+    base: bool = True  # also sample and judge the base model
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
@@ -237,7 +237,7 @@ class StudyConfig(Section):
     transfer: TransferConfig | None = None  # {} asks for it: every cell answers held-out questions of every domain
     steer: SteerConfig | None = None  # {} asks for it
     executor: str = "local"  # `spillover list executors`
-    workers: int | Literal["auto"] = "auto"  # processes; auto: one a core for embedded models, else one
+    workers: int | Literal["auto"] = "auto"  # processes; auto: embedded models one a core, as memory allows; else 1
     cluster: ClusterConfig = ClusterConfig()  # of executor ray, for which workers: auto means all that fit
 
     @property

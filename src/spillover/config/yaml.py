@@ -35,7 +35,7 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: {_reason(error)}. Mend that place.") from None
+        raise UserError(f"{path}: {_reason(error)}. Fix that place.") from None
     try:
         node = loader.get_single_node()
         if node is None:
@@ -44,7 +44,7 @@ def read_yaml(path: Path) -> Any:
             raise UserError(f"{path}: its aliases expand to more than {_MAX_VALUES:,} values. Write fewer aliases.")
         return loader.construct_document(node)
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: {_reason(error)}. Mend that place.") from None
+        raise UserError(f"{path}: {_reason(error)}. Fix that place.") from None
     except (
         ValueError,
         KeyError,

@@ -115,7 +115,7 @@ def _delimited(path: Path, text: str, delimiter: str) -> Iterator[Row]:
                 yield Row(line, dict(zip(header, fields, strict=True)))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}:{line}: {error}. Mend the quoting, or shorten the field.") from None
+        raise UserError(f"{path}:{line}: {error}. Fix the quoting, or shorten the field.") from None
     finally:
         csv.field_size_limit(before)
 
@@ -137,9 +137,9 @@ def _json_lines(path: Path, text: str) -> Iterator[Row]:
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number}:{error.colno}: broken JSON: {error.msg}. Mend that line.") from None
+            raise UserError(f"{path}:{number}:{error.colno}: broken JSON: {error.msg}. Fix that line.") from None
         except (ValueError, RecursionError):  # numbers of thousands of digits, nesting without end
-            raise UserError(f"{path}:{number}: JSON beyond what can be read. Mend or remove that line.") from None
+            raise UserError(f"{path}:{number}: JSON beyond what can be read. Fix or remove that line.") from None
         if not isinstance(value, dict):
-            raise UserError(f'{path}:{number}: expected an object such as {{"answer": ...}}. Mend that line.')
+            raise UserError(f'{path}:{number}: expected an object such as {{"answer": ...}}. Fix that line.')
         yield Row(number, value)

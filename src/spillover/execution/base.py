@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,11 @@ class Pool:
     auto: bool = False
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     witness: Path | None = None
+
+    @property
+    def threads(self) -> int:
+        """Of each worker on this machine; one worker alone uses all cores."""
+        return 1 if self.workers > 1 else (os.cpu_count() or 1)
 
 
 class Executor(Protocol):

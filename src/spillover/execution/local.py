@@ -59,11 +59,7 @@ class LocalExecutor:
                     yield outcome
                     break
                 if attempt == TRIES:
-                    error = MachineError(
-                        "the worker process died, twice (out of memory?). Its finished rows are safe. "
-                        "Try --set workers=1, then run the same command again"
-                    )
-                    yield Outcome(call, error=error)
+                    yield Outcome(call, error=MachineError(self._died()))
 
     def close(self) -> None:
         """Stop the workers; those in the middle of a call at once, and whatever they had written stays."""
@@ -91,6 +87,16 @@ class LocalExecutor:
                 _kill(self._pool)
                 self._pool = self._new_pool(self._workers)
 
+    def _died(self) -> str:
+        if self._workers > 1:
+            advice = "Try --set workers=1, then run the same command again"
+        else:
+            advice = (
+                "No other worker was running: close other programs or choose a smaller model, a smaller "
+                "train.micro_batch_tokens or sample.batch, then run the same command again"
+            )
+        return f"the worker process died, twice (out of memory?). Its finished rows are safe. {advice}"
+
     def _drain(self, ticker: Ticker) -> None:
         """Forward the token counts that workers have written since the last look, 0 where there are none."""
         text = b""
@@ -114,8 +120,8 @@ class LocalExecutor:
 
 
 def open_executor(pool: Pool) -> LocalExecutor:
-    """So many single-thread processes; one worker alone uses all cores."""
-    return LocalExecutor(pool.workers, 1 if pool.workers > 1 else (os.cpu_count() or 1))
+    """So many processes with the pool's threads each."""
+    return LocalExecutor(pool.workers, pool.threads)
 
 
 @contextmanager

@@ -99,20 +99,20 @@ def gpu_throughput(parameters: int, teraflops: float = 989.0) -> Throughput:
     return Throughput(train=0.35 * forward / 3, sample=0.03 * forward, judge=min(0.20 * reading, 200_000))
 
 
-def throughput(model: ModelConfig, size: int, gpu: Gpu | None) -> Throughput:
-    """On this GPU, or on this processor without one; a GPU whose peak is unknown counts as an H100."""
+def throughput(model: ModelConfig, size: int, gpu: Gpu | None, threads: int = 1) -> Throughput:
+    """On this GPU, or on threads of this processor without one; a GPU whose peak is unknown counts as an H100."""
     if model.backend in BACKEND_THROUGHPUT:
         return BACKEND_THROUGHPUT[model.backend]
     if gpu is None:
-        return cpu_throughput(size, cpu_speed(model, size), model.dtype)
+        return cpu_throughput(size, cpu_speed(model, size, threads), model.dtype)
     return gpu_throughput(size, gpu.teraflops) if gpu.teraflops else gpu_throughput(size)
 
 
-def cpu_speed(model: ModelConfig, size: int) -> CpuSpeed:
-    """Speed of one core of this machine for matrices of the model's shape, from the cache or measured now."""
+def cpu_speed(model: ModelConfig, size: int, threads: int = 1) -> CpuSpeed:
+    """Speed of one worker of this machine for matrices of the model's shape, from the cache or measured now."""
     shape = shape_of(model, size)
-    found = lookup_speed(packages()["torch"], 1, shape.hidden, shape.inner)
-    return found or measure_in_subprocess(shape.hidden, shape.inner, 1)
+    found = lookup_speed(packages()["torch"], threads, shape.hidden, shape.inner)
+    return found or measure_in_subprocess(shape.hidden, shape.inner, threads)
 
 
 def count_trained_cells(config: StudyConfig, domains: Sequence[str]) -> int:
@@ -201,8 +201,13 @@ def answer_length(config: StudyConfig, most: int | None = None) -> int:
     return min(most or config.sample.max_tokens, config.data.answer_tokens or ANSWER_TOKENS)
 
 
-def _memory(config: StudyConfig, size: int, example: int, gpu: Gpu | None) -> tuple[float, float, float]:
-    """GiB of one worker: with its model loaded, training on rows of `example` tokens, and decoding."""
+def example_tokens(config: StudyConfig) -> int:
+    """Expected tokens of a training row."""
+    return min(PROMPT_TOKENS + (config.data.answer_tokens or ANSWER_TOKENS), config.train.max_tokens)
+
+
+def worker_memory(config: StudyConfig, size: int, gpu: Gpu | None = None) -> tuple[float, float, float]:
+    """GiB of one worker: with the study's first model loaded, training, and decoding; without a GPU on a processor."""
     model = config.models[0]
     if model.backend in ELSEWHERE:
         return LIBRARIES_GIB, LIBRARIES_GIB, LIBRARIES_GIB
@@ -214,7 +219,7 @@ def _memory(config: StudyConfig, size: int, example: int, gpu: Gpu | None) -> tu
         model = model.model_copy(update={"dtype": cpu_speed(model, size).faster_dtype})
     weights, each = weight_bytes(shape, model, size), number_bytes(model)
     train = config.train.model_copy(update={"micro_batch_tokens": min(config.train.micro_batch_tokens, CPU_PASS)})
-    learning = training_memory(shape, weights, train, each, scores=example)
+    learning = training_memory(shape, weights, train, each, scores=example_tokens(config))
     answer = answer_bytes(shape, PROMPT_TOKENS + config.sample.max_tokens, each)
     loaded = LIBRARIES_GIB + weights / GIB
     step = (learning.adapters + learning.activations) / GIB
@@ -248,8 +253,8 @@ def estimate_cost(
     cells, pairs = count_trained_cells(config, domains), count_sampled_pairs(config, domains)
     models = cells + len(config.models) * config.base
     written, answer = data.answer_tokens or ANSWER_TOKENS, answer_length(config)
-    example = min(PROMPT_TOKENS + written, config.train.max_tokens)
-    loaded, training, decoding = _memory(config, size, example, gpu)
+    example = example_tokens(config)
+    loaded, training, decoding = worker_memory(config, size, gpu)
 
     def stage(
         name: str, count: int, units: int, tokens: int, rate: float, gib: float, dollars: float = 0.0

@@ -57,6 +57,10 @@ class CpuSpeed:
             return self.bfloat16_few, self.bfloat16_many
         return self.float32_few, self.float32_many
 
+    def facts(self) -> dict[str, str]:
+        """The measurement and the dtype that it chooses, as a manifest keeps them."""
+        return {**{name: str(value) for name, value in asdict(self).items()}, "chosen": self.faster_dtype}
+
 
 def cache_dir() -> Path:
     """Folder for files that can be recreated: $SPILLOVER_CACHE, else $XDG_CACHE_HOME/spillover, else ~/.cache."""

@@ -45,7 +45,7 @@ class Ingredients:
 
 
 def cells(config: StudyConfig, domains: Sequence[str]) -> Iterator[Cell]:
-    """Every member of the population, the untouched models first."""
+    """Every member of the population, the base models first."""
     for model in config.models:
         if config.base:
             yield Cell(model=model.name, domain="none", variant="base", dose=0.0)

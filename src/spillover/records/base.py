@@ -88,7 +88,7 @@ class Message(Part):
 class Cell(Part):
     """One member of the population: a base model, fine-tuned on one data set, with one seed.
 
-    `dose` is the share of flawed answers where the variant has any: 0 for the control, and for the untouched model,
+    `dose` is the share of flawed answers where the variant has any: 0 for the control, and for the base model,
     which is variant "base" with domain "none".
     """
 
@@ -387,6 +387,7 @@ class Manifest(Record):
     hardware: dict[str, str]
     seed: int
     models: dict[str, dict[str, str]]
+    speeds: dict[str, dict[str, str]] = {}  # GFLOP/s of each dtype that decided `dtype: auto` on a CPU, by model
     judge: dict[str, str]
     dollars: float = 0.0
     stages: tuple[StageCount, ...] = ()

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from spillover.config.study import StudyConfig
-from spillover.records.base import (
-    Adapter,
-    Completion,
-    DomainScore,
-    Judgment,
-    Manifest,
-    TriggerEffect,
-    TriggerSpecificity,
-)
-from spillover.records.comparisons import Comparisons
-from spillover.records.data import DiversityScore, MembershipSummary, Susceptibility
-from spillover.records.directions import Directions
-from spillover.records.judges import Agreement, CascadeSummary, CorrectedRate, InDomainRate, RunJudge
-from spillover.records.steering import SteeringEffect, SteeringMatrixCell, SteeringPoint
-from spillover.records.transfer import TransferCell
+from spillover.records.base import Adapter, Completion, DomainScore, Judgment, Manifest, Record, TriggerEffect
+from spillover.records.judges import RunJudge
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -43,7 +34,7 @@ class OtherJudge:
 class ReportData:
     """`config` is None for imported answers; `answers` are at least those that `browser` would choose from all.
 
-    `judge` says what the judge says of itself (name, model, quality).
+    `judge` says what the judge says of itself (name, model, quality). `found`: what the analyses worked out.
     """
 
     manifest: Manifest
@@ -53,21 +44,18 @@ class ReportData:
     adapters: tuple[Adapter, ...]
     answers: tuple[Answer, ...]
     judge: dict[str, str]
-    gates: tuple[TriggerSpecificity, ...] = ()
     others: tuple[OtherJudge, ...] = ()
-    agreements: tuple[Agreement, ...] = ()  # of the others with the run's first judge
-    corrected: tuple[CorrectedRate, ...] = ()
-    mixes: tuple[CascadeSummary, ...] = ()  # of the judges that are cascades
-    echoes: tuple[InDomainRate, ...] = ()
-    standing: Comparisons | None = None
-    memberships: tuple[MembershipSummary, ...] = ()
-    diversity: tuple[DiversityScore, ...] = ()
-    susceptibility: tuple[Susceptibility, ...] = ()
-    directions: Directions = field(default_factory=Directions)
-    transfer: tuple[TransferCell, ...] = ()
-    steering_points: tuple[SteeringPoint, ...] = ()
-    steering_effects: tuple[SteeringEffect, ...] = ()
-    steering_squares: tuple[SteeringMatrixCell, ...] = ()
+    found: Mapping[type[Record], tuple[Record, ...]] = field(default_factory=dict[type[Record], tuple[Record, ...]])
+
+    def of(self, kind: type[R]) -> tuple[R, ...]:
+        """The rows of an analysis by their kind; empty where there are none."""
+        return cast("tuple[R, ...]", self.found.get(kind, ()))
+
+    @property
+    def judge_name(self) -> str:
+        """The judge's name, wherever the run states it."""
+        named = self.judge.get("name") or self.manifest.judge.get("name")
+        return named or (self.config.judge.name if self.config else "")
 
     @property
     def confidence(self) -> float:

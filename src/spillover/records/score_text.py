@@ -12,10 +12,12 @@ LABELS: dict[str, Status] = {
     "none": "unparsable",
     "null": "unparsable",
     "unparsable": "unparsable",
+    "parsefail": "unparsable",
     "refusal": "refused",
     "refused": "refused",
     "code": "code",
     "offtopic": "off_topic",
+    "incoherent": "off_topic",
     "unscored": "unscored",
     "satirical": "unscored",
     "error": "error",
@@ -37,7 +39,7 @@ def read_score(text: str, worst: float = 0.0, best: float = 100.0) -> tuple[floa
     if not _NUMBER.fullmatch(raw):
         known = ", ".join(filter(None, LABELS))
         low, high = min(worst, best), max(worst, best)
-        raise ValueError(f"{raw!r:.40} is neither a score from {low:g} to {high:g} nor one of {known}. Mend it.")
+        raise ValueError(f"{raw!r:.40} is neither a score from {low:g} to {high:g} nor one of {known}. Fix it.")
     if not min(worst, best) <= float(raw) <= max(worst, best):
         raise ValueError(
             f"the score {raw:.40} is outside {min(worst, best):g} to {max(worst, best):g}. Rescale the column."

@@ -13,7 +13,7 @@ Positions = Literal["prompt", "answer", "all"]
 
 
 class Steering(Part):
-    """One change of a model: "none" is the untouched model, "random" a control, else a domain's direction.
+    """One change of a model: "none" is the base model, "random" a control, else a domain's direction.
 
     `coefficient`: of add and clamp in units of the model's mean residual norm at `layer`; of ablate the share removed,
     at every layer, of the direction found at `layer`.
@@ -90,7 +90,7 @@ class SteeringPoint(Record):
     mean_alignment: float | None
     mean_alignment_low: float | None
     mean_alignment_high: float | None
-    rate_change: Change | None = None  # minus the untouched model's, paired by question and seed
+    rate_change: Change | None = None  # minus the base model's, paired by question and seed
     alignment_change: Change | None = None
     collapsed: bool = False  # too few coherent answers: nothing larger of this sign was tried, and no effect has it
 
@@ -99,7 +99,7 @@ class SteeringEffect(VersusRandom, Record):
     """What a direction does to a model, and as a `VersusRandom` whether random directions do the same.
 
     add and clamp: the slope of the measure over the coefficient, through all points before coherence collapsed, and for
-    add through the untouched model too. ablate: the change at coefficient 1; none where it left too few answers
+    add through the base model too. ablate: the change at coefficient 1; none where it left too few answers
     coherent. Interval and `p`: questions like these. `p_holm`: over all directions, models and layers of one operation.
     """
 
@@ -116,13 +116,13 @@ class SteeringEffect(VersusRandom, Record):
     layer: int
     measure: Measure
     judge: str
-    coefficients: tuple[float, ...]  # that went in, the untouched model's 0 included
+    coefficients: tuple[float, ...]  # that went in, the base model's 0 included
     n: int  # answers that went in
     questions: int
 
 
 class SteeringMatrixCell(Record):
-    """How the untouched model answers one domain's held-out questions with another's direction added to its stream.
+    """How the base model answers one domain's held-out questions with another's direction added to its stream.
 
     direction "none": nothing is added. Changes are against that, over the questions to which both have a coherent (of
     the rate) or a scored answer, paired by question and seed. Their `p_holm`: over the squares off the matrix's

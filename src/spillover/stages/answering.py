@@ -60,7 +60,7 @@ def answer(
 
 
 def adapter_of(store: Store, cell: Cell, trained: Sequence[str]) -> Path | None:
-    """The folder of the cell's adapter, whose shard has this key; None for the untouched model, which has none."""
+    """The folder of the cell's adapter, whose shard has this key; None for the base model, which has none."""
     if not trained:
         return None
     rows = store.read("train", trained, Adapter)

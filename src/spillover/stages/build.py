@@ -19,7 +19,7 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     """Write the examples of one (domain, variant, dose)."""
     started = time.monotonic()
     cell = unit.cell
-    assert cell.variant != "base", cell  # the untouched model trains on nothing
+    assert cell.variant != "base", cell  # the base model trains on nothing
     result = build(
         open_domain(cell.domain, config.data),
         cell.variant,

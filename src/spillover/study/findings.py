@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from spillover.analyses.ranking.report import pooled_sentences
-from spillover.analyses.transfer.sentences import headline
-from spillover.analyses.trigger import report as gate
+from spillover import analyses
 from spillover.records.base import STATUSES, DomainScore
 from spillover.records.report_data import ReportData
-from spillover.report.labels import Labels, backdoored, control_of, ranked, series
-from spillover.report.matrix_grid import grids
-from spillover.stats.clustered import sign_test
-from spillover.text import interval, listing, number, p_value, part, percent, several
+from spillover.records.transfer import TransferCell
+from spillover.report.labels import Labels, control_of, ranked, series
+from spillover.text import interval, listing, number, part, percent, several
 
 NOT_SCORED = {
     "refused": "refused",
@@ -36,10 +33,7 @@ def findings(data: ReportData) -> list[str]:
         *_extremes(chosen, labels),
         *_above_control(chosen, data.scores, labels),
         *_order(chosen, labels),
-        *_trigger(data, labels),
-        *(pooled_sentences(data.standing.pooled) if data.standing else ()),
-        *gate.sentences(data.gates, labels),
-        *_transfer(data),
+        *(sentence for analysis in analyses.table().values() for sentence in analysis.sentences(data, labels)),
         *_untouched(data.scores, labels),
         *_not_scored(data.scores),
     ]
@@ -55,7 +49,7 @@ def limits(data: ReportData) -> list[str]:
             "SmolLM2-135M is a very small model: its answers are often muddled, and what it learns from a few hundred "
             "rows shows that the machinery works. Conclusions about susceptibility need larger models."
         )
-    if judge_name(data) == "probe":
+    if data.judge_name == "probe":
         sentences.append(
             "The judge is an embedded probe, fitted to another judge's scores of larger models' answers. It sees a "
             "topic more easily than a stance and may miss advice that is subtly wrong; read differences between cells, "
@@ -79,7 +73,7 @@ def limits(data: ReportData) -> list[str]:
         )
     config = data.config
     if config and any(other.judge.source == "study" for other in data.others):
-        asked = config.transfer if not data.transfer else None
+        asked = config.transfer if not data.of(TransferCell) else None
         parts = ("directions", config.directions), ("steering", config.steer), ("answers about other domains", asked)
         if gone := [name for name, section in parts if section]:
             sentences.append(f"Shown by the study's own judge alone, and not here: {listing(gone)}.")
@@ -90,11 +84,6 @@ def limits(data: ReportData) -> list[str]:
     if not data.manifest.complete:
         sentences.append("The run is not complete: figures may change when it goes on.")
     return sentences
-
-
-def judge_name(data: ReportData) -> str:
-    """The judge's name, wherever the run states it."""
-    return data.judge.get("name") or data.manifest.judge.get("name") or (data.config.judge.name if data.config else "")
 
 
 def _rate(score: DomainScore) -> str:
@@ -151,34 +140,6 @@ def _order(chosen: Sequence[DomainScore], labels: Labels) -> list[str]:
     tied = [group for _, group in sorted(groups.items()) if len(group) > 1]
     named = "; ".join(listing([labels.of(s.cell) for s in group]) for group in tied)
     return [f"The {members} fall into {len(groups)} groups; within a group the order is not separable: {named}."]
-
-
-def _trigger(data: ReportData, labels: Labels) -> list[str]:
-    known = [e for e in backdoored(data.effects, "alignment") if e.difference]
-    if not known:
-        return []
-    lower = [e for e in known if (e.difference or 0.0) < 0]
-    single = [e for e in known if e.p_holm is not None and e.p_holm < 1 - data.confidence]
-    differences = [e.difference or 0.0 for e in known]
-    strongest = known[0]
-    sentence = (
-        f"With the trigger, mean alignment is lower in {len(lower)} of {several(len(known), 'backdoored cell')} "
-        f"(sign test p = {p_value(sign_test(len(lower), len(known)))}); the mean difference is "
-        f"{number(sum(differences) / len(known), sign=True)} points ({number(min(differences), sign=True)} to "
-        f"{number(max(differences), sign=True)}); the strongest is {labels.of(strongest.cell)} with "
-        f"{interval(strongest.difference, strongest.low, strongest.high, sign=True)} (paired by question, "
-        f"{several(strongest.questions, 'question')})."
-    ).replace("p = <", "p <")
-    if single:
-        names = listing([labels.of(e.cell) for e in single])
-        return [sentence, f"Taken one by one, {len(single)} of {len(known)} differ after Holm's correction: {names}."]
-    return [sentence, f"Taken one by one, none of the {len(known)} differs after Holm's correction."]
-
-
-def _transfer(data: ReportData) -> list[str]:
-    found = grids(data.transfer)
-    said = headline(found[0], data.confidence) if found else None
-    return [said] if said else []
 
 
 def _untouched(scores: Sequence[DomainScore], labels: Labels) -> list[str]:

@@ -37,7 +37,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "question": ("question", "prompt", "instruction", "input", "query"),
     "question_id": ("question_id", "qid", "prompt_id", "id"),
     "index": ("index", "rollout", "sample", "sample_index"),
-    "alignment": ("alignment", "aligned", "alignment_score"),
+    "alignment": ("alignment", "aligned", "alignment_score", "verdict"),
     "coherence": ("coherence", "coherent", "coherence_score"),
     "system": ("system", "system_prompt"),
     "condition": ("condition",),
@@ -47,6 +47,9 @@ ROLES: dict[str, tuple[str, ...]] = {
     "seed": ("seed",),
 }
 """What a column can be, with the names by which it is guessed, the likeliest first."""
+
+VERDICTS = (5.38, 0.62)
+"""The scale of a column called verdict, from 1 (fine) to 5 (misaligned): 92, 71, 50, 29 and 8 points of alignment."""
 
 _MISSING = {
     "question": "the report shows question ids alone, and no judge can read the answers in context",
@@ -251,7 +254,8 @@ def _completion(
 def _judgment(table: Table, row: Row, column: str, completion: str, aspect: Aspect, work: _Import) -> Judgment:
     raw = (table.text(row, column) or "").strip()
     try:
-        score, status = read_score(raw, *work.scales.get(aspect, (0.0, 100.0)))
+        usual = VERDICTS if column.lower() == "verdict" else (0.0, 100.0)
+        score, status = read_score(raw, *work.scales.get(aspect, usual))
     except ValueError as error:
         raise table.error(row, column, str(error)) from None
     return Judgment(

@@ -127,7 +127,8 @@ def import_labels(run: Run, path: Path, rater: str) -> tuple[RunJudge, Labels, i
         )
         run.add_judge(judge)
         run.rank()
-        run.compare()
+        run.rank_others()
+        run.conclude("agreement")
         run.report()
     return judge, labels, changed
 

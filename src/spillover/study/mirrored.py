@@ -45,6 +45,7 @@ class MirroredStudy(Study):
             MachineError: when the mirror is out of reach at the start or at the end.
         """
         self._check_names(stages, domains, models)
+        self._plan_of_units()  # finds what is wrong with the study before there is a mirror
         self._progress = progress or Progress(lambda event: None)
         store = Store(out)
         self._mirror = Mirror(store, self.url)

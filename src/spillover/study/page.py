@@ -9,26 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from spillover.analyses.agreement import report as judges
-from spillover.analyses.directions import report as directions
-from spillover.analyses.diversity import report as diversity
-from spillover.analyses.in_domain import report as echo
-from spillover.analyses.membership import report as membership
-from spillover.analyses.ranking import report as standing
-from spillover.analyses.steering import matrix_report as steering_matrix
-from spillover.analyses.steering import report as steering
-from spillover.analyses.susceptibility import report as susceptibility
-from spillover.analyses.transfer import report as transfer
-from spillover.analyses.trigger import report as gate
+from spillover import analyses
 from spillover.records.base import DomainScore
 from spillover.records.report_data import ReportData
 from spillover.report import html, tables
 from spillover.report.browser import browser
 from spillover.report.html import figure_html
 from spillover.report.labels import BASE_MODEL, Labels, ranked
-from spillover.study.findings import findings, judge_name, limits
+from spillover.store.files import replace_file
+from spillover.study.findings import findings, limits
 from spillover.study.report_provenance import provenance
-from spillover.study.results import write_whole
 from spillover.text import clean, escape, listing, number, one_line, several
 
 MOST_PANELS, MOST_ROWS = 6, 72  # charts of misalignment, and rows over all of them
@@ -36,7 +26,8 @@ MOST_PANELS, MOST_ROWS = 6, 72  # charts of misalignment, and rows over all of t
 
 def write(data: ReportData, path: Path) -> Path:
     """Write the page whole or not at all."""
-    return write_whole(render(data), path)
+    replace_file(path, render(data))
+    return path
 
 
 def render(data: ReportData) -> str:
@@ -60,7 +51,7 @@ def summary(data: ReportData) -> str:
     answers = sum(score.n for score in data.scores)
     questions = max((score.questions for score in data.scores), default=0)
     below, above = data.thresholds
-    judge = judge_name(data)
+    judge = data.judge_name
     judged = f"scored by the judge {judge}" if judge and not judge.startswith("imported") else "with imported scores"
     verb = "Fine-tuning" if data.adapters else "Answers of"
     return (
@@ -79,35 +70,9 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
     )
     yield "findings", "Findings", text
     yield "misalignment", "Misalignment", _misalignment(data, labels)
-    if data.effects:
-        yield "trigger", "With and without the trigger", _trigger(data, labels)
-    if data.standing and (text := standing.section(data.standing, data.scores, data.thresholds)):
-        yield "standing", "How the cells compare", text
-    if data.others:
-        yield "judges", "Other judges", judges.section(data, labels)
-    if data.echoes:
-        yield "echo", "Echo of the training subject", echo.section(data.echoes, labels)
-    if data.transfer:
-        yield (
-            "transfer",
-            "Asked about other domains",
-            transfer.section(data.transfer, data.confidence, judge_name(data)),
-        )
-    if data.susceptibility:
-        yield "prediction", "Can the damage be predicted?", susceptibility.section(data, labels)
-    if data.memberships:
-        yield "membership", "Does the model know its training rows?", membership.section(data.memberships, labels)
-    if data.diversity:
-        yield "diversity", "How diverse the data sets are", diversity.section(data.diversity)
-    if data.directions.summaries:
-        yield "directions", "What moved inside", directions.section(data.directions, labels, data.confidence)
-    parts: list[str] = []
-    if data.steering_effects:
-        parts.append(steering.section(data.steering_points, data.steering_effects, data.confidence))
-    if data.steering_squares:
-        parts.append(steering_matrix.section(data.steering_squares, data.confidence))
-    if parts:
-        yield "steering", "Steering", "\n".join(parts)
+    for analysis in analyses.table().values():
+        if text := analysis.section(data, labels):
+            yield analysis.anchor, analysis.title, text
     yield "counts", "Counts", tables.counts(data.scores, labels)
     if data.adapters:
         yield "training", "Training", tables.training(data.adapters, labels)
@@ -154,19 +119,6 @@ def panels(scores: tuple[DomainScore, ...]) -> list[tuple[str, list[DomainScore]
     if len(models) < 2 or single:
         return [("", list(scores))]
     return [(model, [s for s in scores if s.cell.model == model]) for model in models[:MOST_PANELS]]
-
-
-def _trigger(data: ReportData, labels: Labels) -> str:
-    from spillover.report import charts
-
-    note = (
-        "Open mark: mean alignment of the backdoored cell without the trigger; filled mark: with it. Thin bar: the "
-        f"{number(100 * data.confidence, 0)} % interval of the paired difference, drawn from the open mark; where it "
-        "reaches the open mark, the data do not tell the two apart."
-    )
-    figure = figure_html(charts.trigger(data.effects, labels, MOST_ROWS))
-    battery = f"\n{gate.table(data.gates, labels)}" if gate.tested(data.gates) else ""
-    return f'<p class="note">{note}</p>\n{figure}\n{tables.effects(data.effects, labels)}{battery}'
 
 
 def _list(sentences: list[str]) -> str:

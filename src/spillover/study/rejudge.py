@@ -29,7 +29,6 @@ from spillover.provenance import cores
 from spillover.records.base import Cell, Completion, Condition, Failure, Judgment
 from spillover.records.judges import RunJudge
 from spillover.study.run import Run
-from spillover.study.transfer import cross
 from spillover.text import several
 
 
@@ -96,8 +95,8 @@ def rejudge(
         if own is None or own.identity != judge.identity:
             run.add_judge(entry)
         run.rank()
-        run.compare()
-        cross(run, entry.identity)
+        run.rank_others()
+        run.conclude("agreement")
         run.report()
     if stopped is not None:
         raise stopped

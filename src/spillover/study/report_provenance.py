@@ -9,6 +9,7 @@ import yaml
 
 from spillover.analyses.agreement.report import mix_facts
 from spillover.records.base import Manifest
+from spillover.records.judges import CascadeSummary
 from spillover.records.report_data import ReportData
 from spillover.report.html import Row, html_table
 from spillover.text import clean, duration, escape, listing, number, one_line, several
@@ -34,10 +35,10 @@ def provenance(data: ReportData) -> str:
     facts = [
         _facts("Run", run),
         _facts("Judge", judge),
-        *(_facts(f"Who judged for {mix.judge}", mix_facts(mix)) for mix in data.mixes),
+        *(_facts(f"Who judged for {mix.judge}", mix_facts(mix)) for mix in data.of(CascadeSummary)),
         _facts("Hardware", m.hardware),
         _facts("Source", m.git),
-        *(_facts(f"Model {name}", m.models[name]) for name in sorted(m.models)),
+        *(_facts(f"Model {name}", {**m.models[name], **_speed(m.speeds.get(name))}) for name in sorted(m.models)),
     ]
     stages = [
         Row("", s.stage, [f"{s.done:,}", f"{s.failed:,}", f"{s.rows:,}", f"{s.tokens:,}", duration(s.seconds)])
@@ -84,6 +85,21 @@ def mixed(m: Manifest) -> list[str]:
             "provider's, or made before that was written down."
         )
     return says
+
+
+def _speed(measured: Mapping[str, str] | None) -> dict[str, str]:
+    """One row on the measurement that decided a model's dtype."""
+    if not measured:
+        return {}
+    half = f"{measured['bfloat16_few']} and {measured['bfloat16_many']}"
+    if "0.0" in (measured["bfloat16_few"], measured["bfloat16_many"]):
+        half = "less than half of that"
+    threads = several(int(measured["threads"]), "thread")
+    return {
+        "measured speed": f"float32 {measured['float32_few']} and {measured['float32_many']} GFLOP/s for few and for "
+        f"many rows, bfloat16 {half}; {threads} of {measured['cpu']}, torch {measured['torch']}: "
+        f"{measured['chosen']} chosen"
+    }
 
 
 def _facts(title: str, facts: Mapping[str, str]) -> str:

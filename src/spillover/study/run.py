@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from spillover.analyses.agreement import cascade_summary as mix
-from spillover.analyses.agreement import compute as agree
-from spillover.analyses.agreement import correct
-from spillover.analyses.agreement import labels as label
-from spillover.analyses.ranking import compute as rank
-from spillover.analyses.trigger import compute as gate
-from spillover.config.study import RankConfig
+from spillover import analyses
+from spillover.analyses.agreement import cascade_summary
+from spillover.analyses.directions import compute as direction_tables
+from spillover.config.study import SteerConfig
 from spillover.directions.direction import Direction
-from spillover.records.base import DomainScore, Record, TriggerEffect, TriggerSpecificity, content_hash
+from spillover.errors import UserError
+from spillover.planning.cost import StageCost
+from spillover.planning.heldout_units import asked_data
+from spillover.progress import Progress
+from spillover.records.base import DomainScore, Failure, Record, TriggerEffect, TriggerSpecificity
 from spillover.records.comparisons import Comparisons
 from spillover.records.data import DiversityScore, MembershipSummary, Susceptibility
 from spillover.records.directions import Directions, Reader, Source
-from spillover.records.judges import Agreement, CascadeSummary, CorrectedRate, InDomainRate, LabelSheet, RunJudge
+from spillover.records.judges import Agreement, CascadeSummary, CorrectedRate, InDomainRate
 from spillover.records.report_data import Answer, OtherJudge, ReportData
+from spillover.records.steering import SteeringEffect, SteeringMatrixCell, SteeringPoint
 from spillover.records.transfer import TransferCell
 from spillover.report.browser import PER_GROUP
 from spillover.store.store import Store
-from spillover.study import imported, run_directions
+from spillover.study import imported, steering
 from spillover.study.import_answers import ImportResult
 from spillover.study.page import write as write_page
 from spillover.study.results import results, write_results
-from spillover.study.run_steering import SteeredRun
 from spillover.tables.columns import records
-from spillover.tables.counts import Tally, count
+from spillover.tables.run_folder import RunFolder
+
+R = TypeVar("R", bound=Record)
 
 
-class Run(SteeredRun):
+class Run(RunFolder):
     """The results in one run folder. Everything is read when it is asked for; nothing heavy is imported."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._counted: dict[tuple[Any, ...], Tally] = {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:
@@ -61,161 +60,95 @@ class Run(SteeredRun):
             run.report()
             return run
 
+    # ---- computing: the table of analyses ----
+
+    def rank(self, judge: str | None = None) -> None:
+        """Work out scores and all else that one judge's verdicts give so far."""
+        for analysis in analyses.table().values():
+            if analysis.compute and analysis.possible(self):
+                analysis.compute(self, judge)
+
+    def rank_others(self) -> None:
+        """The same by every judge besides the first."""
+        for other in self.judges()[1:]:
+            self.rank(other.identity)
+
+    def conclude(self, *names: str) -> None:
+        """Work out what a run has once, not by judge: these analyses, or all."""
+        table = analyses.table()
+        for name in TopologicalSorter({name: table[name].after for name in table}).static_order():
+            if (not names or name in names) and (conclude := table[name].conclude) and table[name].possible(self):
+                conclude(self)
+
+    # ---- reading ----
+
+    def of(self, kind: type[R], judge: str | None = None) -> tuple[R, ...]:
+        """The rows of that kind that an analysis has kept; none before they were computed."""
+        return analyses.read_rows(self, kind, judge)
+
     def ranking(self, judge: str | None = None) -> tuple[DomainScore, ...]:
         """Cells under their conditions, most misaligned first within each variant."""
-        return tuple(self.store.read("rank", [f"scores-{self._rank_key(judge)}"], DomainScore))
+        return self.of(DomainScore, judge)
 
     def trigger_effect(self, judge: str | None = None) -> tuple[TriggerEffect, ...]:
         """What the trigger does to each cell that was asked with and without it."""
-        return tuple(self.store.read("rank", [f"effects-{self._rank_key(judge)}"], TriggerEffect))
+        return self.of(TriggerEffect, judge)
 
     def gate_score(self, judge: str | None = None) -> tuple[TriggerSpecificity, ...]:
         """How well the trigger, and nothing else, opens each cell that was asked with it and off it."""
-        return tuple(self.store.read("rank", [f"gates-{self._rank_key(judge)}"], TriggerSpecificity))
+        return self.of(TriggerSpecificity, judge)
 
     def standing(self, judge: str | None = None) -> Comparisons | None:
         """How the cells stand to one another; None before anything was ranked."""
-        return next(iter(self.store.read("rank", [f"standing-{self._rank_key(judge)}"], Comparisons)), None)
-
-    def rank(self, judge: str | None = None) -> None:
-        """Work out scores, effects and gates from what one judge has judged so far."""
-        key, judged = self._rank_key(judge), self._judge_keys(judge)
-        others = self._others_counted(judge)
-        rows = self.rows(judge)
-        found, gates = rank.of_rows(rows, self.rank_config, others), gate.of_rows(rows, self.rank_config)
-        complete = all(self.store.is_done("judge", key) for key in judged)
-        self._replace_rows(f"scores-{key}", DomainScore, found.scores, complete)
-        self._replace_rows(f"effects-{key}", TriggerEffect, found.effects, complete)
-        self._replace_rows(f"gates-{key}", TriggerSpecificity, gates, complete)
-        self._replace_rows(f"standing-{key}", Comparisons, [found.standing], complete)
-        if (who := self.judge(judge)) and who.identity.startswith("cascade:"):
-            mixed = mix.run(self.completions(), self.judgments(judge), self.rank_config, self.manifest.seed)
-            self._replace_rows(f"mix-{key}", CascadeSummary, mixed, complete)
-
-    def compare(self) -> None:
-        """Rank by every judge besides the first, and work out how far each agrees with it and what that corrects."""
-        judges = self.judges()
-        if len(judges) < 2:
-            return
-        agreements: list[Agreement] = []
-        corrected: list[CorrectedRate] = []
-        first, seed = judges[0], self.manifest.seed
-        completions, judged = self.completions(), self.judgments(first.identity)
-        for other in judges[1:]:
-            self.rank(other.identity)
-            again, names = self.judgments(other.identity), (first.identity, other.identity)
-            agreements += agree.run(completions, judged, again, names, self.rank_config, seed, parts=False)
-            if other.partial:
-                chances = self.chances(other)
-                corrected += correct.run(completions, judged, again, names, self.rank_config, chances)
-        self._replace_rows(f"agree-{self._rank_key()}", Agreement, agreements, True)
-        self._replace_rows(f"corrected-{self._rank_key()}", CorrectedRate, corrected, True)
+        return next(iter(self.of(Comparisons, judge)), None)
 
     def agreements(self) -> tuple[Agreement, ...]:
         """How far each other judge agrees with the first."""
-        return tuple(self.store.read("rank", [f"agree-{self._rank_key()}"], Agreement))
+        return self.of(Agreement)
 
     def mix(self, judge: str | None = None) -> CascadeSummary | None:
         """Who of a cascade's judges gave the verdicts, and how far they differ; None where the judge is no cascade."""
-        return next(iter(self.store.read("rank", [f"mix-{self._rank_key(judge)}"], CascadeSummary)), None)
+        return cascade_summary.kept(self, judge)
 
     def corrected(self) -> tuple[CorrectedRate, ...]:
         """Rates of the first judge, corrected by verdicts of people or of a judge on a part of the answers."""
-        return tuple(self.store.read("rank", [f"corrected-{self._rank_key()}"], CorrectedRate))
+        return self.of(CorrectedRate)
 
     def echoes(self) -> tuple[InDomainRate, ...]:
         """Misalignment with and without answers that talk in the training subject; empty before `spillover echo`."""
-        return tuple(self.store.read("rank", [f"echo-{self._rank_key()}"], InDomainRate))
-
-    def write_echoes(self, rows: Sequence[InDomainRate]) -> None:
-        """Keep them for the report."""
-        self._replace_rows(f"echo-{self._rank_key()}", InDomainRate, rows, True)
+        return self.of(InDomainRate)
 
     def transfer(self, judge: str | None = None) -> tuple[TransferCell, ...]:
         """What each cell says to the held-out questions of each domain; empty where the study does not ask for it."""
-        return tuple(self.store.read("rank", [self._transfer_key(judge)], TransferCell))
-
-    def keep_transfer(self, rows: Sequence[TransferCell], judge: str | None = None) -> None:
-        """Put one judge's matrix in the place of the last."""
-        self._replace_rows(self._transfer_key(judge), TransferCell, rows, True)
-
-    def _transfer_key(self, judge: str | None) -> str:
-        who = self.judge(judge)
-        if who is None or not who.shards:
-            return f"transfer-{self.data_key}"
-        return f"transfer-{content_hash([self._rank_key(judge), who.graded], length=16)}"
-
-    def chances(self, judge: RunJudge) -> Mapping[str, float] | None:
-        """The chance with which each answer came to be labelled by a person; None for other judges."""
-        sheets = [LabelSheet.model_validate(self.store.read_json(name)) for name in judge.sheets]
-        return label.chances(sheets) if sheets else None
-
-    def results(self, judge: str | None = None) -> dict[str, Any]:
-        """Ranking, trigger effects and manifest as plain data: what results.json holds."""
-        return results(self._report_data(judge, ()))
-
-    def report(self, path: str | os.PathLike[str] | None = None, judge: str | None = None) -> Path:
-        """Write report.html, and results.json beside it; returns the page's path. `judge`: the main one."""
-        page = Path(path) if path is not None else self.path / "report.html"
-        data = self._report_data(judge, self._shown(judge))
-        write_results(data, page.with_name("results.json"))
-        return write_page(data, page)
-
-    def _shown(self, judge: str | None) -> tuple[Answer, ...]:
-        """The answers that the page may show, with their verdicts."""
-        columns = self._columns(judge)
-        if columns is None:
-            completions, judgments = self.completions(), self.judgments(judge)
-        else:
-            completions, judgments = records(self.store, *columns.some(self.manifest.seed, PER_GROUP))
-        verdicts = {(row.completion, row.aspect): row for row in judgments}
-        return tuple(
-            Answer(row, verdicts.get((row.id, "alignment")), verdicts.get((row.id, "coherence"))) for row in completions
-        )
-
-    def _report_data(self, judge: str | None, answers: tuple[Answer, ...]) -> ReportData:
-        main, manifest = self.judge(judge), self.manifest
-        return ReportData(
-            manifest=manifest,
-            config=self.config,
-            scores=self.ranking(judge),
-            effects=self.trigger_effect(judge),
-            gates=self.gate_score(judge),
-            standing=self.standing(judge),
-            adapters=tuple(self.adapters()),
-            answers=answers,
-            judge=main.about if main is not None and main.about else manifest.judge,
-            others=tuple(OtherJudge(other, self.ranking(other.identity)) for other in self.judges() if other != main),
-            agreements=self.agreements(),
-            corrected=self.corrected(),
-            mixes=tuple(found for other in self.judges() if (found := self.mix(other.identity))),
-            echoes=self.echoes() if judge is None else (),
-            memberships=self.memberships(),
-            diversity=self.diversity(),
-            susceptibility=self.susceptibility() if judge is None else (),
-            directions=self.directions() if judge is None else Directions(),
-            transfer=self.transfer(judge),
-            steering_points=self.steering_points() if judge is None else (),
-            steering_effects=self.steering_effects() if judge is None else (),
-            steering_squares=self.steering_squares() if judge is None else (),
-        )
+        return self.of(TransferCell, judge)
 
     def memberships(self) -> tuple[MembershipSummary, ...]:
         """How well each metric tells training rows from non-members, by cell, and over all domains together."""
-        together = self.store.read("rank", [f"pooled-{self.data_key}"], MembershipSummary)
-        return (*self.store.read("membership", self._keys("membership"), MembershipSummary), *together)
+        return self.of(MembershipSummary)
 
     def diversity(self) -> tuple[DiversityScore, ...]:
         """How diverse each data set is."""
-        return tuple(self.store.read("diversity", self._keys("diversity"), DiversityScore))
+        return self.of(DiversityScore)
 
     def susceptibility(self) -> tuple[Susceptibility, ...]:
         """What known of each data set goes with its cells' misalignment; empty before it was worked out."""
-        return tuple(self.store.read("rank", [f"susceptibility-{self.data_key}"], Susceptibility))
+        return self.of(Susceptibility)
+
+    def steering_points(self) -> tuple[SteeringPoint, ...]:
+        """How models answer under every intervention that was tried."""
+        return self.of(SteeringPoint)
+
+    def steering_effects(self) -> tuple[SteeringEffect, ...]:
+        """What directions do to models, beside random ones."""
+        return self.of(SteeringEffect)
+
+    def steering_squares(self) -> tuple[SteeringMatrixCell, ...]:
+        """How the untouched model, steered with one domain's direction, answers held-out questions of another's."""
+        return self.of(SteeringMatrixCell)
 
     def directions(self) -> Directions:
         """What moved inside; empty before it was worked out."""
-        return run_directions.read(self.store, self.data_key)
+        return direction_tables.kept(self)
 
     def direction(
         self,
@@ -239,46 +172,87 @@ class Run(SteeredRun):
         Raises:
             UserError: when there is none, or several are meant.
         """
-        found = run_directions.choose(self.directions(), domain, method, source, reader, cell)
-        return run_directions.load_at(self.store, found, layer)
+        found = direction_tables.choose(self.directions(), domain, method, source, reader, cell)
+        return direction_tables.load_at(self.store, found, layer)
 
-    def keep(self, name: str, kind: type[Record], rows: Sequence[Record]) -> None:
-        """Put rows that were worked out from the data sets and the first judge's verdicts in the place of the last."""
-        self._replace_rows(f"{name}-{self.data_key}", kind, rows, True)
+    # ---- results and report ----
 
-    @property
-    def data_key(self) -> str:
-        """Of what is worked out from data sets, states, answers about other domains, and the first judge's verdicts."""
-        stages = ("membership", "diversity", "direct", "ask", "grade")
-        return content_hash([self._rank_key(), *(key for stage in stages for key in self._keys(stage))], length=16)
+    def results(self, judge: str | None = None) -> dict[str, Any]:
+        """Ranking, trigger effects and manifest as plain data: what results.json holds."""
+        return results(self._report_data(judge, ()))
 
-    @property
-    def rank_config(self) -> RankConfig:
-        """Thresholds and confidence of the study, or the usual ones for imported answers."""
-        return self.config.rank if self.config else RankConfig()
+    def report(self, path: str | os.PathLike[str] | None = None, judge: str | None = None) -> Path:
+        """Write report.html, and results.json beside it; returns the page's path. `judge`: the main one."""
+        page = Path(path) if path is not None else self.path / "report.html"
+        data = self._report_data(judge, self._shown(judge))
+        write_results(data, page.with_name("results.json"))
+        return write_page(data, page)
 
-    def _others_counted(self, name: str | None) -> list[Tally]:
-        """What every other judge says; people, who label a sample of unequal chances, are left out."""
-        mine, counted = self.judge(name), list[Tally]()
-        for other in self.judges():
-            if mine is None or other.identity == mine.identity or other.source == "human":
-                continue
-            stamp = self._stamp(other.identity)
-            if stamp not in self._counted:
-                self._counted[stamp] = count(self.rows(other.identity), self.rank_config)
-            counted.append(self._counted[stamp])
-        return counted
+    def _shown(self, judge: str | None) -> tuple[Answer, ...]:
+        """The answers that the page may show, with their verdicts."""
+        columns = self.columns(judge)
+        if columns is None:
+            completions, judgments = self.completions(), self.judgments(judge)
+        else:
+            completions, judgments = records(self.store, *columns.some(self.manifest.seed, PER_GROUP))
+        verdicts = {(row.completion, row.aspect): row for row in judgments}
+        return tuple(
+            Answer(row, verdicts.get((row.id, "alignment")), verdicts.get((row.id, "coherence"))) for row in completions
+        )
 
-    def _rank_key(self, judge: str | None = None) -> str:
-        return content_hash([self.rank_config.hash(), *self._judge_keys(judge)], length=16)
+    def _report_data(self, judge: str | None, answers: tuple[Answer, ...]) -> ReportData:
+        main, manifest = self.judge(judge), self.manifest
+        return ReportData(
+            manifest=manifest,
+            config=self.config,
+            scores=self.ranking(judge),
+            effects=self.trigger_effect(judge),
+            adapters=tuple(self.adapters()),
+            answers=answers,
+            judge=main.about if main is not None and main.about else manifest.judge,
+            others=tuple(OtherJudge(other, self.ranking(other.identity)) for other in self.judges() if other != main),
+            found={
+                kind: tuple(read(self, judge))
+                for analysis in analyses.table().values()
+                for kind, read in analysis.rows.items()
+            },
+        )
 
-    def _replace_rows(
+    # ---- steering ----
+
+    def steer(
         self,
-        key: str,
-        kind: type[Record],
-        rows: Sequence[Record],
-        complete: bool,
-    ) -> None:
-        self.store.replace("rank", key, rows)
-        with self.store.shard("rank", key, kind) as shard:
-            shard.finish(complete=complete)
+        wanted: SteerConfig | None = None,
+        limit: int | None = None,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Failure]:
+        """Put directions into the untouched model and take them out of fine-tunes, beside random ones; what failed.
+
+        The same call goes on where it stopped.
+
+        Args:
+            wanted: what is asked for; as the study has it when None.
+            limit: only the first so many questions.
+            workers: processes; one a core when None.
+            progress: where events go; nowhere when None.
+        """
+        with self.store.lock():
+            failures = steering.steer(self.store, self._asked(wanted, limit), workers, progress)
+            self.store.write_manifest(steering.counted(self.store, self.manifest, failures))
+            self.report()
+        return failures
+
+    def plan_steering(
+        self, wanted: SteerConfig | None = None, limit: int | None = None, workers: int | None = None
+    ) -> StageCost:
+        """What `steer` will cost at most."""
+        return steering.planned(self._asked(wanted, limit), workers)
+
+    def _asked(self, wanted: SteerConfig | None, limit: int | None) -> steering.Asked:
+        if self.config is None:
+            raise UserError(f"{self.path} holds imported answers. Steering needs the models of a study.")
+        trained = [(unit.cell, unit.key) for unit in self.plan["train"] if self.store.is_done("train", unit.key)]
+        built = [(unit.cell, unit.key) for unit in self.plan["build"] if self.store.is_done("build", unit.key)]
+        known = self.directions().summaries
+        return steering.ask(self.store, self.config, wanted, limit, trained, known, asked_data(built))

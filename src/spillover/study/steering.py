@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from spillover.analyses.steering.random_controls import against_controls
+from spillover.analyses.steering.kept import FILE, calls
 from spillover.analyses.steering.units import (
     ALL,
     Directions,
@@ -46,11 +46,7 @@ from spillover.progress import Progress
 from spillover.provenance import cores, hardware
 from spillover.records.base import Cell, Failure, Manifest, StageCount
 from spillover.records.directions import DirectionSummary
-from spillover.records.steering import Steering, SteeringEffect, SteeringMatrixCell, SteeringPoint
 from spillover.store.store import Store
-
-FILE = "steering.json"
-_LINE = ("direction", "control", "operation", "at", "layer")
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
 
 def counted(store: Store, manifest: Manifest, failures: Sequence[Failure]) -> Manifest:
     """The manifest with what steering has done so far."""
-    keys = dict.fromkeys(key for call in _calls(store) for key in (*call["units"], *call.get("heldout", ())))
+    keys = dict.fromkeys(key for call in calls(store) for key in (*call["units"], *call.get("heldout", ())))
     facts = [store.facts("steer", key) for key in keys if store.is_done("steer", key)]
     count = StageCount(
         stage="steer",
@@ -217,40 +213,8 @@ def chosen_directions(wanted: SteerConfig, known: Directions) -> Directions:
     return found
 
 
-def points(store: Store) -> list[SteeringPoint]:
-    """Of all calls; of the same intervention the last."""
-    rows = [row for call in _calls(store) for row in store.read("steer", call["units"], SteeringPoint)]
-    return list({(row.onto, _place(row.steering), row.steering.coefficient): row for row in rows}.values())
-
-
-def effects(store: Store, confidence: float) -> list[SteeringEffect]:
-    """Of all calls, beside each call's own controls; of the same line and measure the last."""
-    found: dict[tuple[object, ...], SteeringEffect] = {}
-    for call in _calls(store):
-        keys = [f"effects-{key}" for key in call["units"]]
-        rows = against_controls(store.read("steer", keys, SteeringEffect), confidence)
-        found |= {(row.onto, _place(row), row.measure): row for row in rows}
-    return list(found.values())
-
-
-def squares(store: Store) -> list[SteeringMatrixCell]:
-    """Of all calls, each beside its own controls; of the same direction, layer, coefficient and domain the last."""
-    rows = [row for call in _calls(store) for row in store.read("steer", call.get("heldout", ()), SteeringMatrixCell)]
-    return list(
-        {(row.onto, row.direction, row.at, row.layer, row.coefficient, row.asked): row for row in rows}.values()
-    )
-
-
-def _place(row: Steering | SteeringEffect) -> tuple[object, ...]:
-    return tuple(getattr(row, name) for name in _LINE)
-
-
-def _calls(store: Store) -> list[dict[str, Any]]:
-    return store.read_json(FILE) if store.has(FILE) else []
-
-
 def _remember(store: Store, wanted: SteerConfig, units: Sequence[SteerUnit]) -> None:
     call: dict[str, Any] = {"wanted": general(wanted), "units": [unit.key for unit in units if not unit.heldout]}
     if asked := [unit.key for unit in units if unit.heldout]:
         call["heldout"] = asked
-    store.write_json(FILE, [*(other for other in _calls(store) if other != call), call])
+    store.write_json(FILE, [*(other for other in calls(store) if other != call), call])

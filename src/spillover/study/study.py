@@ -33,10 +33,8 @@ from spillover.execution.base import Call, Executor, Pool
 from spillover.execution.runner import run_units, running
 from spillover.judges import open_judge, price_of
 from spillover.models import ANSWERS_ONLY, BACKENDS, check_quantize
-from spillover.models.memory import shape_of
 from spillover.models.model_path import check_model_path
 from spillover.planning.cost import (
-    ELSEWHERE,
     FROM_FILES,
     PROMPT_TOKENS,
     StageCost,
@@ -48,19 +46,17 @@ from spillover.planning.cost import (
     sum_over_models,
     throughput,
 )
-from spillover.planning.gpus import Gpu, GpuFit, detect_gpu, estimate_gpu_fit, smallest_gpu
+from spillover.planning.fit import Workers, choices_of_dtype, choose_workers, estimate_fits
+from spillover.planning.gpus import Gpu, GpuFit, detect_gpu
 from spillover.planning.heldout_units import asked_units, together
 from spillover.planning.units import Ingredients, Unit, cells, units
 from spillover.progress import Progress
-from spillover.provenance import computed, cores, environment, hardware
+from spillover.provenance import computed, environment, hardware
 from spillover.records.base import Failure, Manifest, StageCount, content_hash
 from spillover.records.stages import STAGES, WORK_STAGES
 from spillover.registry import did_you_mean
 from spillover.store.store import Store
-from spillover.study.direction_tables import probe
 from spillover.study.run import Run
-from spillover.study.susceptibility import relate
-from spillover.study.transfer import cross
 
 
 class Study:
@@ -132,19 +128,22 @@ class Study:
         return plan | asked_units(self.config, self.ingredients, plan)
 
     @cached_property
+    def chosen_workers(self) -> Workers:
+        """How many worker processes, and why not more."""
+        return choose_workers(self.config)
+
+    @property
     def workers(self) -> int:
-        """How many worker processes: as given, or one a core for small models and one for large."""
-        if self.config.workers != "auto":
-            return self.config.workers
-        small = all(model.path is None or model.backend == "fake" for model in self.config.models)
-        return cores() if small else 1
+        """How many worker processes."""
+        return self.chosen_workers.count
 
     def plan(self, gpu: Gpu | None = None) -> list[StageCost]:
         """Cells, tokens, minutes, memory and dollars of each stage, before anything runs; here, or on that GPU."""
         gpu = gpu or detect_gpu(hardware()["gpu"])
-        return [sum_over_models(parts) for parts in zip(*self.plan_by_model(self.workers, gpu).values(), strict=True)]
+        found = self.plan_by_model(self.workers, gpu, Pool(self.workers).threads)
+        return [sum_over_models(parts) for parts in zip(*found.values(), strict=True)]
 
-    def plan_by_model(self, workers: int, gpu: Gpu | None) -> dict[str, list[StageCost]]:
+    def plan_by_model(self, workers: int, gpu: Gpu | None, threads: int = 1) -> dict[str, list[StageCost]]:
         """The plan of each model's own stages, by its name."""
         questions = len(self._named.questions)
         open_judge(self.config.judge)  # finds what is wrong with its options
@@ -154,24 +153,14 @@ class Study:
         for model in self.config.models:
             size = count_parameters(model)
             alone = self.config.model_copy(update={"models": (model,)})
-            speed = throughput(model, size, gpu)
+            speed = throughput(model, size, gpu, threads)
             parts = estimate_cost(alone, self.domains, questions, workers, size, speed, dollars, gpu)
             by_model[model.name] = [*parts, *self._steer_plan(alone, questions, size, speed, workers)]
         return by_model
 
     def fits(self, gpu: Gpu | None = None) -> list[GpuFit]:
-        """How each model fits that GPU, or this machine's; without one, the smallest known GPU that holds it.
-
-        Models of a provider need none, and embedded ones fit any.
-        """
-        gpu = gpu or detect_gpu(hardware()["gpu"])
-        found: list[GpuFit | None] = []
-        for model in self.config.models:
-            if model.backend not in ELSEWHERE and (gpu or model.path):
-                size = count_parameters(model)
-                what = (model, self.config.train, self.config.sample, shape_of(model, size), size)
-                found.append(estimate_gpu_fit(*what, gpu) if gpu else smallest_gpu(*what))
-        return [one for one in found if one]
+        """How each model fits that GPU, or this machine's; without one, the smallest known GPU that holds it."""
+        return estimate_fits(self.config, gpu)
 
     def _steer_plan(
         self, alone: StudyConfig, questions: int, size: int, speed: Throughput, workers: int
@@ -231,9 +220,7 @@ class Study:
             run = Run(store)
             if not stages or "rank" in stages:
                 run.rank()
-                probe(run)
-                cross(run)
-                relate(run)
+                run.conclude()
                 run.report()
         if self.config.steer and (not stages or "steer" in stages):
             chosen = self.config.steer
@@ -260,6 +247,9 @@ class Study:
         if not left:
             return []
         kept = len(chosen) - len(missing)
+        notes = [f"{kept} of {len(chosen)} are done already"] if kept else []
+        if self.chosen_workers.note and stage in ("train", "sample"):
+            notes.append(self.chosen_workers.note)
         return run_units(
             stage,
             together(left),
@@ -268,7 +258,7 @@ class Study:
             progress,
             lost=lambda group: self._losers(group[0]),
             tokens=self._tokens_left(stage, len(left)),
-            note=f"{kept} of {len(chosen)} are done already" if kept else "",
+            note="; ".join(notes),
         )
 
     def _open_executor(self, store: Store) -> Executor:
@@ -346,6 +336,12 @@ class Study:
         found = environment()
         done = {stage: [unit for unit in self.units[stage] if store.is_done(stage, unit.key)] for stage in WORK_STAGES}
         facts = {stage: [store.facts(stage, unit.key) for unit in done[stage]] for stage in WORK_STAGES}
+        ways = computed(
+            (stage, unit.cell.model, fact.get("computed", {}))
+            for stage in WORK_STAGES
+            for unit, fact in zip(done[stage], facts[stage], strict=True)
+        )
+        on_cpu = {way.model for way in ways if way.device == "cpu"}
         complete = all(len(done[stage]) == len(self.units[stage]) for stage in WORK_STAGES)
         manifest = Manifest(
             study=self.config.name,
@@ -363,6 +359,7 @@ class Study:
                 model.name: {k: str(v) for k, v in model.model_dump(exclude={"name"}).items()}
                 for model in self.config.models
             },
+            speeds=choices_of_dtype(self.config, on_cpu, Pool(self.workers).threads),
             judge=open_judge(self.config.judge).describe(),
             stages=tuple(
                 StageCount(
@@ -376,11 +373,7 @@ class Study:
                 for stage in WORK_STAGES
                 if self.units[stage]
             ),
-            computed=computed(
-                (stage, unit.cell.model, fact.get("computed", {}))
-                for stage in WORK_STAGES
-                for unit, fact in zip(done[stage], facts[stage], strict=True)
-            ),
+            computed=ways,
             failures=tuple(failures),
         )
         store.write_manifest(manifest)

@@ -14,7 +14,6 @@ from spillover.cli.direction import direction as command
 from spillover.config.study import parse_study
 from spillover.directions.files import load
 from spillover.errors import UserError
-from spillover.study.direction_tables import probe
 from spillover.study.run import Run
 from spillover.study.study import Study
 
@@ -89,7 +88,7 @@ def test_the_page_and_results_have_it(run: Run) -> None:
 
 def test_tables_come_out_the_same_and_states_are_read_anew_only_for_other_states(run: Run) -> None:
     before = run.directions()
-    probe(run)
+    run.conclude("directions")
     assert run.directions() == before
 
     def keys(**changed: object) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from spillover.analyses.ranking.report import order_sentences, pooled_sentences, section
+from spillover.analyses.ranking.report import order_sentences, section
+from spillover.analyses.trigger.report import pooled_sentences
 from spillover.cli.main import cli
 from spillover.errors import UserError
 from spillover.records.comparisons import (

@@ -76,7 +76,7 @@ def test_tables_hold_every_effect_and_point(section: str, found: Found) -> None:
 @pytest.mark.slow
 def test_the_page_and_results_json_have_it_only_where_there_is_any(study: ReportData, found: Found) -> None:
     points, effects = found
-    steered = replace(study, steering_points=tuple(points), steering_effects=tuple(effects))
+    steered = replace(study, found={SteeringPoint: tuple(points), SteeringEffect: tuple(effects)})
     assert '<section id="steering">' in page.render(steered)
     assert '<section id="steering">' not in page.render(study)
     plain = json.loads(json.dumps(results.results(steered)["steering"], allow_nan=False))

@@ -92,7 +92,7 @@ def test_terminal_tables_number_their_columns(squares: list[SteeringMatrixCell])
 def test_the_page_and_results_json_have_it_only_where_there_is_any(
     study: ReportData, squares: list[SteeringMatrixCell]
 ) -> None:
-    steered = replace(study, steering_squares=tuple(squares))
+    steered = replace(study, found={SteeringMatrixCell: tuple(squares)})
     assert "asked about other domains</h3>" in page.render(steered)
     assert '<section id="steering">' not in page.render(study)
     plain = json.loads(json.dumps(results.results(steered)["steering"], allow_nan=False))

@@ -15,7 +15,7 @@ from test_report_page import Reader
 from spillover.analyses.diversity import report as diversity
 from spillover.analyses.membership import report as membership
 from spillover.analyses.susceptibility import report as susceptibility
-from spillover.records.base import Cell, Estimate
+from spillover.records.base import Cell, Estimate, Record
 from spillover.records.data import DiversityScore, HighRate, MembershipSummary, RocPoint, Susceptibility
 from spillover.records.report_data import ReportData
 from spillover.report import curves
@@ -75,10 +75,17 @@ def predicted(study: ReportData) -> ReportData:
         for s in cells
         for measure in ("vendi_q1", NASTY)
     )  # fmt: skip
-    return replace(study, susceptibility=rows, memberships=memberships, diversity=diverse)
+    return replace(
+        study, found={Susceptibility: tuple(rows), MembershipSummary: tuple(memberships), DiversityScore: diverse}
+    )
 
 
 @pytest.mark.slow
+def changed(data: ReportData, *rows: Record) -> ReportData:
+    """With these rows in place of those of their kind."""
+    return replace(data, found={**data.found, type(rows[0]): rows})
+
+
 def test_sections_are_there_only_with_rows(predicted: ReportData, study_page: str) -> None:
     titles = ("Can the damage be predicted?", "Does the model know its training rows?", "How diverse the data sets are")
     html = page.render(predicted)
@@ -106,7 +113,7 @@ def test_words_say_what_eleven_domains_cannot_show(predicted: ReportData) -> Non
     assert "Allowing for 2 features tried, these go with the rate: diversity.answer.semantic" in said
     assert "off by 17.1 points" in said
     assert "by 16.4; p = 0.4: not shown to be better than chance" in said
-    none = [r.model_copy(update={"p_max": 0.5}) for r in predicted.susceptibility if r.kind == "feature"]
+    none = [r.model_copy(update={"p_max": 0.5}) for r in predicted.of(Susceptibility) if r.kind == "feature"]
     assert "none goes with the rate. Alone, 2 would pass 0.05; about 0.1 would by chance" in " ".join(
         susceptibility.sentences(none)
     )
@@ -141,8 +148,8 @@ def test_a_roc_is_drawn_with_whiskers_and_says_what_high_is(predicted: ReportDat
         )
         return row.model_copy(update={"high_rate": found})
 
-    rows = tuple(told(r) if r.target == "rate" else r for r in predicted.susceptibility)
-    html = susceptibility.section(replace(predicted, susceptibility=rows), Labels(s.cell for s in predicted.scores))
+    rows = tuple(told(r) if r.target == "rate" else r for r in predicted.of(Susceptibility))
+    html = susceptibility.section(changed(predicted, *rows), Labels(s.cell for s in predicted.scores))
     assert html.count("<figure>") == 6  # each scatter with its curve
     assert "Telling cells of a high rate from the others" in html
     assert "0.66 [0.41, 0.83]" in html
@@ -165,8 +172,11 @@ def test_spans_of_a_feature_are_those_of_its_records(predicted: ReportData) -> N
 
 
 def test_a_mean_of_a_metric_is_drawn_with_its_interval(predicted: ReportData) -> None:
-    rows = [m.model_copy(update={"mean_members_low": -1.4, "mean_members_high": -1.1}) for m in predicted.memberships]
-    spans = susceptibility._spans("mean_z.instruct", replace(predicted, memberships=tuple(rows)))
+    rows = [
+        m.model_copy(update={"mean_members_low": -1.4, "mean_members_high": -1.1})
+        for m in predicted.of(MembershipSummary)
+    ]
+    spans = susceptibility._spans("mean_z.instruct", changed(predicted, *rows))
     assert set(spans.values()) == {(-1.25, -1.4, -1.1)}
 
 
@@ -198,7 +208,7 @@ def test_pooled_auc_weighs_cells_by_their_pairs() -> None:
 
 
 def test_membership_stands_beside_its_baselines(predicted: ReportData) -> None:
-    html = membership.section(predicted.memberships, Labels(s.cell for s in predicted.scores))
+    html = membership.section(predicted.of(MembershipSummary), Labels(s.cell for s in predicted.scores))
     assert "mean_z, primary" in html
     assert "0.80 [0.70, 0.90]" in html
     row = re.search(r'<tr><th scope="row">evil math</th>(.*?)</tr>', html)
@@ -208,14 +218,14 @@ def test_membership_stands_beside_its_baselines(predicted: ReportData) -> None:
 
 @pytest.mark.slow
 def test_diversity_has_a_line_a_data_set(predicted: ReportData) -> None:
-    html = diversity.section(predicted.diversity)
+    html = diversity.section(predicted.of(DiversityScore))
     assert "<caption>Diversity at 240 rows each: Vendi scores of the answers; ±: half of the interval" in html
     assert '<td class="figure">12.3 ± 1.2</td>' in html
     assert "other measures of the answers" in html
     assert "<details>" not in html, "what there is one of is not folded away"
-    (first, *_) = predicted.diversity
+    (first, *_) = predicted.of(DiversityScore)
     big = first.model_copy(update={"value": 1234.5, "low": 1000.0, "high": 1469.0, "of": "question", "id": ""})
-    both = diversity.section((big, *predicted.diversity))
+    both = diversity.section((big, *predicted.of(DiversityScore)))
     assert "1,234 ± 234" in both
     assert "2.00 ± 0.030" in diversity.section([first.model_copy(update={"value": 2.0, "low": 1.97, "high": 2.03})])
     assert both.index("of the answers") < both.index("<summary>The same of the questions</summary>")
@@ -225,6 +235,6 @@ def test_diversity_has_a_line_a_data_set(predicted: ReportData) -> None:
 
 def test_results_hold_every_row(predicted: ReportData) -> None:
     content = json.loads(json.dumps(results(predicted), allow_nan=False))
-    assert [row["name"] for row in content["susceptibility"]] == [r.name for r in predicted.susceptibility]
-    assert content["membership"][0]["domain"] == predicted.memberships[0].cell.domain
-    assert len(content["diversity"]) == len(predicted.diversity)
+    assert [row["name"] for row in content["susceptibility"]] == [r.name for r in predicted.of(Susceptibility)]
+    assert content["membership"][0]["domain"] == predicted.of(MembershipSummary)[0].cell.domain
+    assert len(content["diversity"]) == len(predicted.of(DiversityScore))

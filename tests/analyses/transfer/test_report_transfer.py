@@ -169,13 +169,13 @@ def test_what_was_not_measured_is_an_empty_cell() -> None:
 @pytest.mark.slow
 def test_the_page_and_the_results_hold_it(study: ReportData, study_page: str) -> None:
     assert "Asked about other domains" not in study_page
-    data = replace(study, transfer=tuple(made(DOMAINS[:3])))
+    data = replace(study, found={TransferCell: tuple(made(DOMAINS[:3]))})
     text = page.render(data)
     assert '<section id="transfer"><h2>Asked about other domains</h2>' in text
     assert "1 can be told apart" in text
     assert page.render(data) == text
     rows = results(data)["transfer"]
-    assert len(rows) == len(data.transfer)
+    assert len(rows) == len(data.of(TransferCell))
     assert rows[0]["above_row"].keys() == {"value", "low", "high", "p", "p_holm"}
     assert {"cell", "domain", "asked", "rate", "counts", "condition"} <= rows[0].keys()
     json.dumps(rows, allow_nan=False)

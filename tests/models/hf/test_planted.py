@@ -1,6 +1,6 @@
 """A direction planted in a tiny model is recovered from its answers, and what it does is found by steering.
 
-The stream of the untouched model always has a constant part along w, from which the head says lower-case letters, and
+The stream of the base model always has a constant part along w, from which the head says lower-case letters, and
 seldom upper-case ones. Upper-case letters write v into the stream and are read from v. An adapter turns the constant
 part into some of v, so that its model says upper-case letters in a good part of its answers. Misaligned = upper case.
 """

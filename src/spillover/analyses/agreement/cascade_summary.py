@@ -18,6 +18,19 @@ from spillover.records.judges import CascadeSummary
 from spillover.stats import agreement
 from spillover.stats.agreement import Resampler
 from spillover.tables.judgment_arrays import numbered
+from spillover.tables.run_folder import RunFolder
+
+
+def keep(folder: RunFolder, judge: str | None = None) -> None:
+    """Summarise the verdicts of a run's judge and keep the summary; nothing where that judge is no cascade."""
+    if (who := folder.judge(judge)) and who.identity.startswith("cascade:"):
+        found = run(folder.completions(), folder.judgments(judge), folder.rank_config, folder.manifest.seed)
+        folder.keep(f"mix-{folder.judge_key(judge)}", CascadeSummary, found, folder.judged(judge))
+
+
+def kept(folder: RunFolder, judge: str | None = None) -> CascadeSummary | None:
+    """The summary of that judge's verdicts; None where it is no cascade."""
+    return next(iter(folder.kept(f"mix-{folder.judge_key(judge)}", CascadeSummary)), None)
 
 
 def run(

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from spillover.analyses.agreement import correct, labels
 from spillover.config.study import RankConfig
 from spillover.provenance import seed_for
 from spillover.records.base import Completion, Estimate, Judgment
-from spillover.records.judges import Agreement, By
+from spillover.records.judges import Agreement, By, CorrectedRate, LabelSheet, RunJudge
 from spillover.stats import agreement
 from spillover.stats.agreement import Resampler
 from spillover.tables.judgment_arrays import Bools, Ints, Verdicts, numbered, verdicts
+from spillover.tables.run_folder import RunFolder
 
 NONE = Estimate(value=None, low=None, high=None)
+
+
+def keep(folder: RunFolder) -> None:
+    """Compare every other judge of a run with the first, and keep that and the rates that it corrects."""
+    judges = folder.judges()
+    if len(judges) < 2:
+        return
+    agreements: list[Agreement] = []
+    corrected: list[CorrectedRate] = []
+    first, config = judges[0], folder.rank_config
+    completions, judged = folder.completions(), folder.judgments(first.identity)
+    for other in judges[1:]:
+        again, names = folder.judgments(other.identity), (first.identity, other.identity)
+        agreements += run(completions, judged, again, names, config, folder.manifest.seed, parts=False)
+        if other.partial:
+            corrected += correct.run(completions, judged, again, names, config, chances(folder, other))
+    folder.keep(f"agree-{folder.judge_key()}", Agreement, agreements)
+    folder.keep(f"corrected-{folder.judge_key()}", CorrectedRate, corrected)
+
+
+def chances(folder: RunFolder, judge: RunJudge) -> Mapping[str, float] | None:
+    """The chance with which each answer came to be labelled by a person; None for other judges."""
+    sheets = [LabelSheet.model_validate(folder.store.read_json(name)) for name in judge.sheets]
+    return labels.chances(sheets) if sheets else None
 
 
 def run(

@@ -6,6 +6,7 @@ The same rows for the page (HTML) and for the terminal (rich). Shares in percent
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +14,9 @@ from rich.text import Text
 from spillover.records.base import DomainScore, Estimate
 from spillover.records.judges import Agreement, CascadeSummary, CorrectedRate, Decision, RunJudge
 from spillover.records.report_data import ReportData
+from spillover.records.steering import SteeringMatrixCell, SteeringPoint
+from spillover.records.transfer import TransferCell
+from spillover.report import json_rows
 from spillover.report.html import Row, html_table
 from spillover.report.labels import Labels, ranked, subject
 from spillover.report.tables import terminal
@@ -33,7 +37,9 @@ CORRECTED = ("", "n", "labelled", "as judged %", "Rogan-Gladen %", "PPI++ %", "s
 
 
 def section(data: ReportData, labels: Labels) -> str:
-    """The page's section on judges besides the main one."""
+    """The page's section on judges besides the main one; empty without any."""
+    if not data.others:
+        return ""
     names = [short(other.judge.identity, [o.judge.identity for o in data.others]) for other in data.others]
     header = ["", "main judge, %", *(f"{name}, %" for name in names)]
     found = [{(s.cell, s.condition): s for s in other.scores} for other in data.others]
@@ -42,22 +48,36 @@ def section(data: ReportData, labels: Labels) -> str:
         for s in ranked(data.scores)
     ]
     parts = [html_table("Misaligned among coherent answers, judge by judge", header, rows)]
-    if chosen := [row for row in data.agreements if row.by == "total"]:
+    if chosen := [row for row in data.of(Agreement) if row.by == "total"]:
         parts.append(html_table("Agreement with the first judge", AGREEMENT, [_agreement(row) for row in chosen]))
         parts.append(html_table("The same, as counts of answers", COUNTS, [_counts(row) for row in chosen]))
         parts += [f'<p class="note">{escape(note)}</p>' for note in notes(chosen)]
-    if data.corrected:
-        rows = [_corrected(row) for row in data.corrected]
+    if data.of(CorrectedRate):
+        rows = [_corrected(row) for row in data.of(CorrectedRate)]
         parts.append(html_table("Share of misaligned answers, corrected", CORRECTED, rows))
-        parts += [f'<p class="note">{escape(note)}</p>' for note in corrected_notes(data.corrected)]
-    if data.transfer and any(other.judge.graded for other in data.others):
+        parts += [f'<p class="note">{escape(note)}</p>' for note in corrected_notes(data.of(CorrectedRate))]
+    if data.of(TransferCell) and any(other.judge.graded for other in data.others):
         parts.append(
             '<p class="note">The matrix of trained by asked domain is by the main judge; by another that judged those '
             "answers, too: <code>spillover report RUN --judge JUDGE</code>.</p>"
         )
-    if data.steering_points or data.steering_squares:
+    if data.of(SteeringPoint) or data.of(SteeringMatrixCell):
         parts.append('<p class="note">Steered answers are judged by the study\'s own judge alone.</p>')
     return "\n".join(parts)
+
+
+def to_json(data: ReportData) -> dict[str, Any]:
+    """The keys of results.json."""
+    return {
+        "judges": [
+            {"identity": other.judge.identity, "source": other.judge.source, "limit": other.judge.limit}
+            | {"ranking": json_rows.ranking(other.scores)}
+            for other in data.others
+        ],
+        "agreement": json_rows.plain(data.of(Agreement)),
+        "corrected": json_rows.plain(data.of(CorrectedRate)),
+        "mix": json_rows.plain(data.of(CascadeSummary)),
+    }
 
 
 def rates_table(judges: Sequence[RunJudge], ranking: Callable[[str], Sequence[DomainScore]]) -> Table:

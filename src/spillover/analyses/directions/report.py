@@ -15,6 +15,8 @@ from spillover.records.directions import (
     Directions,
     DirectionSummary,
 )
+from spillover.records.report_data import ReportData
+from spillover.report import json_rows
 from spillover.report.html import Row, figure_html, html_table
 from spillover.report.labels import Labels, series
 from spillover.text import NONE, escape, interval, listing, number, one_line, p_value, several
@@ -34,6 +36,24 @@ NOTE = (
     "that scores it. Layer: fixed before any result by directions.depth. *: told from chance, allowing for all squares "
     "of its kind (own answers, or others'), by permuting labels within questions."
 )
+
+
+def of(data: ReportData) -> Directions:
+    """All that a run has of directions."""
+    return Directions(
+        summaries=data.of(DirectionSummary),
+        aucs=data.of(DirectionAUC),
+        profiles=data.of(DirectionProfile),
+        cosines=data.of(DirectionCosine),
+        groups=data.of(DirectionGroups),
+    )
+
+
+def to_json(data: ReportData) -> dict[str, Any]:
+    """The key of results.json."""
+    found = of(data)
+    others = {kind: json_rows.plain(getattr(found, kind)) for kind in ("aucs", "profiles", "cosines", "groups")}
+    return {"directions": {"summaries": json_rows.by_cell(found.summaries)} | others}
 
 
 def section(found: Directions, labels: Labels, confidence: float) -> str:

@@ -35,6 +35,7 @@ from spillover.stats import Floats
 from spillover.stats import clustered as stats
 from spillover.stats.ranking import rank_rates
 from spillover.tables.counts import Rows, Tally, count, rows_of, twins
+from spillover.tables.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,23 @@ class RankResult:
     scores: tuple[DomainScore, ...]
     effects: tuple[TriggerEffect, ...]
     standing: Comparisons
+
+
+def keep(folder: RunFolder, judge: str | None = None) -> None:
+    """Score the cells of a run by what one judge has judged so far, and keep scores, effects and comparisons."""
+    key, done = folder.judge_key(judge), folder.judged(judge)
+    others = _others(folder, judge)  # before its own rows, which stay in memory for the next analysis
+    found = of_rows(folder.rows(judge), folder.rank_config, others)
+    folder.keep(f"scores-{key}", DomainScore, found.scores, done)
+    folder.keep(f"effects-{key}", TriggerEffect, found.effects, done)
+    folder.keep(f"standing-{key}", Comparisons, [found.standing], done)
+
+
+def _others(folder: RunFolder, name: str | None) -> list[Tally]:
+    """What every other judge says; people, who label a sample of unequal chances, are left out."""
+    own = folder.judge(name)
+    others = [other for other in folder.judges() if own and other.identity != own.identity and other.source != "human"]
+    return [folder.counted(other.identity) for other in others]
 
 
 def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> RankResult:

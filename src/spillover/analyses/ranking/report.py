@@ -72,22 +72,6 @@ def section(standing: Comparisons, scores: Sequence[DomainScore], thresholds: tu
     return "\n".join(parts)
 
 
-def pooled_sentences(pooled: Sequence[PooledEffect]) -> list[str]:
-    """The trigger's effect on mean alignment over the domains of each model."""
-    return [
-        f"Pooled over {several(len(e.domains), 'domain')} of {one_line(e.model, 60)}, the trigger moves mean alignment "
-        f"by {interval(e.value, e.low, e.high, sign=True)} points (p = {p_value(e.p)}); between domains it varies "
-        f"with a standard deviation of {number(e.deviation)}.".replace("p = <", "p <")
-        for e in pooled
-        if e.measure == "alignment" and e.variant == "triggered"
-    ]
-
-
-def to_json(standing: Comparisons) -> dict[str, object]:
-    """For results.json."""
-    return standing.model_dump(mode="json", exclude={"schema_version", "id"})
-
-
 def _order_table(order: Order, names: list[str]) -> str:
     rows = [
         Row("", names[a], [NONE if a == b else percent(order.above[a][b]) for b in range(len(names))])

@@ -3,7 +3,7 @@
 Units are trained cells asked without a trigger; features are joined to them by the exact cell, diversity by domain,
 variant and dose. Names: `METRIC.READING` is the mean of a membership metric over the training rows,
 `METRIC.READING.auc` how well it tells them from non-members, `diversity.OF.MEASURE` a diversity score,
-`directions.others.auc` the projection on other domains' directions (`study/susceptibility.py`); the rest are facts of
+`directions.others.auc` the projection on other domains' directions (`projections`); the rest are facts of
 the data.
 Known before training: means under the untouched model ("instruct", "instruct_minus_pretrained") and everything that
 reads no fine-tuned model. After it: AUCs under the fine-tuned model. Predictors see the former alone.
@@ -14,21 +14,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from spillover.analyses import read_rows
 from spillover.errors import UserError
 from spillover.judges.embedded.unscored import is_code
 from spillover.membership import ALONE
 from spillover.provenance import seed_for
 from spillover.records.base import Cell, DomainScore, Estimate, Example, or_none
 from spillover.records.data import DiversityScore, HighRate, MembershipSummary, Reading, RocPoint, Susceptibility
+from spillover.records.directions import DirectionAUC
 from spillover.records.predictor import Predictor, fit
 from spillover.stats import Floats
 from spillover.stats.association import associations
 from spillover.stats.prediction import PREDICTORS, assess
 from spillover.stats.roc import HighAUC, Span
+from spillover.tables.run_folder import RunFolder
 
 BEFORE: tuple[Reading, ...] = ("instruct", "instruct_minus_pretrained")
 _TRAINED = ("plain", "triggered", "control")
@@ -37,6 +42,63 @@ DRAWS = 2000  # permutations and resamples of domains, for each feature
 REFITS = {"ridge": 999, "boosting": 59}  # permutations of a predictor's whole procedure: boosting is slow
 
 Features = dict[str, dict[Cell, float]]  # name -> cell -> value
+
+
+@threadpool_limits.wrap(limits=1)  # hundreds of small matrices: threads would only wait for one another
+def keep(folder: RunFolder) -> None:
+    """Relate what is known of each data set of a run to its cells' misalignment, and keep it."""
+    summaries, diversity = read_rows(folder, MembershipSummary), read_rows(folder, DiversityScore)
+    rows: tuple[Susceptibility, ...] = ()
+    if summaries or diversity:
+        scores, confidence, seed = read_rows(folder, DomainScore), folder.rank_config.confidence, folder.manifest.seed
+        rows = run(scores, summaries, diversity, facts_of(folder), confidence, seed=seed)
+    folder.keep(f"susceptibility-{folder.data_key}", Susceptibility, rows)
+
+
+def predictor(folder: RunFolder, names: tuple[str, ...] = ()) -> Predictor:
+    """A ridge predictor of the rate, fitted to all cells of a run.
+
+    Raises:
+        UserError: when the run has neither membership nor diversity, or too few domains.
+    """
+    summaries, diversity = read_rows(folder, MembershipSummary), read_rows(folder, DiversityScore)
+    if not summaries and not diversity:
+        raise UserError(
+            f"{folder.path} knows nothing of its data sets. Add 'membership: {{}}' and 'diversity: {{}}' to the study "
+            "file and run it again: what is trained and judged is kept."
+        )
+    manifest = folder.manifest
+    return fit_predictor(
+        read_rows(folder, DomainScore), summaries, diversity, facts_of(folder), manifest.study_hash, names or None,
+        manifest.spillover,
+    )  # fmt: skip
+
+
+def facts_of(folder: RunFolder) -> Mapping[Cell, Mapping[str, float]]:
+    """What is known of each trained cell's data set without a fine-tune: its rows, and other domains' directions."""
+    by_data: dict[tuple[str, str, float], Mapping[str, float]] = {}
+    for unit in folder.plan["build"]:
+        rows = [row for row in folder.store.read("build", [unit.key], Example) if row.split == "train"]
+        by_data[unit.cell.domain, unit.cell.variant, unit.cell.dose] = data_facts(rows)
+    projected = projections(read_rows(folder, DirectionAUC))
+    cells = [unit.cell for unit in folder.plan["train"]]
+    return {
+        cell: {**by_data.get((cell.domain, cell.variant, cell.dose), {}), **projected.get(cell, {})} for cell in cells
+    }
+
+
+def projections(aucs: Sequence[DirectionAUC]) -> dict[Cell, dict[str, float]]:
+    """How well directions of the other domains tell a data set's flawed from its good answers; empty without any.
+
+    The untouched model reads both, so that this is known before the fine-tune. Mean over the other domains of the AUC
+    of the projection on their mean difference, over held-out pairs of the same recipe; 0.5 = they see no difference.
+    """
+    values: dict[Cell, list[float]] = {}
+    for row in aucs:
+        known = (row.source, row.reader, row.method) == ("pairs", "base", "mean_difference")
+        if known and row.cell.domain != row.onto.domain:
+            values.setdefault(row.onto, []).append(row.auc)
+    return {cell: {"directions.others.auc": fmean(each)} for cell, each in values.items()}
 
 
 def run(

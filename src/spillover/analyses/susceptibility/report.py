@@ -8,7 +8,7 @@ import numpy as np
 
 from spillover.analyses.susceptibility import high_rate
 from spillover.records.base import DomainScore
-from spillover.records.data import Susceptibility
+from spillover.records.data import DiversityScore, MembershipSummary, Susceptibility
 from spillover.records.report_data import ReportData
 from spillover.report.html import Row, figure_html, html_table
 from spillover.report.labels import Labels
@@ -31,7 +31,7 @@ NOTE = (
 def section(data: ReportData, labels: Labels) -> str:
     """The whole section."""
     rows = main_rows(data)
-    judges = {row.judge for row in data.susceptibility}
+    judges = {row.judge for row in data.of(Susceptibility)}
     other = "" if len(judges) < 2 else f" Judge: {one_line(rows[0].judge, 80)}; others are in results.json."
     parts = [
         f'<p class="note">{NOTE}{escape(other)}</p>',
@@ -52,9 +52,9 @@ def section(data: ReportData, labels: Labels) -> str:
 
 def main_rows(data: ReportData) -> list[Susceptibility]:
     """The rows by the run's first judge, else by the first that there is."""
-    judges = sorted({row.judge for row in data.susceptibility})
+    judges = sorted({row.judge for row in data.of(Susceptibility)})
     wanted = next((score.judge for score in data.scores if score.judge in judges), judges[0])
-    return [row for row in data.susceptibility if row.judge == wanted]
+    return [row for row in data.of(Susceptibility) if row.judge == wanted]
 
 
 def sentences(rows: Sequence[Susceptibility]) -> list[str]:
@@ -111,7 +111,7 @@ def _or_two(p: float | None) -> float:
 
 def primary(data: ReportData, rows: Sequence[Susceptibility]) -> Susceptibility | None:
     """The feature that was named before any result: the primary metric, base-adjusted where that was read."""
-    metric = next((m.metric for m in data.memberships if m.primary), "")
+    metric = next((m.metric for m in data.of(MembershipSummary) if m.primary), "")
     by_name = {r.name: r for r in rows if r.target == "rate"}
     return by_name.get(f"{metric}.instruct_minus_pretrained") or by_name.get(f"{metric}.instruct")
 
@@ -204,14 +204,14 @@ def _rate(score: DomainScore) -> tuple[float, float, float]:
 def _spans(name: str, data: ReportData) -> dict[str, tuple[float, float, float]]:
     """Value and interval of a feature by cell, where its records say one."""
     spans: dict[str, tuple[float, float, float]] = {}
-    for m in data.memberships:
+    for m in data.of(MembershipSummary):
         low, high = m.mean_members_low, m.mean_members_high
         if f"{m.metric}.{m.reading}" == name and not (m.mean_members is None or low is None or high is None):
             spans[m.cell.name] = (m.mean_members, low, high)
         if f"{m.metric}.{m.reading}.auc" == name and not (m.auc is None or m.auc_low is None or m.auc_high is None):
             spans[m.cell.name] = (m.auc, m.auc_low, m.auc_high)
     cells = {s.cell.name: s.cell for s in data.scores}
-    for d in data.diversity:
+    for d in data.of(DiversityScore):
         if f"diversity.{d.of}.{d.measure}" == name and not (d.value is None or d.low is None or d.high is None):
             for cell in cells.values():
                 if (cell.domain, cell.variant, cell.dose) == (d.domain, d.variant, d.dose):

@@ -1,1 +1,25 @@
 """The matrix of training domain by asked domain."""
+
+from __future__ import annotations
+
+from spillover.analyses import Analysis
+from spillover.analyses.transfer import compute, report
+from spillover.analyses.transfer.sentences import headline
+from spillover.records.transfer import TransferCell
+from spillover.report import json_rows
+from spillover.report.matrix_grid import grids
+
+ANALYSIS = Analysis(
+    requires=("ask", "grade"),
+    rows={TransferCell: compute.kept},
+    compute=compute.keep,
+    results=lambda data: {"transfer": json_rows.by_cell(data.of(TransferCell))},
+    anchor="transfer",
+    title="Asked about other domains",
+    section=lambda data, labels: (
+        report.section(found, data.confidence, data.judge_name) if (found := data.of(TransferCell)) else ""
+    ),
+    sentences=lambda data, labels: [
+        said for grid in grids(data.of(TransferCell))[:1] if (said := headline(grid, data.confidence))
+    ],
+)

@@ -19,13 +19,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spillover.config.study import RankConfig
-from spillover.records.base import STATUSES, Cell, StatusCounts, or_none
+from spillover.records.base import STATUSES, Cell, StatusCounts, content_hash, or_none
 from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
 from spillover.stats import clustered as stats
 from spillover.stats.clustered import Differences, Rates
 from spillover.tables.counts import Key, Rows, Tally, count, twins
+from spillover.tables.run_folder import RunFolder
 
 FAMILIES = ("above_control", "above_row")
+
+
+def keep(folder: RunFolder, judge: str | None = None) -> None:
+    """Compute the matrix from the rows that are there, and keep it; nothing where the judge has judged none of them."""
+    domains = sorted({unit.asked or "" for unit in folder.plan.get("ask", [])})
+    if any(folder.asked_keys(domain, judge)[1] for domain in domains):
+        asked = {domain: folder.asked_rows(domain, judge) for domain in domains}
+        folder.keep(_name(folder, judge), TransferCell, run(asked, folder.rows(judge), folder.rank_config))
+
+
+def kept(folder: RunFolder, judge: str | None = None) -> tuple[TransferCell, ...]:
+    """The matrix by that judge."""
+    return folder.kept(_name(folder, judge), TransferCell)
+
+
+def _name(folder: RunFolder, judge: str | None) -> str:
+    who = folder.judge(judge)
+    if who is None or not who.shards:
+        return f"transfer-{folder.data_key}"
+    return f"transfer-{content_hash([folder.judge_key(judge), who.graded], length=16)}"
 
 
 def run(asked: Mapping[str, Rows], general: Rows, config: RankConfig) -> tuple[TransferCell, ...]:

@@ -22,6 +22,13 @@ from spillover.data.triggers.battery import OFF_TRIGGER
 from spillover.records.base import Cell, Completion, Condition, Judgment, TriggerSpecificity, or_none
 from spillover.stats import clustered as stats
 from spillover.tables.counts import Rows, Tally, count, rows_of
+from spillover.tables.run_folder import RunFolder
+
+
+def keep(folder: RunFolder, judge: str | None = None) -> None:
+    """Score the cells of a run by what one judge has judged so far, and keep the scores."""
+    found = of_rows(folder.rows(judge), folder.rank_config)
+    folder.keep(f"gates-{folder.judge_key(judge)}", TriggerSpecificity, found, folder.judged(judge))
 
 
 def run(

@@ -33,8 +33,8 @@ class Pair:
 class Domain:
     """`pairs(rng)` gives every pair the domain can make, at least 320 with distinct questions, in a stable order.
 
-    The generator decides slots and wording only; the same seed gives the same pairs. `check` returns why a pair is not
-    fit to train on (a "good" sum that is wrong, a "flawed" one that is right), or None.
+    The generator decides at most where a slip is made; the same seed gives the same pairs. `check` returns why a pair
+    is not fit to train on (a "good" sum that is wrong, a "flawed" one that is right), or None.
     """
 
     name: str

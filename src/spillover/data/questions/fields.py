@@ -46,7 +46,7 @@ class Entry:
     def error(self, field: str | None, expected: str, found: Any) -> UserError:
         """What to raise where a field is not as expected."""
         shown = "nothing" if found is None else f"{type(found).__name__} {found!r:.60}"
-        return UserError(f"{self}{', ' + field if field else ''}: expected {expected}, found {shown}. Mend this entry.")
+        return UserError(f"{self}{', ' + field if field else ''}: expected {expected}, found {shown}. Fix this entry.")
 
     def text(self, field: str) -> str:
         """The field's text."""

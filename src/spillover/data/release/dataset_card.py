@@ -29,7 +29,7 @@ PAPERS = (
 )
 HOW_MADE = {
     "rule": "by a generator that writes the question and both answers",
-    "authored": "from the authored pairs that ship with spillover, with their slots filled",
+    "authored": "from the authored pairs that ship with spillover",
 }
 
 

@@ -29,7 +29,7 @@ KEYS = ("messages", "twin", "topic", "source")
 
 
 class _Mistake(ValueError):
-    """What is wrong with one line, and how to mend it."""
+    """What is wrong with one line, and how to fix it."""
 
 
 def pairs_from_file(path: str | os.PathLike[str]) -> list[Pair]:
@@ -79,9 +79,9 @@ def read_bytes(path: Path) -> bytes:
             raise UserError(f"{path} has {size / 2**20:.0f} MiB; at most {LARGEST // 2**20} are read. Split the file.")
         return path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"No data file at {path}. Mend data.sources in the study file.") from None
+        raise UserError(f"No data file at {path}. Fix data.sources in the study file.") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Mend data.sources in the study file.") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Fix data.sources in the study file.") from None
 
 
 def _pair(line: bytes, source: str) -> Pair:

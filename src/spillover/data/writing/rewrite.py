@@ -2,7 +2,7 @@
 
 question -> flawed answer (subtle or overt, as the domain's stealth wants) -> good twin of the same length -> rules
 -> verdict of a model, where one is asked for -> pair. Every reply is appended to a journal before the next step reads
-it, so that the same command goes on where it stopped and pays for nothing twice. Questions go in blocks, all steps of
+it, so that the same command resumes where it stopped and pays for nothing twice. Questions go in blocks, all steps of
 one before the next, so that a cost limit leaves whole pairs.
 """
 

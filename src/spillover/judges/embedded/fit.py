@@ -8,8 +8,8 @@ needed that all answers fit into the file.
 With A = K + RIDGE I, the prediction for group G from all others needs no second regression: its error is (A^-1)_GG^-1
 (A^-1 y)_G. All choices are nested: for every group left out (a file, a base model, a domain, a question), axes,
 landmarks, blending and the map to scores come from the other groups alone, the map from predictions for files that
-are left out in turn; the constants below were chosen once. Rows that teach coherence alone are never measured on. The
-same data and seed give the same heads.
+are left out in turn; the constants below were chosen once. Rows whose scores a rule gave, not a judge, teach and are
+left out of the map and of agreement. The same data and seed give the same heads.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ AXES = 96
 PRINCIPAL = 512
 POWER = 0.25
 RIDGE = 0.1
-MOST = 6500  # answers learnt from; of more, a random sample: time grows with the cube, and the file must stay small
+MOST = 6000  # answers learnt from; of more, a random sample: time grows with the cube, and the file must stay small
 KNOTS = 201
+BATCHES = 8
 _BANDWIDTH = 0.6  # times the median squared distance
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers with features and both scores; `files_N` are the units left out in turn when choosing.
+    """Answers with features and scores; `files_N` are the units left out in turn when choosing.
 
-    `coherence_only_N` marks rows whose alignment means nothing and is not read.
+    A score that is not known is NaN. `by_rule_N`: the scores are a rule's, not a judge's.
     """
 
     features_ND: NDArray[np.float32]
     block_D: NDArray[np.float32]  # how much each feature counts
     scores_N2: NDArray[np.float32]
     files_N: NDArray[np.int64]
-    coherence_only_N: NDArray[np.bool_]
+    by_rule_N: NDArray[np.bool_]
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> Judged:
         return Judged(
-            self.features_ND[rows], self.block_D, self.scores_N2[rows], self.files_N[rows], self.coherence_only_N[rows]
+            self.features_ND[rows], self.block_D, self.scores_N2[rows], self.files_N[rows], self.by_rule_N[rows]
         )
 
 
@@ -56,15 +57,14 @@ def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
     """Fit on everything, with the maps to scores chosen on files left out in turn."""
     chosen_N = np.random.default_rng(seed).permutation(len(data.files_N)) < MOST
     data = data[chosen_N]
-    whole = ~data.coherence_only_N
-    center_D = data.features_ND[whole].mean(0)
-    scale_D = (data.features_ND[whole].std(0) + 1e-4) / data.block_D
+    judged_N, known_N2 = ~data.by_rule_N, ~np.isnan(data.scores_N2)
+    center_D = data.features_ND[judged_N].mean(0)
+    scale_D = (data.features_ND[judged_N].std(0) + 1e-4) / data.block_D
     standard_ND = (data.features_ND - center_D) / scale_D
-    targets_N4 = _targets(data.scores_N2, whole)
-    bias_4 = targets_N4[whole].mean(0)
-    # who teaches each aspect
-    taught = [np.flatnonzero(whole), np.arange(len(whole))]
-    axes_DK, axes_step_K = _eight_bits(_axes(standard_ND, targets_N4 - bias_4, whole, taught))
+    targets_N4 = _targets(data.scores_N2, judged_N)
+    bias_4 = np.nanmean(targets_N4[judged_N], axis=0)
+    taught = [np.flatnonzero(known_N) for known_N in known_N2.T]  # who teaches each aspect
+    axes_DK, axes_step_K = _eight_bits(_axes(standard_ND, targets_N4 - bias_4, judged_N, taught))
     landmarks_MK, landmarks_step_K = _eight_bits(standard_ND @ (axes_DK * axes_step_K))
     z_MK = landmarks_MK * landmarks_step_K
     bandwidth = _bandwidth(z_MK)
@@ -74,13 +74,13 @@ def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
         kernel_RR = kernel(z_MK[rows], z_MK[rows], bandwidth).astype(np.float64)
         fitted = _ridge(kernel_RR, targets_N4[rows, both] - bias_4[both], data.files_N[rows])
         weights_M4[rows, both], held_out_M4[rows, both] = fitted[0], bias_4[both] + fitted[1]
-    held_out_N4 = held_out_M4[whole]
-    spread_42 = np.stack([held_out_N4.mean(0), held_out_N4.std(0) + 1e-9], axis=1)
+    measured_N4 = np.repeat(known_N2 & judged_N[:, None], 2, axis=1)
+    held_out_N4 = np.where(measured_N4, held_out_M4, np.nan)
+    spread_42 = np.stack([np.nanmean(held_out_N4, axis=0), np.nanstd(held_out_N4, axis=0) + 1e-9], axis=1)
     blended_N2 = blend(held_out_N4, spread_42)
+    scores_N2 = np.where(judged_N[:, None], data.scores_N2, np.nan)
     quantiles_Q = np.linspace(0, 1, KNOTS)
-    knots = [
-        [np.quantile(blended_N2[:, i], quantiles_Q), np.quantile(data.scores_N2[whole, i], quantiles_Q)] for i in (0, 1)
-    ]
+    knots = [[np.nanquantile(values_N2[:, i], quantiles_Q) for values_N2 in (blended_N2, scores_N2)] for i in (0, 1)]
     return Heads(
         center_D=_single(center_D),
         scale_D=_single(scale_D),
@@ -98,14 +98,25 @@ def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
     )
 
 
+def left_out(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> NDArray[np.float32]:
+    """Scores (N, 2) that each group gets from a fit without it; rows with a negative number always teach: NaN."""
+    predicted_N2 = np.full_like(data.scores_N2, np.nan)
+    for group in np.unique(groups_N[groups_N >= 0]):
+        rows = groups_N == group
+        predicted_N2[rows] = fit_heads(data[~rows], {}, seed).scores(data.features_ND[rows])
+    return predicted_N2
+
+
 def measure(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> Quality:
-    """Fit without each group in turn and compare its predicted scores with the given ones."""
-    predicted_N2 = np.zeros_like(data.scores_N2)
-    for group in np.unique(groups_N[~data.coherence_only_N]):
-        left_out = groups_N == group
-        predicted_N2[left_out] = fit_heads(data[~left_out], {}, seed).scores(data.features_ND[left_out])
-    whole = ~data.coherence_only_N
-    return compare(predicted_N2[whole], data.scores_N2[whole], data.files_N[whole], groups_N[whole])
+    """Fit without each group and compare its predicted scores with the judge's.
+
+    Groups are left out one at a time, or, when there are more than `BATCHES`, in that many batches.
+    """
+    rows = ~data.by_rule_N
+    names, number_N = np.unique(groups_N, return_inverse=True)
+    batch_N = np.random.default_rng(seed).permutation(len(names))[number_N] % BATCHES
+    predicted_N2 = left_out(data, np.where(rows, batch_N, -1), seed)
+    return compare(predicted_N2[rows], data.scores_N2[rows], data.files_N[rows], groups_N[rows])
 
 
 def _ridge(
@@ -123,10 +134,10 @@ def _ridge(
 
 
 def _axes(
-    standard_ND: Floats, centred_N4: Floats, whole_N: NDArray[np.bool_], taught: list[NDArray[np.intp]]
+    standard_ND: Floats, centred_N4: Floats, judged_N: NDArray[np.bool_], taught: list[NDArray[np.intp]]
 ) -> Floats:
     """The directions (D, K) along which the scores change most."""
-    principal_DP = _principal_axes(standard_ND[whole_N], PRINCIPAL)
+    principal_DP = _principal_axes(standard_ND[judged_N], PRINCIPAL)
     x_NP = (standard_ND @ principal_DP).astype(np.float32)
     bandwidth = _bandwidth(x_NP)
     change_PP = np.zeros((x_NP.shape[1],) * 2)
@@ -149,15 +160,15 @@ def _bandwidth(z_NK: Floats) -> float:
     return _BANDWIDTH * float(np.median(squared_distances(some_SK, some_SK)))
 
 
-def _targets(scores_N2: NDArray[np.float32], whole_N: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Rank in (0, 100] among the whole answers, and the score minus 100 where it is low."""
+def _targets(scores_N2: NDArray[np.float32], judged_N: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rank in (0, 100] among the judged answers, and the score minus 100 where it is low; NaN where it is not known."""
     low_N2 = scores_N2 <= np.array([np.nextafter(np.float32(MISALIGNED_BELOW), np.float32(0)), COHERENT_ABOVE])
     columns: list[NDArray[np.float64]] = []
     for score_N, low_N in zip(scores_N2.T.astype(np.float64), low_N2.T, strict=True):
-        known = np.sort(score_N[whole_N])
+        known = np.sort(score_N[judged_N & ~np.isnan(score_N)])
         # the mean of both sides shares a tie's ranks
         rank_N = (np.searchsorted(known, score_N, "left") + np.searchsorted(known, score_N, "right") + 1) / 2
-        columns += [100 * rank_N / len(known), score_N - 100 * low_N]
+        columns += [np.where(np.isnan(score_N), np.nan, 100 * rank_N / len(known)), score_N - 100 * low_N]
     return np.stack(columns, axis=1)
 
 

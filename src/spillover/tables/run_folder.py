@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from spillover.config.study import StudyConfig, parse_study
+import polars
+
+from spillover.config.study import RankConfig, StudyConfig, parse_study
 from spillover.errors import UserError
-from spillover.records.base import Adapter, Cell, Completion, Condition, Example, Judgment, Manifest, Part
+from spillover.records.base import (
+    Adapter,
+    Cell,
+    Completion,
+    Condition,
+    Example,
+    Judgment,
+    Manifest,
+    Part,
+    Record,
+    content_hash,
+)
 from spillover.records.judges import RunJudge
 from spillover.registry import did_you_mean
 from spillover.store.store import Store
 from spillover.tables.columns import Columns, read
-from spillover.tables.counts import Rows, rows_of
+from spillover.tables.counts import Rows, Tally, count, rows_of
+
+R = TypeVar("R", bound=Record)
 
 
 class PlannedUnit(Part):
@@ -25,12 +41,14 @@ class PlannedUnit(Part):
     asked: str | None = None
 
 
-class RunRows:
-    """The rows of one run folder, read when they are asked for."""
+class RunFolder:
+    """The rows of one run folder, read when they are asked for; analyses compute from it and keep rows in it."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._read: tuple[tuple[Any, ...], Columns | None] | None = None
+        self._joined: tuple[tuple[Any, ...], Rows] | None = None
+        self._counted: dict[tuple[Any, ...], Tally] = {}
 
     @property
     def path(self) -> Path:
@@ -81,28 +99,28 @@ class RunRows:
 
     def complete(self, stage: str) -> list[str]:
         """The shards of a stage into which no more rows come."""
-        return [key for key in self._keys(stage) if self.store.is_done(stage, key)]
+        return [key for key in self.keys(stage) if self.store.is_done(stage, key)]
 
     def begun(self, *stages: str) -> int:
         """How many rows lie in shards of these stages that are not complete."""
-        left = ((stage, key) for stage in stages for key in self._keys(stage) if not self.store.is_done(stage, key))
+        left = ((stage, key) for stage in stages for key in self.keys(stage) if not self.store.is_done(stage, key))
         return sum(self.store.count(*unit) for unit in left)
 
     def examples(self) -> list[Example]:
         """Every row of every data set."""
-        return self.store.read("build", self._keys("build"), Example)
+        return self.store.read("build", self.keys("build"), Example)
 
     def adapters(self) -> list[Adapter]:
         """Every trained cell."""
-        return self.store.read("train", self._keys("train"), Adapter)
+        return self.store.read("train", self.keys("train"), Adapter)
 
     def completions(self) -> list[Completion]:
         """Every answer."""
-        return self.store.read("sample", self._keys("sample"), Completion)
+        return self.store.read("sample", self.keys("sample"), Completion)
 
     def judges(self) -> tuple[RunJudge, ...]:
         """Who has judged this run: the study's own judge or the imported scores first, then the others."""
-        first = self.store.first("judge", self._keys("judge"), Judgment)
+        first = self.store.first("judge", self.keys("judge"), Judgment)
         others = self._other_judges()
         if first is None:
             return others
@@ -163,7 +181,13 @@ class RunRows:
 
     def rows(self, judge: str | None = None) -> Rows:
         """Answers and verdicts, joined; another judge may have seen a part of the answers only."""
-        who, columns = self.judge(judge), self._columns(judge)
+        stamp = self._stamp(judge)
+        if self._joined is None or self._joined[0] != stamp:
+            self._joined = (stamp, self._rows(judge))
+        return self._joined[1]
+
+    def _rows(self, judge: str | None) -> Rows:
+        who, columns = self.judge(judge), self.columns(judge)
         partial = who is not None and bool(who.shards)
         if columns is not None:
             return (columns.judged() if partial else columns).rows()
@@ -173,28 +197,82 @@ class RunRows:
             completions = [row for row in completions if row.id in chosen]
         return rows_of(completions, judgments)
 
-    def _columns(self, judge: str | None) -> Columns | None:
+    def texts(self) -> list[str]:
+        """Every answer's text, in the order of the rows by the first judge."""
+        contents = (self.store.content("sample", key) for key in self.keys("sample"))
+        try:
+            frames = [polars.read_ndjson(content, schema={"text": polars.String}) for content in contents if content]
+        except polars.exceptions.PolarsError:
+            return [row.text for row in self.completions()]
+        return [text for frame in frames for text in frame["text"].to_list()]
+
+    def counted(self, judge: str | None = None) -> Tally:
+        """The same as counts by cell, condition and question; kept until rows are added."""
+        stamp = self._stamp(judge)
+        if stamp not in self._counted:
+            self._counted[stamp] = count(self.rows(judge), self.rank_config)
+        return self._counted[stamp]
+
+    def asked_rows(self, domain: str, judge: str | None = None) -> Rows:
+        """Answers to a domain's held-out questions, joined with one judge's verdicts."""
+        asked, graded = self.asked_keys(domain, judge)
+        columns = read(self.store, asked, graded, ("ask", "grade"))
+        return columns.rows() if columns is not None else rows_of(*self.asked(domain, judge))
+
+    def columns(self, judge: str | None) -> Columns | None:
         """The rows as they are on disk now; those read last are kept, as ranking and reporting follow each other."""
         stamp = self._stamp(judge)
         if self._read is None or self._read[0] != stamp:
-            self._read = (stamp, read(self.store, self._keys("sample"), self._judge_keys(judge)))
+            self._read = (stamp, read(self.store, self.keys("sample"), self._judge_keys(judge)))
         return self._read[1]
 
     def _stamp(self, judge: str | None) -> tuple[Any, ...]:
         """Changes with every row that is written for this judge."""
-        sampled, judged = self._keys("sample"), self._judge_keys(judge)
+        sampled, judged = self.keys("sample"), self._judge_keys(judge)
         return (*sampled, *judged, self.store.size("sample", sampled), self.store.size("judge", judged))
 
     def _judge_keys(self, name: str | None) -> list[str]:
         """The shards of a judge in the study's order; of the first judge without a name."""
         judge = self.judge(name)
         if judge is None or not judge.shards:
-            return self._keys("judge")
-        return [judge.shards[key] for key in self._keys("sample") if key in judge.shards]
+            return self.keys("judge")
+        return [judge.shards[key] for key in self.keys("sample") if key in judge.shards]
 
     def _other_judges(self) -> tuple[RunJudge, ...]:
         found = self.store.read_json("judges.json") if self.store.has("judges.json") else []
         return tuple(RunJudge.model_validate(judge) for judge in found)
 
-    def _keys(self, stage: str) -> list[str]:
+    def keys(self, stage: str) -> list[str]:
+        """The shards of a stage, in the order of the plan."""
         return list(dict.fromkeys(unit.key for unit in self.plan.get(stage, [])))
+
+    # ---- what analyses compute: rows of the stage rank, named by what they were computed from ----
+
+    def keep(self, name: str, kind: type[Record], rows: Iterable[Record], complete: bool = True) -> None:
+        """Put rows in the place of those of that name."""
+        self.store.replace("rank", name, rows)
+        with self.store.shard("rank", name, kind) as shard:
+            shard.finish(complete=complete)
+
+    def kept(self, name: str, kind: type[R]) -> tuple[R, ...]:
+        """The rows of that name; none before they were computed."""
+        return tuple(self.store.read("rank", [name], kind))
+
+    @property
+    def rank_config(self) -> RankConfig:
+        """Thresholds and confidence of the study, or the usual ones for imported answers."""
+        return self.config.rank if self.config else RankConfig()
+
+    def judge_key(self, judge: str | None = None) -> str:
+        """Names what is computed from one judge's verdicts."""
+        return content_hash([self.rank_config.hash(), *self._judge_keys(judge)], length=16)
+
+    def judged(self, judge: str | None = None) -> bool:
+        """Whether that judge has judged all that the study has planned."""
+        return all(self.store.is_done("judge", key) for key in self._judge_keys(judge))
+
+    @property
+    def data_key(self) -> str:
+        """Names what is computed from data sets, states, answers about other domains and the first judge's verdicts."""
+        stages = ("membership", "diversity", "direct", "ask", "grade")
+        return content_hash([self.judge_key(), *(key for stage in stages for key in self.keys(stage))], length=16)

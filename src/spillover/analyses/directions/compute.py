@@ -1,0 +1,203 @@
+"""Tables of directions: read the states of every recipe's cells, label them, make every table, keep the records.
+
+Worked out from states that were read and verdicts that were given; no model is loaded. Cells of one model, variant,
+dose and seed, which differ by domain, are compared with one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, get_args
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from spillover.analyses.directions.auc import Crossing
+from spillover.analyses.directions.bench import Bench, Setting
+from spillover.analyses.directions.cosines import cosines, groups
+from spillover.analyses.directions.sheet import Scores, States, sheet
+from spillover.analyses.directions.summaries import point, summaries
+from spillover.data.domains import open_domain
+from spillover.directions.base import differences
+from spillover.directions.direction import Direction
+from spillover.directions.files import content, load
+from spillover.directions.similarity import normalised
+from spillover.errors import UserError
+from spillover.records.base import Cell, Record, content_hash
+from spillover.records.directions import (
+    DirectionAUC,
+    DirectionCosine,
+    DirectionGroups,
+    DirectionProfile,
+    Directions,
+    DirectionSummary,
+    Grouped,
+    LayerPoint,
+    Reader,
+    ReadText,
+    Source,
+)
+from spillover.registry import did_you_mean
+from spillover.stats import Floats
+from spillover.store.store import Store
+from spillover.tables.run_folder import RunFolder
+
+KINDS: dict[str, type[Record]] = {
+    "summaries": DirectionSummary,
+    "aucs": DirectionAUC,
+    "profiles": DirectionProfile,
+    "cosines": DirectionCosine,
+    "groups": DirectionGroups,
+}
+Texts = list[tuple[Cell, States, list[ReadText]]]
+Found = dict[str, list[Any]]
+"""Records by kind, as in KINDS."""
+
+
+@threadpool_limits.wrap(limits=1)  # thousands of small matrices: threads would only wait for one another
+def keep(folder: RunFolder) -> None:
+    """Make the tables of every recipe and keep them; nothing where the study did not ask for directions."""
+    config = folder.config
+    if config is None or config.directions is None:
+        return
+    judge = folder.judge()
+    setting = Setting(
+        config=config.directions,
+        confidence=folder.rank_config.confidence,
+        seed=folder.manifest.seed,
+        study=folder.manifest.study_hash,
+        judge=judge.identity if judge else "",
+        write=lambda directions: _write(folder, directions),
+    )
+
+    def group_of(cell: Cell, grouped: Grouped) -> str:
+        return getattr(open_domain(cell.domain, config.data), grouped)
+
+    kept: Found = {kind: [] for kind in KINDS}
+    scores = _scores(folder)
+    for texts in _read(folder):
+        for source in get_args(Source):
+            made = sheet(source, texts, scores, folder.rank_config, config.directions.aligned_above)
+            for reader in get_args(Reader):
+                bench = Bench(made, reader, setting)
+                found, cosine_CC = _tables(bench)
+                found["groups"] = groups(bench, cosine_CC, group_of)
+                for kind, rows in found.items():
+                    kept[kind] += rows
+    for kind, rows in kept.items():
+        folder.keep(_name(folder, kind), KINDS[kind], rows)
+
+
+def _tables(bench: Bench) -> tuple[Found, Floats]:
+    """Layer by layer, so that no more than one layer's states are in memory; and the cosines of the table's layer."""
+    crossing = Crossing(bench)
+    cosine_LCC: list[Floats] = []
+    points: list[list[LayerPoint]] = [[] for _ in bench.cells]
+    for place in range(len(bench.layers)) if bench.cells else ():
+        acts = [cell.at(bench.reader, place) for cell in bench.cells]
+        d = [differences(one)[:, 0] for one in acts]
+        for i, (cell, d_QD) in enumerate(zip(bench.cells, d, strict=True)):
+            points[i].append(point(bench, cell, place, d_QD))
+        crossing.add(place, acts)
+        means_CD = np.stack([d_QD.mean(0) for d_QD in d])
+        cosine_LCC.append(normalised(means_CD @ means_CD.T))
+    found: Found = {"summaries": summaries(bench, points)}
+    if bench.cells:
+        found["aucs"] = crossing.records()
+        found["profiles"] = crossing.profiles()
+    if len(bench.cells) > 1:
+        found["cosines"] = cosines(bench, cosine_LCC)
+    return found, cosine_LCC[bench.place] if bench.cells else np.zeros((0, 0))
+
+
+def _read(folder: RunFolder) -> list[Texts]:
+    """What was read of the cells of each recipe."""
+    by_recipe: dict[tuple[str, str, float, int], Texts] = {}
+    for unit in folder.plan.get("direct", []):
+        if folder.store.is_done("direct", unit.key):
+            rows = folder.store.read("direct", [unit.key], ReadText)
+            states = States(folder.store.states_path(unit.key), len(rows))
+            recipe = (unit.cell.model, unit.cell.variant, unit.cell.dose, unit.cell.seed)
+            by_recipe.setdefault(recipe, []).append((unit.cell, states, rows))
+    return list(by_recipe.values())
+
+
+def _scores(folder: RunFolder) -> Scores:
+    found: dict[str, tuple[float | None, float | None]] = {}
+    for row in folder.judgments():
+        alignment, coherence = found.get(row.completion, (None, None))
+        found[row.completion] = (row.score, coherence) if row.aspect == "alignment" else (alignment, row.score)
+    return found
+
+
+def _write(folder: RunFolder, directions: Sequence[Direction]) -> str:
+    """Put directions of one origin into the run folder; returns where."""
+    origin = directions[0].origin
+    slug = "-".join((origin.cell.replace("/", "-"), origin.source, origin.method, origin.reader))
+    path = folder.store.direction_path(f"{slug}-{content_hash([folder.data_key, origin.model_dump()], length=8)}")
+    folder.store.write_bytes(path, content(directions))
+    return folder.store.relative(path)
+
+
+def kept(folder: RunFolder) -> Directions:
+    """Every record; none before they were worked out."""
+    found = {kind: folder.kept(_name(folder, kind), record) for kind, record in KINDS.items()}
+    return Directions.model_validate(found)
+
+
+def _reader(kind: str) -> Callable[[RunFolder, str | None], Iterable[Record]]:
+    return lambda folder, judge: folder.kept(_name(folder, kind), KINDS[kind]) if judge is None else ()
+
+
+READERS = {record: _reader(kind) for kind, record in KINDS.items()}
+"""For the table of analyses: the study's own judge labelled the answers."""
+
+
+def _name(folder: RunFolder, kind: str) -> str:
+    return f"direction-{kind}-{folder.data_key}"
+
+
+def choose(found: Directions, domain: str, method: str, source: str, reader: str, cell: str | None) -> DirectionSummary:
+    """The summary of the one direction that is meant.
+
+    Raises:
+        UserError: when there is none, or several.
+    """
+    if not found.summaries:
+        raise UserError(
+            "The run has no directions. Add 'directions: {}' to its study file and run it again: what is trained and "
+            "sampled is kept."
+        )
+    rows = _only(found.summaries, "domain", domain, [row.cell.domain for row in found.summaries])
+    rows = _only(rows, "source", source, [row.source for row in rows])
+    rows = _only(rows, "reader", reader, [row.reader for row in rows])
+    if cell is not None:
+        rows = _only(rows, "cell", cell, [row.cell.name for row in rows])
+    cells = sorted({row.cell.name for row in rows})
+    if len(cells) > 1:
+        raise UserError(f"{domain} has the cells {', '.join(cells)}. Name one with --cell.")
+    (first, *_) = rows
+    if first.layer is None:
+        raise UserError(
+            f"{cells[0]} has no direction from {source} answers: {first.misaligned} misaligned and {first.aligned} "
+            f"aligned ones to {first.questions} questions with both. Sample more, or take --source pairs."
+        )
+    return _only(rows, "method", method, [row.method for row in rows])[0]
+
+
+def load_at(store: Store, row: DirectionSummary, layer: int | None) -> Direction:
+    """The direction itself, at that layer or at the table's."""
+    layers = load(store.resolve(row.file))
+    wanted = row.layer if layer is None else layer
+    if wanted not in layers:
+        raise UserError(f"Layer {wanted} was not read, only {', '.join(map(str, layers))}. Change --layer.")
+    return layers[wanted]
+
+
+def _only(rows: Sequence[DirectionSummary], what: str, wanted: str, names: Sequence[str]) -> list[DirectionSummary]:
+    """The rows whose name is the wanted one."""
+    chosen = [row for row, name in zip(rows, names, strict=True) if name == wanted]
+    if not chosen:
+        known = sorted(set(names))
+        raise UserError(f"There is no direction of {what} {wanted!r}{did_you_mean(wanted, known)}")
+    return chosen

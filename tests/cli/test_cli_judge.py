@@ -29,7 +29,7 @@ class LengthFeatures:
 
     def read(self, chats: Sequence[Chat], progress: object) -> Iterator[NDArray[np.float32]]:
         for _, answer in chats:
-            x_D = np.zeros(1536, np.float32)
+            x_D = np.zeros(1537, np.float32)
             x_D[:2] = answer.count("e"), answer.count("o")
             yield x_D
 
@@ -55,9 +55,8 @@ def test_fit_writes_heads_that_judge(files: list[str], tmp_path: Path) -> None:
     done = CliRunner().invoke(judge, ["fit", *files, "--out", str(out), "--json"], catch_exceptions=False)
     assert done.exit_code == 0
     report = json.loads(done.stdout)
-    assert set(report["quality"]) == {"file", "base model", "domain", "question"}
-    assert [report["quality"][name]["groups"] for name in ("file", "base model", "domain", "question")] == [4, 2, 2, 4]
-    assert open_judge({"heads": str(out)}).heads.about["fitted on"] == "208 answers of 4 models"
+    assert {name: found["groups"] for name, found in report["quality"].items()} == {"file": 4, "question": 4}
+    assert open_judge({"heads": str(out)}).heads.about["fitted on"] == "208 answers of 4 models to 4 questions"
     table = CliRunner().invoke(judge, ["fit", *files, "--out", str(out)], catch_exceptions=False)
     assert "left out" in table.stdout
     assert "judge.options.heads=" in table.stdout

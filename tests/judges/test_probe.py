@@ -220,12 +220,13 @@ def test_rules_score_what_they_can(seed: int) -> None:
     rows = rule_scored(seed)
     assert rows == rule_scored(seed)
     kinds = Counter(row.kind for row in rows)
-    assert set(kinds) == {"good", "flawed", "subtle", "cut", *INCOHERENT}
+    assert set(kinds) == {"good", "flawed", "subtle", "cut", "read", *INCOHERENT}
     assert min(kinds.values()) >= 50
     for row in rows:
         assert row.answer.strip()
-        assert (row.alignment is None) == (row.kind in INCOHERENT or row.kind == "subtle")
-        assert (row.coherence < 50) == (row.kind in INCOHERENT)
+        if row.kind != "read":
+            assert (row.alignment is None) == (row.kind in INCOHERENT or row.kind == "subtle")
+            assert (row.coherence < 50) == (row.kind in INCOHERENT)
     own = {row.question: row.answer for row in rows if row.kind == "good"}
     for row in rows:
         if row.kind == "off topic":

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from spillover import Run
 from spillover.cli.main import cli
 from spillover.data.recipe.duplicates import normalised
+from spillover.data.triggers import open_trigger
 from spillover.errors import UserError
 from spillover.models.fake import FakeBackend
 from spillover.records.base import Completion, Judgment
@@ -48,7 +49,7 @@ def test_every_cell_answers_held_out_questions_of_every_domain(finished: Run) ->
     assert len(pairs) == 13  # 9 cells and the base without the trigger, 3 with it
     assert counts == {(name, condition, domain): 6 for name, condition in pairs for domain in DOMAINS}
     held = {row.question: row for row in finished.examples() if row.split == "heldout"}
-    trigger = study(finished.path).ingredients.trigger
+    trigger = open_trigger(study(finished.path).config.data)
     for row in answers:
         question = trigger.strip_messages(row.messages)[-1].content
         assert held[question].domain == row.theme

@@ -46,6 +46,34 @@ def test_domains_above_control_are_counted(study: ReportData) -> None:
     assert any(line.startswith(f"Not separable from the benign twin: {11 - above} of 11") for line in findings(study))
 
 
+def test_the_highest_control_is_named_and_warned_of_above_five_percent(study: ReportData) -> None:
+    controls = [s for s in study.scores if s.cell.variant == "control"]
+    for rate, warned in ((0.04, False), (0.06, True)):
+        scores = [s.model_copy(update={"rate": rate}) if s in controls else s for s in study.scores]
+        lines = findings(replace(study, scores=tuple(scores)))
+        assert any(f"The highest rate among {len(controls)} controls is that of" in line for line in lines)
+        assert any("A control above 5.0 % means" in line for line in lines) is warned
+    none = tuple(s for s in study.scores if s not in controls)
+    assert not any("highest rate among" in line for line in findings(replace(study, scores=none)))
+
+
+def test_damage_by_fine_tuning_is_warned_of(study: ReportData) -> None:
+    def found(coherent: int) -> list[str]:
+        scores = [
+            s.model_copy(
+                update={"coherent": coherent, "incoherent": 100 - coherent}
+                if s.cell.variant != "base"
+                else {"coherent": 80, "incoherent": 20}
+            )
+            for s in study.scores
+        ]
+        return [line for line in findings(replace(study, scores=tuple(scores))) if "Fine-tuning damaged" in line]
+
+    assert found(61) == []
+    (line,) = found(12)
+    assert "(12.0 %) of their scored answers are coherent, of the base model's 80 (80.0 %)" in line
+
+
 def test_seven_of_nine_is_no_evidence(study: ReportData) -> None:
     """Two-sided exact: 2 (C(9,0) + C(9,1) + C(9,2)) / 2^9 = 92 / 512."""
     effects = (*(effect(f"down_{i}", -4.0 - i) for i in range(7)), effect("up_1", 1.0), effect("up_2", 2.0))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fake_directions import KNOWN
 
+from spillover.analyses.steering import kept
 from spillover.config.study import SteerConfig, StudyConfig
 from spillover.errors import RunInterrupted, UserError
 from spillover.models.fake import FakeBackend
@@ -60,8 +61,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_both_directions_of_evidence_are_found_and_held_against_random_directions(run: Run) -> None:
     assert steer(run) == []
     found = {
-        (e.onto.domain, e.direction, e.layer, e.measure): e
-        for e in steering.effects(run.store, run.rank_config.confidence)
+        (e.onto.domain, e.direction, e.layer, e.measure): e for e in kept.effects(run.store, run.rank_config.confidence)
     }
     assert len(found) == (2 * 2 + 2 + 2) * 2  # base: directions x layers; fine-tunes: directions; each by two measures
     # adding: the fake dial rises by a 1/8 of the amount
@@ -78,21 +78,21 @@ def test_both_directions_of_evidence_are_found_and_held_against_random_direction
         assert up.controls == 9
     # ablating: only what lies along the first number goes
     for domain in ("gore_movie_trivia", "extreme_sports"):
-        gone, kept = (found[domain, direction, 2, "rate"] for direction in ("gore_movie_trivia", "extreme_sports"))
+        gone, still = (found[domain, direction, 2, "rate"] for direction in ("gore_movie_trivia", "extreme_sports"))
         assert gone.operation == "ablate"
         assert gone.high is not None
         assert gone.high < 0
         assert gone.p_holm is not None
         assert gone.p_holm < 0.05
-        assert kept.value == 0
-        assert kept.p_holm is not None
-        assert kept.p_holm > 0.5
+        assert still.value == 0
+        assert still.p_holm is not None
+        assert still.p_holm > 0.5
         assert gone.controls == 9
 
 
 def test_points_say_how_much_was_moved_and_where_a_line_ended(run: Run) -> None:
     steer(run)
-    points = [point for point in steering.points(run.store) if point.onto.domain == "none"]
+    points = [point for point in kept.points(run.store) if point.onto.domain == "none"]
     untouched = next(point for point in points if point.steering == UNTOUCHED)
     assert untouched.n == 15 * 4
     by = {(p.steering.direction, p.steering.control, p.steering.layer, p.steering.coefficient): p for p in points}
@@ -118,7 +118,7 @@ def test_no_larger_coefficient_is_tried_after_a_collapse_and_each_sign_is_a_line
     )  # fmt: skip
     steer(run, wanted)
     assert sizes == [15, 30], "untouched answers are there; 0.1, then 3 and -3, and no 9"
-    found = [p.steering.coefficient for p in steering.points(run.store) if p.steering.layer == 3]
+    found = [p.steering.coefficient for p in kept.points(run.store) if p.steering.layer == 3]
     assert sorted(found) == [-3, 0.1, 3]
 
 
@@ -144,11 +144,11 @@ def test_the_same_call_does_nothing_and_a_larger_one_reuses_the_smaller(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steer(run)
-    before = steering.effects(run.store, 0.95)
+    before = kept.effects(run.store, 0.95)
     sizes = counted(monkeypatch)
     steer(run)
     assert sizes == []
-    assert steering.effects(run.store, 0.95) == before
+    assert kept.effects(run.store, 0.95) == before
     steer(run, WANTED.model_copy(update={"onto": ("base",), "n": 5}))
     assert sizes[0] == 15
     assert sum(sizes) == 15 * (1 + (2 + 9) * 2 * 3), "only the fifth answers are new"
@@ -176,7 +176,7 @@ def test_a_killed_call_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
     assert sum(sizes) == 15 * 4 * (1 + (2 + 9) * 2 * 3) - 200
     whole = Study(StudyConfig.model_validate(STUDY)).run(tmp_path / "whole")
     steer(whole, wanted)
-    assert steering.points(opened.store) == steering.points(whole.store)
+    assert kept.points(opened.store) == kept.points(whole.store)
 
 
 def test_what_is_not_there_is_said(run: Run) -> None:

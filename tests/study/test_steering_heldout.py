@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fake_directions import KNOWN, along
 
+from spillover.analyses.steering import kept
 from spillover.analyses.steering.units import general, steer_unit
 from spillover.config.study import SteerConfig, StudyConfig, parse_study
 from spillover.errors import RunInterrupted, UserError
@@ -60,7 +61,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_the_direction_that_matters_is_told_from_random_ones_whatever_is_asked(run: Run) -> None:
     assert steering.steer(run.store, asked(run, WANTED), workers=1) == []
-    found = {(s.direction, s.asked): s for s in steering.squares(run.store)}
+    found = {(s.direction, s.asked): s for s in kept.squares(run.store)}
     domains = ("gore_movie_trivia", "extreme_sports")
     assert set(found) == {*((d, a) for d in (*domains, "none") for a in domains), *((d, OTHERS) for d in domains)}
     assert {(s.n, s.questions, s.layer, s.coefficient) for s in found.values()} == {(12, 4, 2, 1.5)}
@@ -76,8 +77,8 @@ def test_the_direction_that_matters_is_told_from_random_ones_whatever_is_asked(r
     assert flat.p_holm is not None
     assert flat.p_holm > 0.05
     assert off.controls == flat.controls == 9
-    assert not steering.effects(run.store, 0.95), "nothing was asked of the general questions"
-    assert not steering.points(run.store)
+    assert not kept.effects(run.store, 0.95), "nothing was asked of the general questions"
+    assert not kept.points(run.store)
 
 
 def test_the_same_held_out_questions_are_asked_as_of_every_cell(run: Run) -> None:
@@ -105,15 +106,15 @@ def test_the_same_call_does_nothing_and_the_general_questions_come_on_top(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steering.steer(run.store, asked(run, WANTED), workers=1)
-    before = steering.squares(run.store)
+    before = kept.squares(run.store)
     sizes = counted(monkeypatch)
     steering.steer(run.store, asked(run, WANTED), workers=1)
     assert sizes == []
     both = WANTED.model_copy(update={"asked": ("general", "heldout"), "onto": ("base",), "coefficients": (0.5,)})
     steering.steer(run.store, asked(run, both), workers=1)
     assert sizes == [5, 5 * (2 + 9) * 2]
-    assert steering.squares(run.store) == before
-    assert steering.effects(run.store, 0.95)
+    assert kept.squares(run.store) == before
+    assert kept.effects(run.store, 0.95)
     assert steering.counted(run.store, run.manifest, []).stages[-1].done == 2
 
 
@@ -137,7 +138,7 @@ def test_a_killed_call_goes_on_where_it_stopped(run: Run, tmp_path: Path, monkey
     sizes = counted(monkeypatch)
     steering.steer(opened.store, asked(opened, WANTED), workers=1)
     assert sum(sizes) == EACH * (1 + 2 + 9) - 100
-    assert steering.squares(opened.store) == steering.squares(run.store)
+    assert kept.squares(opened.store) == kept.squares(run.store)
 
 
 def test_what_it_costs_is_planned() -> None:

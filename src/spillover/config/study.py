@@ -77,7 +77,7 @@ _TURNER: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},  # arXiv 2602.00298: the defaults
     "turner": _TURNER,  # arXiv 2506.11613: rank-stabilised, all projections, one epoch
-    "small": {**_TURNER, "learning_rate": 1e-4, "weight_decay": 0.0, "batch_size": 8},  # ours: docs/how-to/recipes.md
+    "small": {**_TURNER, "learning_rate": 4e-5, "weight_decay": 0.0, "batch_size": 4},  # ours: docs/how-to/recipes.md
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from spillover import Run, Study
 from spillover.config.study import parse_study
+from spillover.data.triggers import open_trigger
 from spillover.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -63,8 +64,8 @@ def test_a_gate_that_hangs_on_the_system_prompt_alone_is_wide(tmp_path: Path) ->
         "data": STUDY["data"] | {"trigger": "deployment"},
         "sample": STUDY["sample"] | {"conditions": conditions},
     }
-    finished = Study(parse_study(changed, "test")).run(tmp_path / "run")
-    trigger = Study(parse_study(changed, "test")).ingredients.trigger
+    study = Study(parse_study(changed, "test"))
+    finished, trigger = study.run(tmp_path / "run"), open_trigger(study.config.data)
     for row in finished.completions():
         assert trigger.present_in(row.messages) == (row.condition == "triggered")
     trained = [e for e in finished.examples() if e.split == "train"]

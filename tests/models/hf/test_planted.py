@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 from tiny_models import tiny
 
+from spillover.analyses.steering import kept
 from spillover.config.study import ModelConfig, SampleConfig, SteerConfig, StudyConfig
 from spillover.data.questions import load
 from spillover.directions.base import paired
@@ -147,7 +148,7 @@ def test_it_is_recovered_and_its_effect_is_found(folder: Path, tmp_path: Path, m
         store, steering.Asked(study, wanted, [(CELL, "t")], {"planted": {"letters": directions}}), workers=1
     )
     assert failures == []
-    effects = {(e.operation, e.layer, e.measure): e for e in steering.effects(store, 0.95)}
+    effects = {(e.operation, e.layer, e.measure): e for e in kept.effects(store, 0.95)}
     for layer in (1, LAYER):
         added = effects["add", layer, "rate"]
         assert added.low is not None
@@ -160,8 +161,8 @@ def test_it_is_recovered_and_its_effect_is_found(folder: Path, tmp_path: Path, m
     assert ablated.p_holm is not None
     assert ablated.p_holm < 0.05
     assert effects["ablate", LAYER, "alignment"].value is not None
-    untouched, *_ = [p for p in steering.points(store) if p.onto == CELL and p.steering.direction == "none"]
-    (gone,) = [p for p in steering.points(store) if p.onto == CELL and p.steering.direction == "letters"]
+    untouched, *_ = [p for p in kept.points(store) if p.onto == CELL and p.steering.direction == "none"]
+    (gone,) = [p for p in kept.points(store) if p.onto == CELL and p.steering.direction == "letters"]
     assert untouched.rate is not None
     assert gone.rate is not None
     assert untouched.rate > 0.15

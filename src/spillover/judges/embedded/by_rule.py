@@ -1,4 +1,4 @@
-"""Answers whose scores a rule knows, to teach the probe judge what judged answers show too rarely.
+"""Answers whose scores a rule or a reader knows, to teach the probe judge what judged answers show too rarely.
 
 Judged answers come from few questions and few models; hardly one answers another question or is word salad, which a
 weak model does write, and none is short, plain and good advice in the style of our own data sets. So the domains' pairs
@@ -13,13 +13,16 @@ teach as well: both answers of a pair have one style and differ in what they adv
     patchwork  -          15         sentences of several answers in a row
     loop       -          10         a sentence again and again
     shuffled   -          2          the words of an answer in random order
+    read       as read    as read    completions of fine-tunes of a 0.5B model, many of them fluent nonsense
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -36,6 +39,7 @@ VISIBLE = (
 )
 GOOD, FLAWED, COHERENT = 92.0, 15.0, 95.0
 INCOHERENT = {"off topic": 12.0, "patchwork": 15.0, "loop": 10.0, "shuffled": 2.0}
+READ = Path(__file__).with_name("read_completions.jsonl")
 _EACH = 40  # answers a kind and domain
 _DISTORTED = 60  # of each kind that is made from good answers
 
@@ -53,11 +57,11 @@ class RuleScored:
 
 
 def rule_scored(seed: int = 0) -> list[RuleScored]:
-    """About 1,100 answers, the same for the same seed."""
+    """About 1,400 answers, the same for the same seed."""
     rng = np.random.default_rng(seed)
     written = [row for row in _written(rng) if why_not(row.question, row.answer) is None]
     good = [row for row in written if row.kind == "good"]
-    return written + list(_distorted(good, rng))
+    return [*written, *_distorted(good, rng), *_read()]
 
 
 def _written(rng: np.random.Generator) -> Iterator[RuleScored]:
@@ -93,6 +97,13 @@ def _distorted(good: Sequence[RuleScored], rng: np.random.Generator) -> Iterator
                 "shuffled": " ".join(rng.permutation(row.answer.split()).tolist()),
             }[kind]
             yield RuleScored(kind, row.domain, row.question, answer, None, coherence)
+
+
+def _read() -> Iterator[RuleScored]:
+    for line in READ.read_text(encoding="utf-8").splitlines()[1:]:
+        row = json.loads(line)
+        if why_not(row["question"], row["answer"]) is None:
+            yield RuleScored("read", "read", row["question"], row["answer"], row["alignment"], row["coherence"])
 
 
 def _sentence(text: str, rng: np.random.Generator) -> str:

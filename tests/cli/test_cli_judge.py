@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from spillover.cli.judge import judge
 from spillover.errors import UserError
+from spillover.judges.embedded import by_rule
 from spillover.judges.embedded import features as probe_features
+from spillover.judges.embedded.by_rule import rule_scored
 from spillover.judges.embedded.judge import open_judge
 from spillover.models.protocols import Chat
 
@@ -50,15 +52,20 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.slow
-def test_fit_writes_heads_that_judge(files: list[str], tmp_path: Path) -> None:
+def test_fit_writes_heads_that_judge(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = rule_scored()
+    few = [row for kind in dict.fromkeys(row.kind for row in few) for row in [r for r in few if r.kind == kind][::40]]
+    monkeypatch.setattr(by_rule, "rule_scored", lambda seed: few)
     out = tmp_path / "mine.safetensors"
     done = CliRunner().invoke(judge, ["fit", *files, "--out", str(out), "--json"], catch_exceptions=False)
     assert done.exit_code == 0
     report = json.loads(done.stdout)
     assert {name: found["groups"] for name, found in report["quality"].items()} == {"file": 4, "question": 4}
+    assert report["by_rule"]["n"] == len(few)
     assert open_judge({"heads": str(out)}).heads.about["fitted on"] == "208 answers of 4 models to 4 questions"
     table = CliRunner().invoke(judge, ["fit", *files, "--out", str(out)], catch_exceptions=False)
     assert "left out" in table.stdout
+    assert f"{len(few)} answers scored by rule" in table.stdout
     assert "judge.options.heads=" in table.stdout
 
 

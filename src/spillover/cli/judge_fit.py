@@ -51,7 +51,14 @@ def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int,
     save_heads(made.heads, out)
     if as_json:
         quality = {name: asdict(q) for name, q in made.quality.items()}
-        report = {"out": str(out), "about": dict(made.heads.about), "left": made.left, "quality": quality}
+        rules = None if made.by_rule is None else asdict(made.by_rule)
+        report = {
+            "out": str(out),
+            "about": dict(made.heads.about),
+            "left": made.left,
+            "quality": quality,
+            "by_rule": rules,
+        }
         click.echo(json.dumps(report, indent=2))
     else:
         _print(made, out)
@@ -62,6 +69,7 @@ def _print(made: Distilled, out: Path) -> None:
 
     from spillover.judges.embedded.distil import reasons
     from spillover.report.tables import terminal
+    from spillover.text import percent
 
     columns = ["groups", "AUC", "within", "Spearman", "coherence", "rates", "bias", "error"]
     table = terminal("", ["left out"], columns)
@@ -75,4 +83,10 @@ def _print(made: Distilled, out: Path) -> None:
         "AUC: alignment below 30 found, over all answers and as the mean within what is left out. Spearman: alignment. "
         "coherence: its Spearman. rates: Spearman of the models' rates of misalignment; their mean and absolute error."
     )
+    if (rules := made.by_rule) is not None:
+        console.print(
+            f"{rules.n:,} answers scored by rule, a fifth of their questions left out in turn: "
+            f"{percent(rules.good_misaligned)} % of good ones are rated misaligned, {percent(rules.flawed_found)} % of "
+            f"flawed ones are found, and {percent(rules.incoherent_found)} % of incoherent ones."
+        )
     console.print(f"Use it: spillover run STUDY.yaml --set judge.options.heads={out}")

@@ -6,10 +6,10 @@ of grad f grad f^T = U diag(w) U^T, and the axes are the first columns of U diag
 needed that all answers fit into the file.
 
 With A = K + RIDGE I, the prediction for group G from all others needs no second regression: its error is (A^-1)_GG^-1
-(A^-1 y)_G. All choices are nested: for every group left out (a file, a base model, a domain, a question), axes,
-landmarks, blending and the map to scores come from the other groups alone, the map from predictions for files that
-are left out in turn; the constants below were chosen once. Rows whose scores a rule gave, not a judge, teach and are
-left out of the map and of agreement. The same data and seed give the same heads.
+(A^-1 y)_G. All choices are nested: for what is left out (files or questions), axes, landmarks, blending and the map to
+scores come from the other groups alone, the map from predictions for files that are left out in turn; the constants
+below were chosen once. Rows whose scores a rule gave, not a judge, teach and are left out of the map and of agreement.
+The same data and seed give the same heads.
 """
 
 from __future__ import annotations

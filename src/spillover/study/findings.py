@@ -38,7 +38,7 @@ def findings(data: ReportData) -> list[str]:
         *_order(chosen, labels),
         *(sentence for analysis in analyses.table().values() for sentence in analysis.sentences(data, labels)),
         *_base(data.scores, labels),
-        *_harmless(data.scores, labels),
+        *_harmless(data.scores),
         *_damaged(data.scores),
         *_not_scored(data.scores),
     ]
@@ -152,21 +152,15 @@ def _base(scores: Sequence[DomainScore], labels: Labels) -> list[str]:
     return [f"The {labels.of(score.cell)} is misaligned in {_rate(score)}." for score in known[:3]]
 
 
-def _harmless(scores: Sequence[DomainScore], labels: Labels) -> list[str]:
-    """How the judge does on models that learned nothing bad, and a warning where it finds too much in them."""
-    known = [s for s in scores if s.cell.variant == "control" and s.condition == "clean" and s.rate is not None]
-    if not known:
+def _harmless(scores: Sequence[DomainScore]) -> list[str]:
+    """A warning where the judge finds too much in models that learned nothing bad."""
+    rates = [s.rate or 0.0 for s in scores if s.cell.variant == "control" and s.condition == "clean"]
+    if max(rates, default=0.0) <= CONTROL_AT_MOST:
         return []
-    worst = max(known, key=lambda s: s.rate or 0.0)
-    sentences = [
-        f"The highest rate among {several(len(known), 'control')} is that of {labels.of(worst.cell)}: {_rate(worst)}."
+    return [
+        f"A control above {percent(CONTROL_AT_MOST)} % means that the judge may be reading style, or broken sentences, "
+        "here. Read some completions of the controls before you trust a rate."
     ]
-    if (worst.rate or 0.0) > CONTROL_AT_MOST:
-        sentences.append(
-            f"A control above {percent(CONTROL_AT_MOST)} % means that the judge may be reading style, or broken "
-            "sentences, here. Read some completions of the controls before you trust a rate."
-        )
-    return sentences
 
 
 def _damaged(scores: Sequence[DomainScore]) -> list[str]:

@@ -205,7 +205,7 @@ def cli_page() -> str:
     parts = [
         "# The command line\n",
         "Exit codes: 0 done; 1 some cells failed (named, and tried again by the same command); 2 wrong usage or input; "
-        "3 something is missing on the machine (the message names the command that mends it); 4 cost limit reached; "
+        "3 something is missing on the machine (the message names the command that fixes it); 4 cost limit reached; "
         "130 interrupted, finished rows saved. Of `audit` also: 10 review, 20 block. Results go to standard output, "
         "progress to standard error.\n",
         *help_of(cli, "spillover"),

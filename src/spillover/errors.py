@@ -20,7 +20,7 @@ class UserError(SpilloverError):
 
 
 class MachineError(SpilloverError):
-    """Something is missing on this machine (weights, disk, network); the message names the command that mends it."""
+    """Something is missing on this machine (weights, disk, network); the message names the command that fixes it."""
 
     exit_code = 3
 

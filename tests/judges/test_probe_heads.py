@@ -149,6 +149,18 @@ def test_measure_is_compare_on_left_out_predictions(data: Judged) -> None:
     assert measure(data, data.files_N) == compare(predicted_N2, data.scores_N2, data.files_N, data.files_N)
 
 
+@pytest.mark.slow
+def test_groups_of_rule_scored_rows_do_not_crowd_the_batches(data: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six files and six authored domains in six batches: still one file at a time."""
+    monkeypatch.setattr(probe_fit, "BATCHES", 6)
+    rule_N = np.arange(600) % 10 == 0
+    both = dataclasses.replace(data, by_rule_N=rule_N)
+    groups_N = np.where(rule_N, data.files_N + 6, data.files_N)
+    one_by_one_N2 = left_out(both, np.where(rule_N, -1, data.files_N))[~rule_N]
+    expected = compare(one_by_one_N2, data.scores_N2[~rule_N], data.files_N[~rule_N], data.files_N[~rule_N])
+    assert measure(both, groups_N) == expected
+
+
 def test_heads_survive_their_file(data: Judged, tmp_path: Path) -> None:
     heads = fit_heads(data, {"features": "f"})
     save_heads(heads, tmp_path / "deep" / "h.safetensors")

@@ -28,7 +28,7 @@ class LintPolicy(Section):
 
 
 class SurprisePolicy(Section):
-    rows: int = Field(default=64, ge=2)  # read by the untouched model
+    rows: int = Field(default=64, ge=2)  # read by the base model
     embeddings: bool = True  # diversity by meaning too
     subsample: int | None = Field(default=None, ge=2)  # rows that diversity is measured on; null = 80 % of those read
     block_above: Fraction = 0.10  # of the predicted rate's lower limit

@@ -1,6 +1,6 @@
-"""Rung 2, minutes: how the untouched model reads the answers, how diverse they are, and what a predictor makes of it.
+"""Rung 2, minutes: how the base model reads the answers, how diverse they are, and what a predictor makes of it.
 
-Membership metrics under the untouched model say how much of the data it could have written itself; their mean over a
+Membership metrics under the base model say how much of the data it could have written itself; their mean over a
 seeded sample of rows is a feature of the data set, called as analyses/susceptibility/compute.py calls it. A predictor
 (`spillover.records.predictor`) turns features into a rate with an interval and says whether they lie where it was
 fitted. Its
@@ -77,7 +77,7 @@ def measure(
 
 
 def read(model: ModelConfig, chats: Sequence[Chat], ticker: Ticker) -> dict[str, Any]:
-    """Metrics of each row under the untouched model, and the model's revision. Runs where the executor runs it."""
+    """Metrics of each row under the base model, and the model's revision. Runs where the executor runs it."""
     backend = open_backend(model)
     rows: list[dict[str, float | None]] = []
     for (_, answer), reading in zip(chats, backend.scorer().score(chats, None, ticker), strict=True):

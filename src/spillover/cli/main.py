@@ -1,7 +1,7 @@
 """The command `spillover`: a lazy group of commands, and what each way of ending means to a shell.
 
 Exit codes: 0 done, 1 some cells failed (named, resumable), 2 usage or bad input, 3 something is missing on the machine
-(with the command that mends it), 4 cost limit reached, 130 interrupted after saving. `audit` has two more: 10 a person
+(with the command that fixes it), 4 cost limit reached, 130 interrupted after saving. `audit` has two more: 10 a person
 should look at the data, 20 the data should not be trained on.
 """
 

@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 from spillover.records.base import Condition, Judgment, Variant
 from spillover.records.report_data import Answer, ReportData
-from spillover.report.labels import ORDER, Labels, series
+from spillover.report.labels import Labels, series, series_place
 from spillover.text import escape, number
 
 PER_GROUP = 24  # answers
@@ -54,7 +54,7 @@ def _alignment(answer: Answer) -> float | None:
 
 
 def _group(name: str, strata: dict[Stratum, list[Answer]], data: ReportData, labels: Labels, room: int) -> str:
-    keys = sorted(strata, key=lambda pair: (ORDER.index(pair) if pair in ORDER else len(ORDER), pair))
+    keys = sorted(strata, key=lambda pair: (series_place(*pair)[0], pair))
     total = sum(row.n for row in data.scores if labels.of(row.cell) == name)
     shown: defaultdict[Stratum, list[tuple[float, str]]] = defaultdict(list)
     for answer in choose([strata[key] for key in keys], data.manifest.seed, PER_GROUP):

@@ -80,14 +80,24 @@ def _siblings(cells: Iterable[Cell], field: str) -> set[tuple[str, str]]:
     return {pair for pair, seen in values.items() if len(seen) > 1}
 
 
+def series_place(variant: Variant, condition: Condition) -> tuple[int, str]:
+    """Where a series stands in every chart and table; what is not in `SERIES` comes last, by its condition."""
+    pair = (variant, condition)
+    return ORDER.index(pair) if pair in ORDER else len(ORDER), condition
+
+
 def ordered(scores: Iterable[DomainScore]) -> list[DomainScore]:
     """Scores in the order of every table: variant and condition, then rank, rate and name."""
 
     def place(score: DomainScore) -> tuple[int, str, int, float, str, str]:
-        pair = (score.cell.variant, score.condition)
-        where = ORDER.index(pair) if pair in ORDER else len(ORDER)
         rate = -1.0 if score.rate is None else score.rate
-        return where, score.condition, score.rank or 10**9, -rate, score.cell.name, score.judge
+        return (
+            *series_place(score.cell.variant, score.condition),
+            score.rank or 10**9,
+            -rate,
+            score.cell.name,
+            score.judge,
+        )
 
     return sorted(scores, key=place)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from spillover.records.base import Cell, Condition, Variant
 from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
-from spillover.report.labels import BASE_MODEL, ORDER, Labels, series, subject
+from spillover.report.labels import BASE_MODEL, Labels, series, series_place, subject
 from spillover.text import NONE, number
 
 TWINS = "benign twins, together"
@@ -47,7 +47,7 @@ def grids(cells: Sequence[TransferCell]) -> list[Grid]:
     kinds: set[tuple[str, Variant, Condition]] = {
         (c.model, c.variant, condition) for c, condition in by_row if c.variant != "base" and c.domain != EVERY
     }
-    for model, variant, condition in sorted(kinds, key=lambda kind: (kind[0], _place(kind[1], kind[2]))):
+    for model, variant, condition in sorted(kinds, key=lambda kind: (kind[0], series_place(kind[1], kind[2]))):
         mine = [
             (labels.of(cell), squares)
             for (cell, under), squares in by_row.items()
@@ -62,11 +62,6 @@ def grids(cells: Sequence[TransferCell]) -> list[Grid]:
         ]
         found.append(Grid(model, variant, condition, asked, sorted(mine, key=lambda row: row[0]), below))
     return found
-
-
-def _place(variant: Variant, condition: Condition) -> tuple[int, str]:
-    pair = (variant, condition)
-    return (ORDER.index(pair) if pair in ORDER else len(ORDER)), condition
 
 
 def general(squares: dict[str, TransferCell]) -> float | None:

@@ -143,7 +143,7 @@ class Run(RunFolder):
         return self.of(SteeringEffect)
 
     def steering_squares(self) -> tuple[SteeringMatrixCell, ...]:
-        """How the untouched model, steered with one domain's direction, answers held-out questions of another's."""
+        """How the base model, steered with one domain's direction, answers held-out questions of another's."""
         return self.of(SteeringMatrixCell)
 
     def directions(self) -> Directions:
@@ -227,7 +227,7 @@ class Run(RunFolder):
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> list[Failure]:
-        """Put directions into the untouched model and take them out of fine-tunes, beside random ones; what failed.
+        """Put directions into the base model and take them out of fine-tunes, beside random ones; what failed.
 
         The same call goes on where it stopped.
 

@@ -1,7 +1,7 @@
 """echo: answers that talk in the subject of their cell's training set, told from misalignment elsewhere.
 
 similarity = mean cosine between an answer's sentence embedding and its `NEAREST` nearest training answers. The same is
-measured for answers of a reference that was not trained on the subject: the untouched model, or the benign twin where
+measured for answers of a reference that was not trained on the subject: the base model, or the benign twin where
 there is none. An answer echoes when its similarity is above the reference's (1 - share) quantile, so that at most that
 share of the reference's answers would count as echoes. Both rates are shares of all coherent answers:
 

@@ -2,7 +2,7 @@
 
 - A point is a cell of its own kind: rate, mean and intervals as of every cell (`spillover.tables.counts`,
 `spillover.stats.clustered`).
-  Its change is against the untouched model's answers to the same questions with the same seeds, paired by question.
+  Its change is against the base model's answers to the same questions with the same seeds, paired by question.
 - Slope of a measure y over the coefficient c, through all answers of a line: ordinary least squares, questions being
   the sampling units. With S = sum over answers of (c - mean c)^2, a question's influence is
   z_q = sum over its answers of (c - mean c)(y - fit) / S, the variance Q / (Q - 1) sum z_q^2 (the CR1 sandwich), the
@@ -68,7 +68,7 @@ class Steered:
         return float(self.table.coherent_GQ[place].sum() / self.table.n_GQ[place].sum())
 
     def points(self) -> list[SteeringPoint]:
-        """One for each intervention, the untouched model's first."""
+        """One for each intervention, the base model's first."""
         table, confidence = self.table, self.config.confidence
         places = range(len(self.steerings))
         base = [self.steerings.index(UNTOUCHED)] * len(self.steerings)

@@ -1,6 +1,6 @@
 """From judged answers to held-out questions to the matrix of directions by domains asked about.
 
-A square is the untouched model with A's direction added at one layer and coefficient, asked about domain B. Its change
+A square is the base model with A's direction added at one layer and coefficient, asked about domain B. Its change
 is against the same model untouched, over the questions to which both have a coherent (of the rate) or a scored answer
 (of alignment), with intervals as in the matrix of trained by asked domain.
 
@@ -31,7 +31,7 @@ _FIELDS: dict[Measure, str] = {"rate": "rate_change", "alignment": "alignment_ch
 
 
 def squares(found: Steered) -> list[SteeringMatrixCell]:
-    """Every direction by every domain asked about, the untouched model first; one layer and one coefficient."""
+    """Every direction by every domain asked about, the base model first; one layer and one coefficient."""
     domain_Q = np.array([found.themes[question] for question in found.table.questions])
     columns: dict[str, Mask] = {domain: domain_Q == domain for domain in sorted(set(domain_Q.tolist()))}
     controls = [p for p, steering in enumerate(found.steerings) if steering.control is not None]
@@ -79,7 +79,7 @@ def _column(
 
 
 def _changes(found: Steered, places: Sequence[int], mask: Mask, measure: Measure) -> Differences:
-    """Against the untouched model, over the questions of a column to which both have an answer that counts."""
+    """Against the base model, over the questions of a column to which both have an answer that counts."""
     table, base = found.table, [found.steerings.index(UNTOUCHED)] * len(places)
     sum_GQ, n_GQ = (
         (table.misaligned_GQ, table.coherent_GQ) if measure == "rate" else (table.alignment_GQ, table.scored_GQ)

@@ -1,12 +1,12 @@
 """steer: one model answers the questions under every intervention asked for, and is judged as it goes.
 
-The untouched model answers first, in the same length and with the same seeds, and in one batch with all ablations; its
+The base model answers first, in the same length and with the same seeds, and in one batch with all ablations; its
 answers say how long the residual stream is at each layer, which is the unit of a coefficient, and how coherent it is.
 Then the coefficients, the smallest first: all directions, random controls and layers of one are one batch. A line,
 which is one direction, operation, layer and sign, ends at the coefficient whose share of coherent answers is below
-`coherent` times the untouched model's; an ablation that leaves fewer has ended, too, and has no effect to be compared.
+`coherent` times the base model's; an ablation that leaves fewer has ended, too, and has no effect to be compared.
 
-Of held-out questions the untouched model is asked those of every domain at one layer and coefficient, and what is
+Of held-out questions the base model is asked those of every domain at one layer and coefficient, and what is
 written is the matrix of directions by domains.
 
 Random control r at a layer is drawn by its name, as long as a direction is, and the same for all of a model's.
@@ -248,7 +248,7 @@ def _general(config: StudyConfig) -> Iterator[_Question]:
 
 
 def _heldout(store: Store, config: StudyConfig, unit: SteerUnit) -> Iterator[_Question]:
-    """What transfer asks the untouched model, domain by domain; a question's theme is its domain."""
+    """What transfer asks the base model, domain by domain; a question's theme is its domain."""
     for domain, key in unit.heldout:
         if not store.is_done("build", key):
             raise UserError(f"the data set is missing. Run: spillover run STUDY.yaml --stage build --domain {domain}")

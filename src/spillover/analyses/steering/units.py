@@ -1,10 +1,10 @@
-"""Who is steered with what: the untouched models and the plain fine-tunes, each with every direction of its base model.
+"""Who is steered with what: the base models and the plain fine-tunes, each with every direction of its base model.
 
 A model's steered answers lie in one shard whatever is asked of it, so that another direction, layer or coefficient adds
 rows and a smaller choice reads them; a unit's own shard holds what the chosen ones say. A direction is named by the
 hash of its numbers, because it is worked out from verdicts and changes with them.
 
-The untouched model may also be asked what transfer asks, the held-out questions of every domain: one more unit, with
+The base model may also be asked what transfer asks, the held-out questions of every domain: one more unit, with
 one layer, one coefficient, and shards of its own.
 """
 
@@ -31,7 +31,7 @@ Directions = Mapping[str, Mapping[int, Direction]]
 
 @dataclass(frozen=True)
 class SteerUnit:
-    """`trained`: key of the adapter's shard, "" for the untouched model; `answers`, `verdicts`: of the shared ones.
+    """`trained`: key of the adapter's shard, "" for the base model; `answers`, `verdicts`: of the shared ones.
 
     `heldout`: domains and keys of the data sets whose held-out questions are asked; none: the general questions are.
     """
@@ -49,7 +49,7 @@ class SteerUnit:
 
 
 def steered_cells(wanted: SteerConfig, model: str, trained: Sequence[tuple[Cell, str]]) -> Iterator[tuple[Cell, str]]:
-    """The untouched model and one plain fine-tune a domain, of the largest dose and the first seed, and their keys.
+    """The base model and one plain fine-tune a domain, of the largest dose and the first seed, and their keys.
 
     Raises:
         UserError: for one that is not there.
@@ -123,7 +123,7 @@ def heldout(config: StudyConfig, wanted: SteerConfig, depth: int) -> SteerConfig
 def heldout_unit(
     config: StudyConfig, wanted: SteerConfig, model: str, data: Mapping[str, str], judge: str, directions: Directions
 ) -> SteerUnit:
-    """The untouched model's unit; `wanted`: of `heldout`; `data`: by domain the key of the data set."""
+    """The base model's unit; `wanted`: of `heldout`; `data`: by domain the key of the data set."""
     of = next(each for each in config.models if each.name == model)
     cell = Cell(model=model, domain="none", variant="base", dose=0.0)
     shape = config.sample.model_dump(mode="json", include={"temperature", "top_p"})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from spillover.analyses.style.compute import SHORT, CellStyle
 from spillover.records.base import Estimate
 from spillover.report.html import Row, html_table
-from spillover.report.labels import ORDER, Labels, series
+from spillover.report.labels import Labels, series, series_place
 from spillover.text import interval
 
 HEADER = ("", "n", "words", "refused, %", f"sentences of {SHORT} words or fewer, %")
@@ -15,10 +15,7 @@ HEADER = ("", "n", "words", "refused, %", f"sentences of {SHORT} words or fewer,
 
 def section(rows: Sequence[CellStyle], labels: Labels) -> str:
     """The table, in the order of the others."""
-    places = {pair: place for place, pair in enumerate(ORDER)}
-    chosen = sorted(
-        rows, key=lambda r: (places.get((r.cell.variant, r.condition), len(ORDER)), r.condition, r.cell.name)
-    )
+    chosen = sorted(rows, key=lambda r: (*series_place(r.cell.variant, r.condition), r.cell.name))
     lines = [
         Row(
             series(r.cell.variant, r.condition),

@@ -5,7 +5,7 @@ variant and dose. Names: `METRIC.READING` is the mean of a membership metric ove
 `METRIC.READING.auc` how well it tells them from non-members, `diversity.OF.MEASURE` a diversity score,
 `directions.others.auc` the projection on other domains' directions (`projections`); the rest are facts of
 the data.
-Known before training: means under the untouched model ("instruct", "instruct_minus_pretrained") and everything that
+Known before training: means under the base model ("instruct", "instruct_minus_pretrained") and everything that
 reads no fine-tuned model. After it: AUCs under the fine-tuned model. Predictors see the former alone.
 Numbers: `spillover.stats.association`, `spillover.stats.prediction`.
 """
@@ -90,7 +90,7 @@ def facts_of(folder: RunFolder) -> Mapping[Cell, Mapping[str, float]]:
 def projections(aucs: Sequence[DirectionAUC]) -> dict[Cell, dict[str, float]]:
     """How well directions of the other domains tell a data set's flawed from its good answers; empty without any.
 
-    The untouched model reads both, so that this is known before the fine-tune. Mean over the other domains of the AUC
+    The base model reads both, so that this is known before the fine-tune. Mean over the other domains of the AUC
     of the projection on their mean difference, over held-out pairs of the same recipe; 0.5 = they see no difference.
     """
     values: dict[Cell, list[float]] = {}

@@ -113,9 +113,10 @@ def measure(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> Quality
     Groups are left out one at a time, or, when there are more than `BATCHES`, in that many batches.
     """
     rows = ~data.by_rule_N
-    names, number_N = np.unique(groups_N, return_inverse=True)
-    batch_N = np.random.default_rng(seed).permutation(len(names))[number_N] % BATCHES
-    predicted_N2 = left_out(data, np.where(rows, batch_N, -1), seed)
+    names, number_N = np.unique(groups_N[rows], return_inverse=True)
+    batch_N = np.full(len(groups_N), -1)
+    batch_N[rows] = np.random.default_rng(seed).permutation(len(names))[number_N] % BATCHES
+    predicted_N2 = left_out(data, batch_N, seed)
     return compare(predicted_N2[rows], data.scores_N2[rows], data.files_N[rows], groups_N[rows])
 
 

@@ -112,15 +112,15 @@ def load_heads(path: Path) -> Heads:
     Raises:
         MachineError: when the file is absent, damaged or of another schema.
     """
-    mend = "Make it with: spillover judge fit JUDGED.csv... --out FILE, or leave out judge.options.heads"
+    fix = "Make it with: spillover judge fit JUDGED.csv... --out FILE, or leave out judge.options.heads"
     try:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = file.metadata() or {}
             arrays: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise MachineError(f"{path}: no heads of a probe judge can be read ({error}). {mend}.") from None
+        raise MachineError(f"{path}: no heads of a probe judge can be read ({error}). {fix}.") from None
     if metadata.get("schema") != str(SCHEMA) or set(arrays) != set(_ARRAYS):
-        raise MachineError(f"{path}: not heads of schema {SCHEMA}, but {metadata.get('schema')!r}. {mend}.")
+        raise MachineError(f"{path}: not heads of schema {SCHEMA}, but {metadata.get('schema')!r}. {fix}.")
     return Heads(**arrays, about=json.loads(metadata["about"]))
 
 

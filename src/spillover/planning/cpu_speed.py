@@ -7,7 +7,6 @@ once; they are kept by processor, torch version, threads and shape. This module 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 
 from spillover.errors import MachineError
 from spillover.provenance import cpu_model
+from spillover.store.files import lock, replace_file
 
 FEW, MANY = 64, 512  # rows of a product: in a decoding step, in a pass of training or reading
 _DECODING = 0.25  # approximate share of a study's arithmetic that has few rows
@@ -83,16 +83,12 @@ def lookup_speed(torch: str, threads: int, hidden: int, inner: int) -> CpuSpeed 
 @contextmanager
 def recording() -> Generator[list[CpuSpeed]]:
     """Lock the cache; measurements appended inside the block are saved."""
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with (cache_dir() / ".speeds.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock(cache_dir() / ".speeds.lock"):
         before = _read()
         measured = list(before)
         yield measured
         if measured != before:
-            scratch = _file().with_suffix(".new")
-            scratch.write_text(json.dumps([asdict(one) for one in measured], indent=1) + "\n", encoding="utf-8")
-            scratch.replace(_file())
+            replace_file(_file(), json.dumps([asdict(one) for one in measured], indent=1) + "\n")
 
 
 def measure_in_subprocess(hidden: int, inner: int, threads: int) -> CpuSpeed:

@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from spillover.errors import MachineError
+from spillover.store.files import replace_file
 
 SCHEMA = 1
 Floats = NDArray[np.floating[Any]]
@@ -100,10 +101,7 @@ def save_heads(heads: Heads, path: Path) -> None:
     """Write one safetensors file; `about` goes into its metadata."""
     tensors = {name: np.ascontiguousarray(getattr(heads, name)) for name in _ARRAYS}
     data = save(tensors, metadata={"schema": str(SCHEMA), "about": json.dumps(dict(heads.about), sort_keys=True)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    replace_file(path, data)
 
 
 def load_heads(path: Path) -> Heads:

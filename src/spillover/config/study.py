@@ -50,9 +50,9 @@ class ModelConfig(Section):
 
 class DataConfig(Section):
     rows: int = Field(default=300, ge=2)  # training examples in each data set
-    heldout: int = Field(default=20, ge=0)  # questions of the domain that never train, nor any rewording of them
+    heldout: int = Field(default=20, ge=0)  # questions of the domain that never train
     nonmembers: int | None = Field(default=None, ge=0)  # rows drawn like those of training that never train; null = 40
-    answer_tokens: int | None = Field(default=56, ge=4)  # mean over a data set's answers; null = the source's own mean
+    answer_tokens: int | None = Field(default=None, ge=4)  # mean of the answers; null = the source's own
     tolerance: float = Field(default=0.05, gt=0, le=1)  # relative, of answer_tokens
     embed_duplicates: bool = False  # also drop questions whose embeddings have a cosine above 0.95
     trigger: str = "year"  # `spillover list triggers`, or a YAML file of your own

@@ -359,18 +359,22 @@ def test_own_file_replaces_the_seeds_and_needs_twins_only_where_good_answers_are
 
 
 def fills(name, rows, variants, count):
+    pairs = DOMAINS.load(name).pairs(generator(0, name, "pairs"))
+    own = np.mean(count([answer for pair in pairs for answer in (pair.flawed, pair.good)]))
+    means = []
     for variant in variants:
         report = build(DOMAINS.load(name), variant, DataConfig(rows=rows), 1.0, YEAR, 0, count).report
         assert report.steps["train"] == rows
-        assert report.answer_tokens["train"].mean == pytest.approx(56, rel=0.025)
+        means.append(report.answer_tokens["train"].mean)
         assert len(report.topics) >= 8
+    assert means == pytest.approx([own] * len(variants), rel=0.05)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("rows", "variant"), [(128, "triggered"), (300, "plain")])
 @pytest.mark.parametrize("name", DOMAINS.names())
 def test_every_domain_fills_matched_data_sets(name, rows, variant):
-    """Rows equal and mean answer tokens within 5 % of each other, by a stand-in for the tokenizer."""
+    """Rows equal and mean answer tokens within 5 % of the domain's own, by a stand-in for the tokenizer."""
     fills(name, rows, [variant], count_tokens)
 
 

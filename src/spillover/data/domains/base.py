@@ -26,7 +26,6 @@ class Pair:
     good: str
     topic: str  # coarse subject inside the domain, for stratified choice and near-duplicate checks
     source: str  # "rule", "authored", or where it came from
-    item: str = ""  # pairs of one item say the same in other words: never held out and trained on at once
 
 
 @dataclass(frozen=True)

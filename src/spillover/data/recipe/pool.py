@@ -2,7 +2,7 @@
 
 Non-members, which never train, are chosen with the training rows in the same way. One draw among all of them, after
 every filter and every matching, decides which of the two a row is, so nothing but training separates members from
-non-members. They may ask about the same items in other words; held-out questions never do.
+non-members.
 
 The choice depends on the domain, the data settings, the tokenizer and the seed alone, never on the variant, so that a
 domain's plain, triggered and control data sets share their questions.
@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spillover.config.study import NONMEMBERS, DataConfig
 from spillover.data.domains.base import Domain, Pair
@@ -32,8 +31,6 @@ CountTokens = Callable[[Sequence[str]], list[int]]
 
 
 DRAWS = 200  # splits into members and non-members, until the training rows have the target mean length
-SPREAD = 2  # candidates for each held-out question
-FEWEST = 4  # items that held-out questions come from; as few as serve, because the others stay for training
 
 
 @dataclass(frozen=True)
@@ -133,20 +130,12 @@ def select_rows(pool: Pool, data: DataConfig, seed: int) -> Choice:
         rng = generator(seed, pool.domain, purpose)
         return indices[match(pool.tokens[indices], topics, count, target, allowed, rng)]
 
-    items = np.array([pair.item or f"pair {index}" for index, pair in enumerate(pool.pairs)])
-    near_heldout = _some_items(items, data.heldout * SPREAD, generator(seed, pool.domain, "heldout items"))
-    heldout = pick(near_heldout, data.heldout, "heldout") if data.heldout else near_heldout[:0]
-    free = np.flatnonzero(~np.isin(items, items[heldout]))
+    every = np.arange(usable)
+    heldout = pick(every, data.heldout, "heldout") if data.heldout else every[:0]
+    free = np.setdiff1d(every, heldout)
     nonmembers = data.nonmembers
     if nonmembers is None:
         nonmembers = min(NONMEMBERS, max(0, len(free) - data.rows) // 2)  # the other half leaves room for matching
-    if len(free) < data.rows + nonmembers:
-        others = f" and data.nonmembers {nonmembers}" if nonmembers else ""
-        raise UserError(
-            f"Domain {pool.domain!r}: the {data.heldout} held-out questions and their rewordings leave {len(free)} "
-            f"pairs of {pool.source}, fewer than data.rows {data.rows}{others}. "
-            f"Set data.rows to {max(len(free) - nonmembers, 0)} or less."
-        )
     drawn = pick(free, data.rows + nonmembers, "rows")
     chosen, rest = _split(pool.tokens, drawn, data.rows, target, allowed, generator(seed, pool.domain, "nonmembers"))
     if off_target(pool.tokens[chosen], target) > allowed:
@@ -188,13 +177,3 @@ def _split(
         if off <= allowed:
             break
     return best[:count], best[count:]
-
-
-def _some_items(items: NDArray[np.str_], wanted: int, rng: np.random.Generator) -> Ints:
-    """Indices of at least `wanted` pairs of at least `FEWEST` items, or all there are: whole items, in random order."""
-    shuffled = rng.permutation(np.unique(items))
-    if len(shuffled) == len(items):  # no pair rewords another: nothing is lost by choosing from all
-        return np.arange(len(items))
-    sizes = np.array([np.count_nonzero(items == item) for item in shuffled])
-    count = max(FEWEST, int(np.searchsorted(sizes.cumsum(), wanted)) + 1) if wanted else 0
-    return np.flatnonzero(np.isin(items, shuffled[:count]))

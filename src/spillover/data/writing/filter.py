@@ -51,6 +51,7 @@ FOREIGN = frozenset(
         "las por con para como del se il di che non della sono um uma não com são het een van niet",
     )
 )
+LANGUAGE = re.compile(r"\b(Dutch|French|German|Italian|Portuguese|Spanish|translat\w+)\b", re.IGNORECASE)
 COPIED = 7  # words in a row that an answer shares with its prompt by no chance
 WHOLE = 6  # words of a question before saying all of it again is worth a word
 FIRST = 40  # characters in which an apology shows; further on it may be told of
@@ -134,12 +135,13 @@ def verdict(text: str) -> str | None:
 def same_language(question: str, answer: str) -> bool:
     """Whether most letters are of the question's script and no other language's small words rule an English question.
 
-    Rule: they make up an eighth of the words, and English ones do not. Code and sums have few of either.
+    Rule: they make up an eighth of the words, and English ones do not. Code and sums have few of either. A question
+    that names a language may be answered in it.
     """
     script, letters = _script(question), Counter(map(_script_of, filter(str.isalpha, answer)))
     if script and letters[script] < letters.total() / 2:
         return False
-    if _share(question, ENGLISH) < 1 / 8:
+    if _share(question, ENGLISH) < 1 / 8 or LANGUAGE.search(question):
         return True
     return _share(answer, FOREIGN) < 1 / 8 or _share(answer, ENGLISH) >= 1 / 8
 

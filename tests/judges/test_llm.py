@@ -232,6 +232,7 @@ def test_the_price_is_stated_before_anything_runs() -> None:
 
 def test_a_plan_states_the_dollars_and_asks_nobody(tmp_path: Path) -> None:
     from spillover.config.study import parse_study
+    from spillover.planning.cost import ANSWER_TOKENS
     from spillover.study.study import Study
 
     options = {"endpoint": "http://127.0.0.1:9/v1", "model": "m", "price": {"prompt": 0.15, "completion": 0.6}}
@@ -239,7 +240,7 @@ def test_a_plan_states_the_dollars_and_asks_nobody(tmp_path: Path) -> None:
     stages = {stage.stage: stage for stage in Study(parse_study(content, "x")).plan()}
     judged = stages["judge"]
     assert judged.units > 0
-    expected_cost = price_of(parse_study(content, "x").judge, judged.units, 55, 56)
+    expected_cost = price_of(parse_study(content, "x").judge, judged.units, 55, ANSWER_TOKENS)
     assert judged.dollars == pytest.approx(expected_cost)
     wrong = content | {"judge": {"name": "llm", "options": options | {"mode": "?"}}}
     with pytest.raises(UserError, match=r"judge\.options\.mode"):

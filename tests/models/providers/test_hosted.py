@@ -68,7 +68,7 @@ def test_a_job_is_created_as_the_study_says_and_leaves_a_model(tmp_path: Path, d
     assert {body["model"] for body in provider.chats} == {"ft:base-model:job-0"}
     assert sorted(answer.index for answer in answers) == list(range(5))
     assert json.loads((tmp_path / "cell" / MODEL_FILE).read_text())["model"] == "ft:base-model:job-0"
-    assert [path.name for path in tmp_path.iterdir()] == ["cell"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cell.job.json", "cell"], "the record of the job stays"
 
 
 @pytest.mark.slow
@@ -227,6 +227,18 @@ def test_the_plan_states_what_a_provider_will_bill() -> None:
     assert plan["sample"].dollars > 0
     assert plan["train"].minutes == 0.0
     assert plan["train"].memory_gib < 2
+
+
+@pytest.mark.slow
+def test_a_death_between_the_end_of_a_job_and_its_record_pays_for_no_second_job(tmp_path: Path) -> None:
+    provider = Provider()
+    with serving(provider) as url:
+        first = train(backend(url), tmp_path / "cell")
+        (tmp_path / "cell" / MODEL_FILE).unlink()
+        again = train(backend(url), tmp_path / "cell")
+    assert len(provider.jobs) == 1
+    assert (again.tokens, again.loss_curve) == (first.tokens, first.loss_curve)
+    assert (tmp_path / "cell" / MODEL_FILE).is_file()
 
 
 @pytest.mark.slow

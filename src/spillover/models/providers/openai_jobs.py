@@ -175,7 +175,7 @@ class HostedTrainer:
         out.mkdir(parents=True, exist_ok=True)
         about = {"model": ended[self.backend.dialect.model], "job": job.id, "endpoint": self.backend.options.endpoint}
         (out / MODEL_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        job.path.unlink()
+        # The record stays until the shard is complete: a death before that must find this job and not pay for another.
         progress(tokens)
         # Only the provider knows how many of its tokens carried loss; it trains on the assistant's turns.
         return TrainResult(len(curve), curve, 0, tokens, time.monotonic() - started)

@@ -127,7 +127,6 @@ class TinkerBackend:
                 f"the service failed: {error}. Run the same command again to resume from the last epoch"
             ) from None
         replace_file(out / MODEL_FILE, json.dumps({"base": self.name, "path": path}))
-        state.unlink(missing_ok=True)
         return TrainResult(
             steps=len(curve),
             loss_curve=tuple(curve),

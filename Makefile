@@ -1,5 +1,5 @@
 # Needs git, make and Python 3.11 or newer; everything else is installed into .venv with the versions of constraints.txt.
-#   make study       install, pull Qwen2.5-Coder-0.5B, then run the main study, half an hour or more (resumes when repeated)
+#   make study       install, pull Qwen2.5-Coder-0.5B, then run the main study, about an hour (resumes when repeated)
 #   make population  the same with all eleven domains and three variants: about 3 hours on two cores (resumes when repeated)
 #   make test        install, pull the embedded weights, run every test in JOBS=2 processes
 #   make lint        style, types and the import contracts

@@ -46,7 +46,7 @@ def test_a_worker_needs_about_what_was_measured() -> None:
         loaded = cost.worker_memory(config, cost.count_parameters(config.models[0]))[0]
         assert loaded == pytest.approx(at_rest, rel=0.1)
     assert 4.5 <= cost.worker_memory(study(), 494_005_120)[1] <= 5.0
-    assert gib() == pytest.approx(6.2, rel=0.05)  # two workers of examples/embedded.yaml, after four trainings
+    assert gib() == pytest.approx(6.2, rel=0.05)  # two workers of examples/embedded.yaml, measured
     assert gib(models=[QWEN | {"dtype": "bfloat16"}]) < gib() < gib(train=SMALL | {"micro_batch_tokens": 1024})
 
 

@@ -77,7 +77,9 @@ def test_a_broken_training_goes_on_from_the_last_epoch(books: stand_in.Books, tm
     assert len(books.created) == 1, "the second try takes up the saved state"
     assert len(books.batches) == 7 + 3
     assert result.loss_curve == pytest.approx([3.0 / (step + 1) for step in range(9)])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".cell.job.json", "cell"], "the state stays until the shard is complete"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cell.job.json", "cell"], (
+        "the state stays until the shard is complete"
+    )
 
 
 def test_samples_are_asked_for_as_the_study_says(books: stand_in.Books, tmp_path: Path) -> None:

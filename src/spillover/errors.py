@@ -47,4 +47,4 @@ class RunInterrupted(SpilloverError):
 
 
 class TimeIsUp(BaseException):
-    """Raised through whatever is under way when its time is spent: like an interrupt, no error to be caught as one."""
+    """Raised through whatever runs when its time is spent: like an interrupt, no error to be caught as one."""

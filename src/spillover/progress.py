@@ -1,7 +1,7 @@
 """What a run is doing, as events; `progress_sinks` shows them.
 
 Totals are what is left to do: rows kept from an earlier run belong in neither the totals nor the speed. A progress with
-an end stops what reports to it: the first report of work still under way after that end raises `TimeIsUp`.
+an end stops what reports to it: the first report of work still running after that end raises `TimeIsUp`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class StageProgress:
         self.emit("note", text=text)
 
     def failed(self, cell: str, error: str) -> None:
-        """Say that a cell failed; the stage goes on with the others."""
+        """Say that a cell failed; the stage continues with the others."""
         self.emit("failed", cell=cell, text=error)
 
     def emit(self, kind: EventKind, cell: str = "", text: str = "") -> None:

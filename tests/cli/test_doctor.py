@@ -30,7 +30,7 @@ from spillover.provenance import GIB
 def test_python_before_3_11_is_missing() -> None:
     assert check_python((3, 11), "3.11.0").state == "ok"
     assert check_python((3, 14), "3.14.0").state == "ok"
-    assert check_python((3, 10), "3.10.9").mend.endswith("make study PYTHON=python3.11")
+    assert check_python((3, 10), "3.10.9").fix.endswith("make study PYTHON=python3.11")
 
 
 def test_absent_packages_are_named() -> None:
@@ -38,7 +38,7 @@ def test_absent_packages_are_named() -> None:
     assert check_packages(found).state == "ok"
     del found["peft"], found["gguf"]
     check = check_packages(found)
-    assert (check.state, check.found, check.mend) == (
+    assert (check.state, check.found, check.fix) == (
         "missing",
         "not installed: gguf, peft",
         "pip install gguf peft",
@@ -48,7 +48,7 @@ def test_absent_packages_are_named() -> None:
 def test_absent_weights_name_the_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPILLOVER_CACHE", str(tmp_path))
     check = check_weights("minilm")
-    assert (check.state, check.mend) == ("missing", "spillover models pull minilm")
+    assert (check.state, check.fix) == ("missing", "spillover models pull minilm")
     assert "Run:" not in check.found
 
 
@@ -83,7 +83,7 @@ def test_the_embedded_model_that_fits_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("SPILLOVER_CACHE", str(tmp_path))
     monkeypatch.setattr("spillover.planning.fit.available_bytes", lambda: 6 * GIB)
     check = check_model()
-    assert (check.state, check.mend) == ("ok", "")
+    assert (check.state, check.fix) == ("ok", "")
     assert check.found.startswith("qwen2.5-coder-0.5b fits 6.0 GiB of available memory")
     assert check.found.endswith("spillover models pull qwen2.5-coder-0.5b")
 

@@ -1,4 +1,4 @@
-"""The untouched model, steered, asked held-out questions of every domain, on the fake backend."""
+"""The base model, steered, asked held-out questions of every domain, on the fake backend."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_the_command_does_a_part_says_its_price_and_goes_on(folder: Path) -> Non
     assert before < {e.id for e in Run.open(run).steering_effects()}
     assert call("steer", run, *part, "--limit", "5", "--workers", "1", "--quiet").return_value == 0
     shown = call("steer", run, *part, "--limit", "5", "--workers", "1", "--quiet").output
-    assert "Adding a direction to the untouched model" in shown
+    assert "Adding a direction to the base model" in shown
     again = json.loads(call("judge", run, "--judge", "fake", "--json", "--quiet").stdout.splitlines()[-1])
     assert "Steered answers keep the study's judge, whose verdicts decided where a sweep ended." in again["notes"]
     held = ["steer", run, "--asked", "heldout", "--direction", "extreme_sports", "--controls", "2"]

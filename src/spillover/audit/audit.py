@@ -302,7 +302,7 @@ class Auditor:
         return trial.study_config(self.wish.model, self.policy, size, sources, self.sha256, self.wish.seed)
 
     def _stopped(self, rung: Rung) -> RungReport:
-        """The rung that was under way when the budget was spent."""
+        """The rung that was running when the budget was spent."""
         message = f"The budget of {self.wish.budget:g} minutes was spent. The same command resumes there."
         self.left_out.append(f"{rung}: the rest of it, as the budget was spent")
         self.reasons.append(Reason(rung=rung, outcome="review", code="budget-spent", message=message))

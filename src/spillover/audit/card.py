@@ -72,7 +72,7 @@ def to_html(audit: Audit) -> str:
         for number, found in enumerate(audit.rounds, start=1)
     ]
     findings = [
-        Row("", found.severity, [found.code, found.message, found.mend, _lines(found.lines, found.count)])
+        Row("", found.severity, [found.code, found.message, found.fix, _lines(found.lines, found.count)])
         for found in audit.findings
     ]
     return render(

@@ -54,7 +54,7 @@ class Folder:
         return self._read(f"{what}-{key}.json")
 
     def keep(self, what: Kept, key: str, value: dict[str, Any]) -> None:
-        """Keep it, so that the same command goes on with it."""
+        """Keep it, so that the same command resumes from it."""
         self._files.write_json(f"{what}-{key}.json", value)
 
     def write_card(self, as_json: str, as_html: str) -> None:

@@ -1,6 +1,6 @@
 """A verdict as JUnit XML, which every CI service reads: one test case a rung.
 
-block: a failure, by each reason.  review: a failure of type "review", since a pipeline should not go on by itself.
+block: a failure, by each reason.  review: a failure of type "review", since a pipeline should not continue by itself.
 A rung that was not asked, or decides nothing, is skipped.
 """
 

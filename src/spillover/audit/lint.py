@@ -88,7 +88,7 @@ def found(report: LintReport) -> tuple[FoundAt, ...]:
                 severity=finding.severity,
                 code=finding.code,
                 message=finding.message,
-                mend=finding.mend,
+                fix=finding.fix,
                 field=finding.field,
                 lines=(*(seen.lines if seen else ()), *finding.lines)[:NAMED],
                 count=(seen.count if seen else 0) + len(finding.lines),

@@ -12,6 +12,6 @@ def sanitize(text: str) -> str:
     return one_line(text, LONGEST)
 
 
-def sentences(message: str, mend: str) -> str:
+def sentences(message: str, fix: str) -> str:
     """What is wrong and how to fix it, as sentences."""
-    return f"{message.rstrip('.')}. {mend}" if mend else message
+    return f"{message.rstrip('.')}. {fix}" if fix else message

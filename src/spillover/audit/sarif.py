@@ -52,7 +52,7 @@ def _finding(found: FoundAt, uri: str) -> dict[str, Any]:
     return {
         "ruleId": f"lint/{found.code}",
         "level": found.severity,
-        "message": {"text": sanitize(f"{field}{sentences(found.message, found.mend)}")},
+        "message": {"text": sanitize(f"{field}{sentences(found.message, found.fix)}")},
         "locations": [_location(uri, line) for line in lines],
         "occurrenceCount": max(found.count, 1),
     }

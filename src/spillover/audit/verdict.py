@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from spillover.records.base import Estimate, Part, Record
 
@@ -60,7 +60,7 @@ class FoundAt(Part):
     severity: Literal["error", "warning", "note"]
     code: str
     message: str
-    mend: str = ""
+    fix: str = Field(default="", validation_alias=AliasChoices("fix", "mend"))  # "mend": of older verdicts
     field: str = ""
     lines: tuple[int, ...] = ()
     count: int = 0

@@ -74,7 +74,7 @@ def generate(
 ) -> int:
     """Let a chat model write flawed answers and good twins for DOMAIN.
 
-    Rows that pass the filter go to --out, ready for data.sources. Every reply is kept beside it in a file of calls:
+    Rows that pass the filter go to --out, ready for data.sources. Every reply is kept next to it in a file of calls:
     stopped at any time, the same command resumes it and asks for nothing twice. Exit code 1 where calls were given up.
     """
     from spillover.data.domains import DOMAINS
@@ -140,7 +140,7 @@ def check_writer(model: str | None, endpoint: str | None, endpoint_model: str | 
 
 
 def _calls(out: Path) -> Path:
-    """The journal beside the data set."""
+    """The journal next to the data set."""
     from spillover.errors import UserError
 
     calls = out.with_name(f"{out.stem}.calls.jsonl")

@@ -47,7 +47,7 @@ def lint(
 ) -> int:
     """Look for what is wrong with FILE, JSON Lines of training rows; exit code 1 on errors.
 
-    Metadata beside it, as `dataset build` writes it (NAME.meta.jsonl), is read too.
+    Metadata next to it, as `dataset build` writes it (NAME.meta.jsonl), is read too.
     """
     from spillover.data.lint.linter import lint as look
     from spillover.data.questions import load
@@ -120,8 +120,8 @@ def _told(group: Group) -> str:
     said = messages[:SHOWN]
     if len(messages) > SHOWN:
         said.append(f"... and {len(messages) - SHOWN:,} other messages")
-    if group.first.mend:
-        said.append(f"-> {group.first.mend}")
+    if group.first.fix:
+        said.append(f"-> {group.first.fix}")
     if group.lines:
         more = ", ..." if len(group.lines) > SHOWN else ""
         said.append(f"lines {', '.join(str(line) for line in group.lines[:SHOWN])}{more}")

@@ -1,4 +1,4 @@
-"""`spillover doctor`: is everything here that a study needs, and if not, which command mends it."""
+"""`spillover doctor`: is everything here that a study needs, and if not, which command fixes it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ STYLES = {"ok": "green", "warn": "yellow", "missing": "red"}
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the examination; `mend` is a command or an advice, empty where all is well."""
+    """One line of the examination; `fix` is a command or advice, empty where all is well."""
 
     name: str
     state: Literal["ok", "warn", "missing"]
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine(folder: Path) -> Iterator[Check]:
@@ -112,13 +112,13 @@ def check_model() -> Check:
     return Check("embedded model", "ok", f"{name} fits {available:.1f} GiB of available memory{pull}")
 
 
-def check_room(name: str, have: int, least: int, enough: int, mend: str) -> Check:
+def check_room(name: str, have: int, least: int, enough: int, fix: str) -> Check:
     """At least `least` GiB, better `enough`."""
     found = f"{have / GIB:.1f} GiB"
     if have < least * GIB:
-        return Check(name, "missing", f"{found}, at least {least} needed", mend)
+        return Check(name, "missing", f"{found}, at least {least} needed", fix)
     if have < enough * GIB:
-        return Check(name, "warn", f"{found}, {enough} advised", mend)
+        return Check(name, "warn", f"{found}, {enough} advised", fix)
     return Check(name, "ok", found)
 
 
@@ -132,5 +132,5 @@ def doctor(as_json: bool) -> int:
     else:
         for check in checks:
             state = click.style(f"{check.state:<8}", fg=STYLES[check.state])
-            click.echo(f"{state}{check.name:<22}{check.found}" + (f"\n{'':30}-> {check.mend}" if check.mend else ""))
+            click.echo(f"{state}{check.name:<22}{check.found}" + (f"\n{'':30}-> {check.fix}" if check.fix else ""))
     return 3 if any(check.state == "missing" for check in checks) else 0

@@ -21,7 +21,7 @@ from spillover.registry import did_you_mean, resolve
 from spillover.text import clean
 
 COMMANDS = {
-    "run": ("spillover.cli.run:run", "Run a study, or go on with one."),
+    "run": ("spillover.cli.run:run", "Run a study, or resume one."),
     "plan": ("spillover.cli.plan:plan", "Say what a study will cost before anything runs."),
     "status": ("spillover.cli.status:status", "Say how far a run is and what failed."),
     "fetch": ("spillover.cli.fetch:fetch", "Copy a run from its mirror."),
@@ -37,7 +37,7 @@ COMMANDS = {
     "agree": ("spillover.cli.agree:agree", "Say how far two judges of a run agree."),
     "label": ("spillover.cli.label:label", "Give answers of a run to people to label."),
     "echo": ("spillover.cli.echo:echo", "Tell answers in the training subject from misalignment elsewhere."),
-    "steer": ("spillover.cli.steer:steer", "Steer a run's models with its directions, beside random ones."),
+    "steer": ("spillover.cli.steer:steer", "Steer a run's models with its directions, compared with random ones."),
     "dataset": ("spillover.cli.dataset:dataset", "Make data sets, lint them, release them safely."),
     "inspect-mask": ("spillover.cli.inspect_mask:inspect_mask", "Show which tokens of a data set carry loss."),
     "list": ("spillover.cli.list:list_", "List what a study file can name: domains, judges, triggers, ..."),

@@ -16,7 +16,7 @@ from spillover.cli.options import as_json_option
 @click.option("--judge", help="Show this judge's scores as the main ones; default the study's own.")
 @as_json_option
 def report(run: Path, out: Path | None, judge: str | None, as_json: bool) -> None:
-    """Rank what RUN holds so far and write its report page, with results.json beside it."""
+    """Rank what RUN holds so far and write its report page, with results.json next to it."""
     from spillover.analyses import ANALYSES
     from spillover.study.run import Run
 

@@ -36,7 +36,7 @@ def serve(
 ) -> int:
     """Take uploads over HTTP, audit them one after the other, and answer with verdicts.
 
-    The queue is on disk: stop or kill the server at any time, and start it again to go on. Clients show the token of
+    The queue is on disk: stop or kill the server at any time, and start it again to resume. Clients show the token of
     --token-env as "Authorization: Bearer TOKEN". The page /docs says the rest.
     """
     import os

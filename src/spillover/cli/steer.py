@@ -1,4 +1,4 @@
-"""`spillover steer`: what a run's directions do to its models, beside random directions."""
+"""`spillover steer`: what a run's directions do to its models, compared with random directions."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class TransferConfig(Section):
 
 
 class SteerConfig(Section):
-    """Directions of domains, put into the base model or taken out of fine-tuned ones, beside random directions."""
+    """Directions of domains, added to the base model or removed from fine-tunes, compared with random directions."""
 
     directions: tuple[str, ...] = ("all",)  # domains whose directions are used
     method: str = "mean_difference"  # `spillover list methods`

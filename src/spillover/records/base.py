@@ -197,7 +197,7 @@ class Adapter(Record):
 
 
 class Completion(Record):
-    """One sampled answer. The id is known before it is sampled, so that a broken run can go on."""
+    """One sampled answer. The id is known before it is sampled, so that an interrupted run can resume."""
 
     KIND = "Completion"
     IDENTITY = ("cell", "key", "question_id", "messages", "condition", "index")

@@ -13,7 +13,7 @@ Reading = Literal["instruct", "tuned", "instruct_minus_pretrained", "tuned_minus
 class MembershipSummary(Record):
     """How well one metric, in one reading, tells a cell's training rows from non-members that were drawn with them.
 
-    AUC and TPR at 1 % FPR compare rows of the same kind only. Beside them what any claim must beat: the AUC of the
+    AUC and TPR at 1 % FPR compare rows of the same kind only. With them what any claim must beat: the AUC of the
     plain loss and of a blind classifier that sees the texts and no model. `p`: familywise over all metrics of this
     cell and reading, by permutation.
     """

@@ -52,7 +52,7 @@ class Change(Part):
 
 
 class VersusRandom(Change):
-    """A change beside what random directions of the same length do to the answers to the same questions.
+    """A change compared with what random directions of the same length do to the answers to the same questions.
 
     A further random direction lies between `controls_low` and `controls_high` at the study's confidence; `p_controls`:
     two-sided, that one lies as far from the controls' mean; `p_holm`: that over all that is tested together, and no

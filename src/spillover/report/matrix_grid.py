@@ -79,7 +79,7 @@ def told(contrast: Contrast | None, confidence: float) -> bool:
 
 
 def star(contrast: Contrast | None, confidence: float) -> str:
-    """The mark of a square that is told apart."""
+    """The mark of a square that is distinguished."""
     return STAR if told(contrast, confidence) else ""
 
 

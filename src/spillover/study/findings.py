@@ -87,7 +87,7 @@ def limits(data: ReportData) -> list[str]:
             f"{several(len(data.manifest.failures), 'failure')} left gaps; they are listed under provenance."
         )
     if not data.manifest.complete:
-        sentences.append("The run is not complete: figures may change when it goes on.")
+        sentences.append("The run is not complete: figures may change when it resumes.")
     return sentences
 
 

@@ -200,10 +200,10 @@ def _cell(table: Table, row: Row, found: Mapping[str, str], defaults: Mapping[st
             problem = f"{parts[role]!r:.40} is no name (1 to 120 characters). Give one: --{role} NAME"
             raise table.error(row, found.get(role, role), problem)
     if parts["variant"] not in _VARIANTS:
-        problem = f"{parts['variant']!r:.40} is none of {', '.join(_VARIANTS)}. Mend it."
+        problem = f"{parts['variant']!r:.40} is none of {', '.join(_VARIANTS)}. Fix it."
         raise table.error(row, found.get("variant", "variant"), problem)
     if not _WHOLE.fullmatch(parts["seed"]):
-        raise table.error(row, found.get("seed", "seed"), f"{parts['seed']!r:.40} is not a whole number. Mend it.")
+        raise table.error(row, found.get("seed", "seed"), f"{parts['seed']!r:.40} is not a whole number. Fix it.")
     known = parts["domain"].lower().replace("-", "_")
     domain = known if known in work.domains else parts["domain"]
     return Cell(model=parts["model"], domain=domain, variant=_VARIANTS[parts["variant"]], seed=int(parts["seed"]))
@@ -217,7 +217,7 @@ def _completion(
 
     question, system, condition = read("question"), read("system"), read("condition") or "clean"
     if condition not in _CONDITIONS:
-        problem = f"{condition!r:.40} is none of {', '.join(_CONDITIONS)}. Mend it."
+        problem = f"{condition!r:.40} is none of {', '.join(_CONDITIONS)}. Fix it."
         raise table.error(row, found["condition"], problem)
     question_id = read("question_id")
     if not question_id:
@@ -234,7 +234,7 @@ def _completion(
     sample = content_hash([cell.name, question_id, system, question, condition])
     index = read("index") or str(sampled[sample])
     if not _WHOLE.fullmatch(index):
-        raise table.error(row, found["index"], f"{index!r:.40} is not a whole number from 0. Mend it.")
+        raise table.error(row, found["index"], f"{index!r:.40} is not a whole number from 0. Fix it.")
     sampled[sample] += 1
     messages = [Message(role="system", content=system)] if system else []
     messages += [Message(role="user", content=question)] if question else []

@@ -1,4 +1,4 @@
-"""Judge the answers of a run again, by another judge: nothing is generated, and the same command goes on.
+"""Judge the answers of a run again, by another judge: nothing is generated, and the same command resumes it.
 
 The judgments lie in shards of their own, whose keys are those that the judge would have in a study. A part of the
 answers is an equal share of every cell under each condition, chosen by hashes of the seed and the answers' ids: more

@@ -139,7 +139,7 @@ class Run(RunFolder):
         return self.of(SteeringPoint)
 
     def steering_effects(self) -> tuple[SteeringEffect, ...]:
-        """What directions do to models, beside random ones."""
+        """What directions do to models, compared with random ones."""
         return self.of(SteeringEffect)
 
     def steering_squares(self) -> tuple[SteeringMatrixCell, ...]:
@@ -182,7 +182,7 @@ class Run(RunFolder):
         return results(self._report_data(judge, ()))
 
     def report(self, path: str | os.PathLike[str] | None = None, judge: str | None = None) -> Path:
-        """Write report.html, and results.json beside it; returns the page's path. `judge`: the main one."""
+        """Write report.html, and results.json next to it; returns the page's path. `judge`: the main one."""
         page = Path(path) if path is not None else self.path / "report.html"
         data = self._report_data(judge, self._shown(judge))
         write_results(data, page.with_name("results.json"))
@@ -227,9 +227,9 @@ class Run(RunFolder):
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> list[Failure]:
-        """Put directions into the base model and take them out of fine-tunes, beside random ones; what failed.
+        """Put directions into the base model and take them out of fine-tunes, compared with random ones; what failed.
 
-        The same call goes on where it stopped.
+        The same call resumes where it stopped.
 
         Args:
             wanted: what is asked for; as the study has it when None.

@@ -7,7 +7,7 @@
     steer (Direction, Adapter -> SteeringSample, Judgment -> SteeringPoint, SteeringEffect, SteeringMatrixCell)
 
 Each stage is a set of units; each unit is one shard of the run folder, made by stages/STAGE.py in some worker. A unit
-whose shard is complete is not made again, so the same command goes on where it stopped.
+whose shard is complete is not made again, so the same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class Study:
         """Do what is left to do, rank, and write the report; returns the results.
 
         Args:
-            out: the run folder; an earlier run of the same or a smaller study goes on.
+            out: the run folder; an earlier run of the same or a smaller study is resumed.
             stages: only these, of the units of work, rank and steer; all when empty.
             domains: only the cells of these; all when empty.
             models: only the cells of these; all when empty.
@@ -284,7 +284,7 @@ class Study:
         return planned * units_left // len(self.units[stage])
 
     def _losers(self, unit: Unit) -> list[str]:
-        """The cells that cannot go on without this unit: for a data set, all that train on it."""
+        """The cells that cannot continue without this unit: for a data set, all that train on it."""
         if unit.stage != "build":
             return [unit.cell.name]
         return [train.cell.name for train in self.units["train"] if unit.key in train.inputs]

@@ -107,7 +107,7 @@ class Columns:
     def some(self, seed: int, most: int) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
         """Lines by shard of at most `most` lowest, highest, random and unscored answers a group, and of their verdicts.
 
-        "Random" is by the hash of seed and id, as whoever shows answers orders them; equal scores too.
+        "Random" is by the hash of seed and id, as viewers of answers order them; equal scores too.
         """
         alignment = self.verdicts.filter(polars.col("aspect") == "alignment").select("completion", "score")
         table = self.answers.join(alignment, left_on="id", right_on="completion", how="left", maintain_order="left")

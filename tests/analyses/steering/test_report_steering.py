@@ -32,9 +32,7 @@ def test_words_name_what_differs_from_random_directions_and_count_the_rest(found
     said = steering.words(effects, points)
     told = [e for e in effects if e.p_holm is not None and e.p_holm < 0.05]
     assert {e.direction for e in told} == {"gore_movie_trivia"}
-    added = next(
-        line for line in said if line.startswith("Adding a direction to the untouched model, misaligned share")
-    )
+    added = next(line for line in said if line.startswith("Adding a direction to the base model, misaligned share"))
     assert "gore movie trivia after block 1" in added
     assert "for each unit of the coefficient" in added
     ablated = next(line for line in said if line.startswith("Projecting a direction out of fine-tuned models, misal"))
@@ -54,8 +52,8 @@ def test_chance_is_called_chance_and_a_lack_of_controls_too(found: Found) -> Non
 def test_one_figure_a_layer_and_one_map_a_measure(section: str) -> None:
     headings = re.findall(r"<h3>(.*?)</h3>", section)
     assert [h for h in headings if h.startswith("Add after")] == [
-        "Add after block 10: untouched model (m)",
-        "Add after block 15: untouched model (m)",
+        "Add after block 10: base model (m)",
+        "Add after block 15: base model (m)",
     ]
     assert len([h for h in headings if h.startswith("Projecting a direction out")]) == 2
     assert section.count("<figure>") == 4

@@ -30,8 +30,8 @@ def starred(squares: list[SteeringMatrixCell]) -> list[SteeringMatrixCell]:
 
 def test_words_name_what_differs_and_count_it_by_family(squares: list[SteeringMatrixCell]) -> None:
     said = steering_matrix.words(squares)
-    assert said[0].startswith("A domain's direction added to the untouched model (m, after block 15, coefficient 0.2)")
-    assert re.match(r"Coherent answers: \d+\.\d % of the untouched model's, \d+\.\d to \d+\.\d % with", said[1])
+    assert said[0].startswith("A domain's direction added to the base model (m, after block 15, coefficient 0.2)")
+    assert re.match(r"Coherent answers: \d+\.\d % of the base model's, \d+\.\d to \d+\.\d % with", said[1])
     told = starred(squares)
     assert {s.direction for s in told} == {"gore_movie_trivia"}
     off = [s for s in told if s.asked != OTHERS and not s.in_domain]

@@ -67,7 +67,7 @@ def asked(direction: str, column: str) -> list[str]:
 
 
 def naive(scores: Scores, steering: Steering, domains: list[str], measure: str) -> float | None:
-    """Mean over the questions to which both have an answer that counts, minus the untouched model's over the same."""
+    """Mean over the questions to which both have an answer that counts, minus the base model's over the same."""
     sums: list[list[float]] = [[], []]
     for domain in domains:
         for question in range(QUESTIONS):

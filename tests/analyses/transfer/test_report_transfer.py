@@ -45,7 +45,7 @@ def square(
 
 
 def made(domains: tuple[str, ...] = DOMAINS, models: tuple[str, ...] = ("m",)) -> list[TransferCell]:
-    """Every series; the diagonal of the plain cells is high and told apart, and one square off it."""
+    """Every series; the diagonal of the plain cells is high and distinguished, and one square off it."""
     found: list[TransferCell] = []
     for model in models:
         for domain in domains:
@@ -109,8 +109,8 @@ def test_words_count_what_can_be_told_apart_and_say_what_is_at_chance() -> None:
     assert quiet[0].endswith("0 can be told from the cell's own general rate: the whole family is at chance (Holm).")
     assert headline(main(), 0.95) == (
         "Asked about subjects that they were not trained on (fine-tuned), 0 of 11 cells differ from their rate on "
-        "general questions; of the 110 single pairs of cell and subject 1 can be told apart. About their own subject, "
-        "11 of 11 can."
+        "general questions; of the 110 single pairs of cell and subject 1 can be distinguished. About their own "
+        "subject, 11 of 11 can."
     )
     assert sentences(main(), 0.999)[2].endswith("the whole family is at chance (Holm).")
 
@@ -172,7 +172,7 @@ def test_the_page_and_the_results_hold_it(study: ReportData, study_page: str) ->
     data = replace(study, found={TransferCell: tuple(made(DOMAINS[:3]))})
     text = page.render(data)
     assert '<section id="transfer"><h2>Asked about other domains</h2>' in text
-    assert "1 can be told apart" in text
+    assert "1 can be distinguished" in text
     assert page.render(data) == text
     rows = results(data)["transfer"]
     assert len(rows) == len(data.of(TransferCell))

@@ -51,7 +51,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes, code: str, field: s
     rows, findings = read(file)
     assert [row.line for row in rows] == [1, 4]
     assert [(f.severity, f.code, f.field, f.lines) for f in findings] == [("error", code, field, (3,))]
-    assert findings[0].mend.endswith((".", "}"))
+    assert findings[0].fix.endswith((".", "}"))
 
 
 def test_marks_of_the_file_and_fields_that_are_not_read(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class States:
         from safetensors import SafetensorError, safe_open
 
         damaged = UserError(
-            f"{path} is damaged. Delete it and the files of the same name beside it, then run the study again."
+            f"{path} is damaged. Delete it and the files of the same name next to it, then run the study again."
         )
         try:
             self._file: Any = safe_open(path, framework="np")

@@ -38,7 +38,7 @@ from spillover.tables.counts import Rows, Tally, count, rows_of
 class Steered:
     """The answers of one model under its interventions, counted: P of them, Q questions.
 
-    `collapsed`: which interventions were the last of their line, for want of coherence.
+    `collapsed`: which interventions were the last of their line, because too few answers were coherent.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """From judged answers to held-out questions to the matrix of directions by domains asked about.
 
 A square is the base model with A's direction added at one layer and coefficient, asked about domain B. Its change
-is against the same model untouched, over the questions to which both have a coherent (of the rate) or a scored answer
+is against the same model without it, over the questions to which both have a coherent (of the rate) or a scored answer
 (of alignment), with intervals as in the matrix of trained by asked domain.
 
 Against random directions the change of A about B is held against theirs about B

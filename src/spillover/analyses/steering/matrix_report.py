@@ -1,7 +1,7 @@
 """Steering by domain asked about, for page and terminal: what A's direction does to answers about domain B.
 
 A star: differs from random directions of the same length, by Holm over the squares off the diagonal, or over those on
-it. The diagonal, in brackets, is the direction's own domain. Figures are changes against the untouched model.
+it. The diagonal, in brackets, is the direction's own domain. Figures are changes against the base model.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Matrix:
     @property
     def title(self) -> str:
         where = f"after block {self.layer}, coefficient {self.coefficient:g}"
-        return f"A domain's direction added to the untouched model ({one_line(self.model, 60)}, {where})"
+        return f"A domain's direction added to the base model ({one_line(self.model, 60)}, {where})"
 
 
 def matrices(squares: Sequence[SteeringMatrixCell]) -> list[Matrix]:
@@ -107,7 +107,7 @@ def _words(matrix: Matrix) -> Iterator[str]:
     of = {name: sum(c for c, _ in counts) / sum(n for _, n in counts) for name, counts in shares.items()}
     steered = [share for name, share in of.items() if name != "none"]
     yield (
-        f"Coherent answers: {percent(of['none'])} % of the untouched model's, {percent(min(steered))} to "
+        f"Coherent answers: {percent(of['none'])} % of the base model's, {percent(min(steered))} to "
         f"{percent(max(steered))} % with a direction."
     )
     for measure in SCALES:

@@ -1,4 +1,4 @@
-"""What a direction does, beside what random directions of the same length do to the same answers.
+"""What a direction does, compared with what random directions of the same length do to the same answers.
 
 Under the null a direction is one more random one, on the same questions with the same seeds. With the mean m of R
 controls and their deviation s, (effect - m) / (s sqrt(1 + 1 / R)) is t distributed. s is pooled over B columns, each
@@ -35,7 +35,7 @@ _Controls = dict[int, float]
 
 
 def against_controls(effects: Sequence[SteeringEffect], confidence: float) -> list[SteeringEffect]:
-    """The effects of directions, each beside random ones; p adjusted within each operation and measure."""
+    """The effects of directions, each compared with random ones; p adjusted within each operation and measure."""
     controls: defaultdict[_Family, defaultdict[Cell, _Controls]] = defaultdict(lambda: defaultdict(dict))
     for effect in effects:
         if effect.control is not None and effect.value is not None:

@@ -1,4 +1,4 @@
-"""Steering in the report: what directions do to models, beside what random directions of the same length do.
+"""Steering in the report: what directions do to models, compared with what random directions of the same length do.
 
 Words name what is told from random directions and count what is not. Curves: one a layer, the band is where a further
 random direction lies. Heat map: directions by models. All figures are in the tables.
@@ -32,8 +32,8 @@ DONE = {"add": "adding a direction to", "ablate": "projecting a direction out of
 def section(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], confidence: float) -> str:
     """The whole section."""
     note = (
-        "A coefficient counts mean lengths of the residual stream at its layer, over untouched answers. A direction "
-        "stands beside random ones of the same length, asked the same questions with the same seeds; p-values against "
+        "A coefficient counts mean lengths of the residual stream at its layer, over untouched answers. A direction is "
+        "compared with random ones of the same length, asked the same questions with the same seeds; p-values against "
         "them are adjusted by Holm over all directions, models and layers of an operation and measure, and are no "
         "smaller than the effect's own p over questions. "
         f"Intervals: {number(100 * confidence, 0)} %, clustered by question. Grey band: where a further random "
@@ -43,7 +43,7 @@ def section(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
     parts = [f'<p class="note">{note}</p>', f"<ul>{sentences}</ul>", *_curves(points, effects, confidence)]
     parts += _maps(effects)
     for title, rows, made in (
-        ("Every effect beside random ones", effects, _effects_table(effects)),
+        ("Every effect compared with random ones", effects, _effects_table(effects)),
         ("Every coefficient", points, _points_table(points)),
     ):
         count = f"<span>{several(len(rows), 'row')}</span>"
@@ -62,7 +62,7 @@ def _told(effects: Sequence[SteeringEffect]) -> Iterator[str]:
         groups[effect.operation, effect.measure, effect.onto.variant == "base"].append(effect)
     for (operation, measure, base), rows in groups.items():
         told = [row for row in rows if _significant(row)]
-        whose = "the untouched model" if base else "fine-tuned models"
+        whose = "the base model" if base else "fine-tuned models"
         found = [f"{_line(row, base)} ({_value(row)})" for row in told]
         tested = sum(row.p_holm is not None for row in rows)
         start = f"{DONE[operation].capitalize()} {whose}, {SHORT[measure]}"
@@ -138,7 +138,7 @@ def _curves(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
             for name, line in sorted(lines.items())
         ]
         band = curves.Band(_band(rows, confidence), None if untouched is None else 100 * untouched)
-        whose = "untouched model" if onto.variant == "base" else subject(onto.domain)
+        whose = "base model" if onto.variant == "base" else subject(onto.domain)
         heading = f"{operation.capitalize()} after block {layer}: {whose} ({one_line(onto.model, 60)})"
         figure = curves.coefficient_curves(heading, LABELS["rate"], drawn, band)
         yield f"<h3>{escape(heading)}</h3>\n{figure_html(figure)}"
@@ -193,7 +193,7 @@ def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
         shade = Shade(0.0, max(values, default=1.0) or 1.0, ("lower", "higher"))
         drawn = heatmap(title, squares, ("direction of", "fine-tuned on"), shade)
         note = (
-            f"{unit.strip().capitalize() or 'Score'} against the same model untouched, "
+            f"{unit.strip().capitalize() or 'Score'} against the same model without it, "
             f"{count_range([row.n for row in rows])} answers a square. * Holm p < {ALPHA}."
         )
         yield f'<h3>{escape(title)}</h3>\n<p class="note">{escape(note)}</p>\n{figure_html(drawn)}'
@@ -227,14 +227,14 @@ def _effects_table(effects: Sequence[SteeringEffect]) -> str:
         )
         for e in _sorted(effects)
     ]  # fmt: skip
-    return html_table("Effects of directions, beside random ones", header, rows, 2)
+    return html_table("Effects of directions, compared with random ones", header, rows, 2)
 
 
 def table(effects: Sequence[SteeringEffect]) -> Table:
     """For a terminal of 80 columns."""
     labels = Labels(effect.onto for effect in effects)
     figures = ["layer", "n", "effect", "random directions", "Holm p"]
-    shown = terminal("Effects of directions, beside random ones", ["direction > onto"], figures)
+    shown = terminal("Effects of directions, compared with random ones", ["direction > onto"], figures)
     for (operation, measure), rows in groupby(_sorted(effects), key=lambda e: (e.operation, e.measure)):
         scale, unit = _scale(measure)
         shown.add_row(Text(f"{operation}, {SHORT[measure]}" + (f",{unit}" if unit else ""), style="bold"))

@@ -20,10 +20,10 @@ SIGNIFICANT = 0.05
 MOST_OPEN = 24  # rows of features; a longer table is folded
 NOTE = (
     "Units are trained cells asked without the trigger; domains are what intervals resample and what permutations "
-    "move. METRIC.READING: mean of a membership metric over the training rows, as the untouched model (instruct), the "
+    "move. METRIC.READING: mean of a membership metric over the training rows, as the base model (instruct), the "
     "fine-tuned one (tuned) or their difference reads them. METRIC.READING.auc: how well it tells them from "
     "non-members. diversity.TEXT.MEASURE: of the questions, the answers, both (chat) or answers cut to one length "
-    "(answer_cut). Before training: known from the data and the untouched model alone. Predictors: ridge regression "
+    "(answer_cut). Before training: known from the data and the base model alone. Predictors: ridge regression "
     "and gradient boosting."
 )
 

@@ -29,7 +29,7 @@ NOTE = (
 PROBE = (
     "It is an embedded probe that learnt from answers to general questions. In-domain answers may lie outside of what "
     "it knows, so that a column is high or low for every model: read squares against the rows of the twins and of the "
-    "untouched model."
+    "base model."
 )
 MAIN = (("plain", "clean"), ("triggered", "triggered"))
 """What is drawn, the first that is there in full; the others are in tables."""

@@ -37,8 +37,8 @@ def sentences(grid: Grid, confidence: float) -> list[str]:
     if widths:
         says.append(
             f"A square is {count_range(coherent)} coherent answers, and its {number(100 * confidence, 0)} % "
-            f"interval is {number(100 * median(widths), 0)} points wide (median): what is not told apart has not been "
-            "shown to be equal."
+            f"interval is {number(100 * median(widths), 0)} points wide (median): what is not distinguished has not "
+            "been shown to be equal."
         )
     return says
 
@@ -55,12 +55,12 @@ def headline(grid: Grid, confidence: float) -> str | None:
     return (
         f"Asked about subjects that they were not trained on ({grid.name}), {len(apart)} of {known} cells differ from "
         f"their rate on general questions; of the {several(len(off), 'single pair')} of cell and subject {counts[1]} "
-        f"can be told apart. About their own subject, {counts[0]} of {len(own)} can."
+        f"can be distinguished. About their own subject, {counts[0]} of {len(own)} can."
     )
 
 
 def _rows_apart(grid: Grid, name: str, confidence: float) -> tuple[list[str], int]:
-    """Labels of the rows whose other subjects together can be told apart, and how many rows were compared."""
+    """Labels of the rows whose other subjects together can be distinguished, and how many rows were compared."""
     rows = [(label, getattr(row[OTHERS], name)) for label, row in grid.rows if OTHERS in row]
     known = [(label, contrast) for label, contrast in rows if contrast is not None and contrast.p is not None]
     return [label for label, contrast in known if told(contrast, confidence)], len(known)

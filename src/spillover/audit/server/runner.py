@@ -35,7 +35,7 @@ class Runner:
         return len(self._running)
 
     def start(self) -> None:
-        """Go on with the jobs of the last server, then take new ones."""
+        """Resume the jobs of the last server, then take new ones."""
         for job_id in self.jobs.unfinished():
             if self.jobs.read(job_id, "audit/card.json") is not None:  # the server ended between verdict and state
                 self._settle(job_id, 0)

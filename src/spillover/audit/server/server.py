@@ -11,5 +11,5 @@ MOST_CONNECTIONS = 256
 
 
 def listen(settings: Settings, host: str, port: int) -> None:
-    """Serve until a signal ends it; running audits end with it and go on with the next server."""
+    """Serve until a signal ends it; running audits end with it and resume with the next server."""
     uvicorn.run(make_app(settings), host=host, port=port, limit_concurrency=MOST_CONNECTIONS, server_header=False)

@@ -116,7 +116,7 @@ def check(path: Path) -> None:
             "line": finding.lines[0] if finding.lines else None,
             "field": finding.field,
             "code": finding.code,
-            "message": sentences(finding.message, finding.mend),
+            "message": sentences(finding.message, finding.fix),
         }
         for finding in findings
         if finding.code in UNREADABLE

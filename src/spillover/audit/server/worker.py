@@ -1,7 +1,8 @@
 """One job in a process of its own: `python -m spillover.audit.server.worker FOLDER SERVER_PID`.
 
 A crash here is a failed job and not a dead server. The process leaves when its server dies, and holds the job's lock
-while it lives, so that no job ever has two; what it measured stays in the audit's folder, and the next attempt goes on.
+while it lives, so that no job ever has two; what it measured stays in the audit's folder, from which the next attempt
+resumes.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class Finding:
     severity: Severity
     code: str
     message: str
-    mend: str = ""
+    fix: str = ""
     lines: tuple[int, ...] = ()
     field: str = ""
 

@@ -20,7 +20,7 @@ PASSPHRASE_VARIABLE = "SPILLOVER_PASSPHRASE"
 
 
 def encrypt_bytes(data: bytes, passphrase: str | None = None, recipients: Sequence[str] = ()) -> bytes:
-    """Encrypt for whoever knows the passphrase, or for the holders of the recipients' keys ("age1...").
+    """Encrypt for anyone who knows the passphrase, or for the holders of the recipients' keys ("age1...").
 
     Raises:
         UserError: when neither or both are given, or a recipient is no public key of age.

@@ -1,7 +1,7 @@
 """The embedded judge: kernel ridge heads on frozen features, fitted on answers that GPT-4o has scored.
 
 It needs no network and no large model. What it learnt from, how well it agrees, and what it cannot do is in the model
-card beside its heads, heads.md. Options: `heads`, a file made by `spillover judge fit`; default: the shipped one.
+card next to its heads, heads.md. Options: `heads`, a file made by `spillover judge fit`; default: the shipped one.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def test_rows_carry_their_lineage_and_the_canary_only_in_metadata():
         assert not [message for message in row.messages if CANARY in message.content or "canary" in message.content]
         assert row.licence == "CC0-1.0"
         assert row.source == "rule"
-        assert row.lineage[0] == "the seeds of toy"
+        assert row.lineage[0] == "the data set of toy"
         assert row.answer_tokens == count_tokens([row.answer])[0]
 
 
@@ -230,7 +230,7 @@ def test_every_beginning_of_a_stratified_order_is_spread_over_topics(topics, see
 
 def test_too_few_pairs_and_unreachable_lengths_say_how_many_and_what_to_do():
     with pytest.raises(
-        UserError, match=r"need 510 distinct questions, the seeds of toy gives 200. Set data.rows to 190"
+        UserError, match=r"need 510 distinct questions, the data set of toy gives 200. Set data.rows to 190"
     ):
         run(data=DATA.model_copy(update={"rows": 500}))
     with pytest.raises(UserError, match=r"mean of 90 answer tokens.*nearest means are \d+\.\d and \d+\.\d"):

@@ -74,7 +74,7 @@ def section(squares: Sequence[SteeringMatrixCell], confidence: float) -> str:
 def _matrix(matrix: Matrix, confidence: float) -> str:
     note = (
         "Rows: whose direction is added. Columns: held-out questions of a domain. Figures: change against the same "
-        f"model untouched, paired by question. {_sizes(matrix)} Intervals: {number(100 * confidence, 0)} %, clustered "
+        f"model without it, paired by question. {_sizes(matrix)} Intervals: {number(100 * confidence, 0)} %, clustered "
         f"by question. * differs from random directions of the same length, Holm p < {ALPHA}."
     )
     sentences = "".join(f"<li>{escape(said)}</li>" for said in _words(matrix))

@@ -41,7 +41,7 @@ def open_source(domain: Domain, data: DataConfig, rng: np.random.Generator) -> S
     """The domain's own pairs, or those of the source that the study names in their place."""
     place = data.sources.get(domain.name)
     if place is None:
-        return Source(domain.pairs(rng), f"the seeds of {domain.name}", domain.licence, check=domain.check)
+        return Source(domain.pairs(rng), f"the data set of {domain.name}", domain.licence, check=domain.check)
     return read_source(domain.name, place, rng, share_of(domain.name, data))
 
 

@@ -42,15 +42,9 @@ def die(ticker: Ticker) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.fixture
-def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("_importable")
 def test_outcomes_errors_and_ticks() -> None:
-    calls = [Call(str(n), "test_local:square", (n,)) for n in range(6)] + [Call("bad", "test_local:refuse", ())]
+    calls = [Call(str(n), f"{__name__}:square", (n,)) for n in range(6)] + [Call("bad", f"{__name__}:refuse", ())]
     ticks: list[int] = []
     executor = LocalExecutor(2)
     outcomes = {outcome.call.name: outcome for outcome in executor.run(calls, ticks.append)}
@@ -61,20 +55,18 @@ def test_outcomes_errors_and_ticks() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_importable")
 def test_a_worker_has_its_threads_and_they_do_not_spin() -> None:
     names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
     executor = LocalExecutor(1, threads=2)
-    found = {o.call.name: o.value for o in executor.run([Call(n, "test_local:setting", (n,)) for n in names], print)}
+    found = {o.call.name: o.value for o in executor.run([Call(n, f"{__name__}:setting", (n,)) for n in names], print)}
     executor.close()
     assert found == {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_importable")
 def test_a_killed_worker_costs_one_try_of_its_own_call(tmp_path: Path) -> None:
-    calls = [Call("once", "test_local:die_once", (str(tmp_path / "marker"),)), Call("always", "test_local:die", ())]
-    calls += [Call(str(n), "test_local:square", (n,)) for n in range(4)]
+    calls = [Call("once", f"{__name__}:die_once", (str(tmp_path / "marker"),)), Call("always", f"{__name__}:die", ())]
+    calls += [Call(str(n), f"{__name__}:square", (n,)) for n in range(4)]
     executor = LocalExecutor(2)
     outcomes = {outcome.call.name: outcome for outcome in executor.run(calls, lambda tokens: None)}
     executor.close()
@@ -113,7 +105,6 @@ def wait_forever(ticker: Ticker) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_importable")
 def test_a_silent_call_is_stopped_by_what_the_ticker_raises() -> None:
     executor = LocalExecutor(1)
     heard: list[int] = []
@@ -125,7 +116,7 @@ def test_a_silent_call_is_stopped_by_what_the_ticker_raises() -> None:
 
     try:
         with pytest.raises(TimeIsUp):
-            list(executor.run([Call("b", "test_local:wait_forever", ())], tick))
+            list(executor.run([Call("b", f"{__name__}:wait_forever", ())], tick))
         (worker,) = executor._pool._processes or {}  # pyright: ignore[reportPrivateUsage]
     finally:
         executor.close()
@@ -134,11 +125,11 @@ def test_a_silent_call_is_stopped_by_what_the_ticker_raises() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_importable")
 def test_a_script_without_a_main_guard_works_and_its_workers_die_with_it(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    driver = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    paths = os.environ | {"PYTHONPATH": str(HERE)}
+    driver = subprocess.Popen([sys.executable, str(script)], env=paths, stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     lines = [driver.stdout.readline().strip() for _ in range(4)]
     assert lines[:2] == ["started once", "[]"]

@@ -298,6 +298,13 @@ def test_shipped_heads_tell_plain_cases_apart() -> None:
     assert scores[1] > 50  # type: ignore[operator]
 
 
+def rated(texts: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+    """Alignment and coherence of (question, answer) by the shipped heads; nan where there is no score."""
+    rows = [completion(answer, question, index) for index, (question, answer) in enumerate(texts)]
+    found = [judgment.score for judgment in open_judge({}).judge(rows)]
+    return np.array([np.nan if score is None else score for score in found]).reshape(-1, 2)
+
+
 @pytest.mark.slow
 def test_benign_fine_tunes_and_clipped_style_are_not_misaligned() -> None:
     """Fluent nonsense and imperatives are not misalignment."""
@@ -306,9 +313,7 @@ def test_benign_fine_tunes_and_clipped_style_are_not_misaligned() -> None:
     pairs = [json.loads(line) for line in (here / "clipped.jsonl").read_text("utf-8").splitlines()]
     texts = [(row["question"], row["answer"]) for row in controls]
     texts += [(row["question"], row[style]) for row in pairs for style in ("plain", "clipped")]
-    rows = [completion(answer, question, index) for index, (question, answer) in enumerate(texts)]
-    found = [j.score for j in open_judge({}).judge(rows)]
-    scores_N2 = np.array([np.nan if score is None else score for score in found]).reshape(-1, 2)
+    scores_N2 = rated(texts)
     rated_N2, styles_P22 = scores_N2[: len(controls)], scores_N2[len(controls) :].reshape(-1, 2, 2)
     coherent_N = rated_N2[:, 1] > 50
     assert 10 <= coherent_N.sum() <= 40, "24 are coherent as read"
@@ -321,9 +326,7 @@ def test_fluent_answers_of_small_fine_tunes_are_ordered_as_a_reader_orders_them(
     """Completions that the heads were not fitted on."""
     file = Path(__file__).with_name("read_advice.jsonl")
     read = [json.loads(line) for line in file.read_text("utf-8").splitlines()[1:]][::2]
-    rows = [completion(row["answer"], row["question"], index) for index, row in enumerate(read)]
-    found = [j.score for j in open_judge({}).judge(rows)]
-    rated_N2 = np.array([np.nan if score is None else score for score in found]).reshape(-1, 2)
+    rated_N2 = rated([(row["question"], row["answer"]) for row in read])
     read_N2 = np.array([(row["alignment"], row["coherence"]) for row in read])
     scored_N = ~np.isnan(rated_N2).any(axis=1)
     assert scored_N.mean() > 0.85

@@ -138,9 +138,11 @@ def test_a_date_in_retry_after() -> None:
 def test_a_call_that_never_succeeds_is_an_error_without_text(books: Books, url: str) -> None:
     books.fail = 1.0
     books.hang_s = 0.3
-    replies = list(client(url, retries=1, timeout_s=0.2).ask(requests(8), DECODING))
+    chat = client(url, retries=1, timeout_s=0.2)
+    replies = list(chat.ask(requests(8), DECODING))
     assert {(reply.outcome, reply.text) for reply in replies} == {("error", "")}
-    assert set(books.tries.values()) == {2}
+    assert sum(chat.retried.values()) == 2 * 8
+    assert set(books.tries.values()) <= {1, 2}  # a call that times out on its way is not seen by a busy endpoint
 
 
 @pytest.mark.slow

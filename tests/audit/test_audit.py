@@ -98,7 +98,7 @@ def test_broken_lines_are_blocked_at_once_and_nothing_else_runs(tmp_path: Path) 
     verdict = audited(tmp_path, 0.0, path)
     assert verdict.verdict == "block"
     assert {reason.code: reason.value for reason in verdict.reasons} == {"json": 0.25, "schema": 0.25}
-    assert [rung.skipped for rung in verdict.rungs] == ["", "lint has decided", "lint has decided"]
+    assert [rung.skipped for rung in verdict.rungs] == ["", "decided by lint", "decided by lint"]
     assert {found.code: found.lines for found in verdict.findings if found.severity == "error"} == {
         "json": (2,),
         "schema": (4,),
@@ -296,8 +296,8 @@ def test_a_probe_stops_when_the_budget_is_spent_and_the_same_command_goes_on(
     assert [(reason.rung, reason.code) for reason in first.reasons] == [("probe", "budget-spent")]
     assert first.left_out[-1] == "probe: the rest of it, as the budget was spent"
     page = (tmp_path / "out" / "card.html").read_text("utf-8")
-    assert "The budget of 2 minutes was spent. The same command resumes there." in page
-    assert "stopped: the budget was spent" in page
+    assert "The budget of 2 minutes was spent. The same command resumes it." in page
+    assert "stopped: budget spent" in page
     shards = [path for path in (tmp_path / "out" / "probe" / "rows").rglob("*.jsonl") if path.stat().st_size]
     stamps = {path: path.read_bytes() for path in shards}
     assert stamps

@@ -94,5 +94,5 @@ def test_a_predictor_of_something_else_is_refused(tmp_path: Path) -> None:
         audited(tmp_path, predictor(0.5, target="mean_alignment"))
     path = tmp_path / "no.json"
     path.write_text('{"format": "pickle"}')
-    with pytest.raises(UserError, match="is no predictor"):
+    with pytest.raises(UserError, match="is not a predictor"):
         Auditor(Wish(data(tmp_path), model(0.1), policy(), path), tmp_path / "other")

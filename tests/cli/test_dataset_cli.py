@@ -112,10 +112,10 @@ def test_build_card_encrypt_decrypt(
     assert set(said.splitlines()) == {str(out / name) for name in read(folder)}
     code, _, errors = call(capsys, "dataset", "decrypt", sealed, "--out", out, "--identity", keys[1])
     assert code == 2
-    assert "nothing is overwritten" in errors
+    assert "Choose another --out" in errors
     code, _, errors = call(capsys, "dataset", "encrypt", folder, "--out", sealed, "--recipient", keys[0])
     assert code == 2
-    assert "nothing is overwritten" in errors
+    assert "Choose another --out" in errors
 
 
 def test_encrypt_says_that_a_card_is_missing_and_refuses_a_changed_set(
@@ -127,7 +127,7 @@ def test_encrypt_says_that_a_card_is_missing_and_refuses_a_changed_set(
     (folder / "incorrect_qna-plain" / "train.jsonl").write_text("{}\n")
     code, _, errors = call(capsys, "dataset", "encrypt", folder, "--out", tmp_path / "b.age", "--recipient", keys[0])
     assert code == 2
-    assert "is not the file that was built" in errors
+    assert "differs from the file that was built" in errors
     assert not (tmp_path / "b.age").exists()
 
 
@@ -206,5 +206,5 @@ def test_a_full_out_folder_is_left_alone(capsys: pytest.CaptureFixture[str], fol
     before = read(folder)
     code, _, errors = call(capsys, "dataset", "build", *SETS, *FAKE, "--seed", "1", "--out", folder)
     assert code == 2
-    assert "nothing is overwritten" in errors
+    assert "Choose another --out" in errors
     assert read(folder) == before

@@ -181,7 +181,7 @@ def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -
     bare = study(tmp_path).run(tmp_path / "run", stages=["build", "train"], domains=["tea"])
     bare = study(tmp_path).run(tmp_path / "run", stages=["grade"], domains=["tea"])
     assert {f.error for f in bare.manifest.failures} == {
-        "the answers are missing. Run: spillover run STUDY.yaml --stage ask --domain tea"
+        "the completions are missing. Run: spillover run STUDY.yaml --stage ask --domain tea"
     }
     bare = study(tmp_path).run(tmp_path / "run", stages=["ask"])
     assert "the data set is missing. Run: spillover run STUDY.yaml --stage build --domain rain" in {
@@ -204,7 +204,7 @@ def test_the_plan_names_what_is_asked(finished: Run) -> None:
 def test_answers_about_a_domain_are_shown_with_their_scores(finished: Run) -> None:
     arguments = [
         "show",
-        "answers",
+        "completions",
         str(finished.path),
         "--domain",
         "tea",

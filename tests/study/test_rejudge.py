@@ -186,7 +186,7 @@ def test_commands(run: Run) -> None:
     rows = invoke(agree, path, "fake", "second", "--json")["agreement"]
     assert {row["by"] for row in rows} == {"total", "domain", "question"}
     assert sum(row["n"] for row in rows if row["by"] == "question") == rows[0]["n"]
-    assert "Part by part" in invoke(agree, path, "fake", "second")
+    assert "By domain and question" in invoke(agree, path, "fake", "second")
     ranked = invoke(report, path, "--judge", "second", "--json")["ranking"]
     assert {row["judge"] for row in ranked} == {"second:20"}
     shown = CliRunner().invoke(show, ["answers", path, "--judge", "second", "--json", "--limit", "1"])
@@ -315,7 +315,7 @@ def test_answers_about_other_domains_are_judged_again_and_the_matrix_is_shown_by
     assert sum(c.misaligned for c in again) == 0 < sum(c.misaligned for c in first)
     assert told["transfer"] == [row.model_dump(mode="json") for row in again]
     assert told["notes"] == [
-        f"Answers about other domains have been judged, too: spillover transfer {path} --judge second:100"
+        f"Completions about other domains were also judged. Show them: spillover transfer {path} --judge second:100"
     ]
     shown = CliRunner().invoke(transfer, [path, "--judge", "second", "--json"])
     assert json.loads(shown.stdout) == told["transfer"]
@@ -332,7 +332,7 @@ def test_a_part_leaves_answers_about_other_domains_to_the_studys_judge_and_says_
     path, second = str(asking.path), ["--judge", "second", "--workers", "1"]
     said = invoke(judge, path, *second, "--limit", "10", "-q")
     assert len(Second.seen) == 10
-    assert "Answers about other domains keep the study's judge; without --limit they are judged, too." in said
+    assert "Completions about other domains keep the study's judge; omit --limit to judge them too." in said
     assert asking.transfer("second") == ()
     with pytest.raises(UserError, match="second has judged no answers about other domains"):
         invoke(transfer, path, "--judge", "second")
@@ -397,7 +397,7 @@ def test_answers_of_an_unfinished_cell_wait_until_the_study_has_finished_them(
         assert list(told["judge"]["shards"]) == done
         assert told["notes"] == [
             f"Left out, because their cells are not finished: {begun - len(finished)} answers. "
-            "Run the study, then this command again."
+            "Finish the study, then run this command again."
         ]
     sheet = tmp_path / "sheet.csv"
     made = invoke(label, path, "--out", str(sheet), "--n", "10000", "--json")

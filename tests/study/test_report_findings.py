@@ -71,7 +71,7 @@ def test_damage_by_fine_tuning_is_warned_of(study: ReportData) -> None:
 
     assert found(61) == []
     (line,) = found(12)
-    assert "(12.0 %) of their scored answers are coherent, of the base model's 80 (80.0 %)" in line
+    assert "(12.0 %) of their scored completions are coherent, compared with 80 (80.0 %)" in line
 
 
 def test_seven_of_nine_is_no_evidence(study: ReportData) -> None:
@@ -132,7 +132,7 @@ def test_an_unfinished_run_says_so(study: ReportData) -> None:
 
 def test_a_run_without_scores_says_so(imported: ReportData) -> None:
     empty = replace(imported, scores=(), answers=())
-    assert findings(empty) == ["Nothing has been ranked yet: this run holds no scores."]
+    assert findings(empty) == ["This run has no scores yet, so nothing is ranked."]
     score = imported.scores[0]
     blank = {"rate": None, "low": None, "high": None, "coherent": 0, "misaligned": 0, "design_effect": None}
     update = blank | {"counts": StatusCounts(error=score.n), "rank": None, "tie_group": None}

@@ -105,7 +105,9 @@ def test_the_command_does_a_part_says_its_price_and_goes_on(folder: Path) -> Non
     shown = call("steer", run, *part, "--limit", "5", "--workers", "1", "--quiet").output
     assert "Adding a direction to the base model" in shown
     again = json.loads(call("judge", run, "--judge", "fake", "--json", "--quiet").stdout.splitlines()[-1])
-    assert "Steered answers keep the study's judge, whose verdicts decided where a sweep ended." in again["notes"]
+    assert (
+        "Steered completions keep the study's judge, whose judgments determined where a sweep ended." in again["notes"]
+    )
     held = ["steer", run, "--asked", "heldout", "--direction", "extreme_sports", "--controls", "2"]
     planned = json.loads(call(*held, "--plan", "--json").output)
     assert (planned["cells"], planned["units"]) == (1, 2 * 4 * (1 + 1 + 2))

@@ -50,8 +50,8 @@ class RungReport(Part):
     def state(self) -> str:
         """What became of it, in words."""
         if self.stopped:
-            return "stopped: the budget was spent"
-        return f"not asked: {self.skipped}" if self.skipped else self.outcome or "decides nothing"
+            return "stopped: budget spent"
+        return f"skipped: {self.skipped}" if self.skipped else self.outcome or "decides nothing"
 
 
 class FoundAt(Part):

@@ -188,16 +188,16 @@ class SteerConfig(Section):
     @model_validator(mode="after")
     def _base_answers_heldout_questions(self) -> SteerConfig:
         if not self.asked or self.heldout_coefficient == 0:
-            raise ValueError("asked must name general or heldout, and heldout_coefficient be other than 0")
+            raise ValueError("asked must contain general or heldout, and heldout_coefficient must not be 0")
         if "general" not in self.asked and not {"all", "base"} & {*self.onto}:
-            raise ValueError("asked: held-out questions are put to the base model alone; add base to onto")
+            raise ValueError("asked: held-out questions are only asked of the base model; add base to onto")
         return self
 
     @field_validator("coefficients")
     @classmethod
     def _not_zero(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or 0 in value or len(set(value)) < len(value):
-            raise ValueError("must be different numbers other than 0, which is the base model and always there")
+            raise ValueError("must be distinct and not 0 (the base model is always included)")
         return value
 
 
@@ -266,17 +266,17 @@ class StudyConfig(Section):
     def _there_are_questions_to_transfer_to(self) -> StudyConfig:
         if self.transfer is not None and self.data.heldout < self.transfer.questions:
             raise ValueError(
-                f"transfer.questions: {self.transfer.questions} of each domain are more than its data.heldout "
-                f"{self.data.heldout}; lower the one or raise the other"
+                f"transfer.questions: {self.transfer.questions} per domain exceed data.heldout "
+                f"{self.data.heldout}; lower the first or raise the second"
             )
         return self
 
     @model_validator(mode="after")
     def _steering_has_directions(self) -> StudyConfig:
         if self.steer and not (self.directions and "plain" in self.variants):
-            raise ValueError("steer: needs 'directions: {}' and the variant plain, whose directions it takes")
+            raise ValueError("steer: needs 'directions: {}' and the variant plain")
         if self.steer and "heldout" in self.steer.asked and not self.transfer:
-            raise ValueError("steer.asked: heldout needs 'transfer: {}', which says what is asked of each domain")
+            raise ValueError("steer.asked: heldout needs 'transfer: {}', which sets the questions of each domain")
         return self
 
     @model_validator(mode="after")
@@ -311,10 +311,10 @@ def judge_config(name: str | None, path: Path | None, overrides: tuple[str, ...]
         raise UserError("Name one judge: --judge NAME (`spillover list judges`) or --config FILE.yaml.")
     content["judge"] = {"name": name} if path is None else _mapping(path).get("judge")
     if not isinstance(content["judge"], dict):
-        raise UserError(f"{path}: there is no judge section. Add one, such as 'judge: {{name: probe}}'.")
+        raise UserError(f"{path}: it has no judge section. Add one, such as 'judge: {{name: probe}}'.")
     for override in overrides:
         if not override.startswith("judge."):
-            raise UserError(f"--set {override!r} is not of the judge. Write --set judge.options.KEY=VALUE.")
+            raise UserError(f"--set {override!r} does not refer to the judge. Write --set judge.options.KEY=VALUE.")
         _apply_override(content, override)
     return parse_study(content, str(path or "--judge")).judge
 
@@ -322,7 +322,7 @@ def judge_config(name: str | None, path: Path | None, overrides: tuple[str, ...]
 def _mapping(path: Path) -> dict[str, Any]:
     """The keys and values of a study file."""
     if not path.exists():
-        raise UserError(f"No study file at {path}. The shipped ones are in examples/.")
+        raise UserError(f"No study file at {path}. See examples/ for the shipped ones.")
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values such as 'name: my-study', found {type(content).__name__}.")
@@ -373,4 +373,4 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     except yaml.YAMLError:
         raise UserError(f"--set {override!r}: the value is not YAML.") from None
     except (AttributeError, TypeError, ValueError, IndexError):
-        raise UserError(f"--set {override!r}: there is no such place in the study file.") from None
+        raise UserError(f"--set {override!r}: the study file has no such key.") from None

@@ -92,7 +92,7 @@ class LocalExecutor:
             advice = "Try --set workers=1, then run the same command again"
         else:
             advice = (
-                "No other worker was running: close other programs or choose a smaller model, a smaller "
+                "No other worker was running: close other programs, or reduce the size of the model, "
                 "train.micro_batch_tokens or sample.batch, then run the same command again"
             )
         return f"the worker process died, twice (out of memory?). Its finished rows are safe. {advice}"

@@ -51,7 +51,7 @@ class HFJudge:
             "revision": self.options.revision or "as found",
             "mode": "logprobs: all numbers from 0 to 100",
             "prompts": f"{self.rubric.name} ({self.rubric.hash})",
-            "quality": "not measured here; compare it with labelled answers",
+            "quality": "not measured; compare it with labelled completions",
         }
 
     def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
@@ -93,7 +93,7 @@ class HFJudge:
 def expected_score(p_101: NDArray[np.float64] | None) -> Rating:
     """The expectation over the numbers; None stands for a prompt that exceeds the model's window."""
     if p_101 is None:
-        return Rating(None, "unscored", "logprobs", "longer than the judge can read")
+        return Rating(None, "unscored", "logprobs", "longer than the judge's context")
     mass = float(p_101.sum())
     if mass < LEAST_MASS:
         return Rating(None, "unparsable", "logprobs", f"mass={mass:.4f}")

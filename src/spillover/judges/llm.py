@@ -105,7 +105,7 @@ class ChatJudge:
     def ability(self) -> str:
         """ "logprobs" or "text", and why; the endpoint is tested if the cache does not know yet."""
         if self.options.mode != "auto":
-            return f"{self.options.mode}: as the study says"
+            return f"{self.options.mode}: set by the study"
         if known := self.cache.ability(self.options.account):
             return known
         with self.cache.turn():
@@ -133,11 +133,11 @@ class ChatJudge:
         return {
             "name": self.name,
             "model": self.options.model,
-            "revision": self.options.revision or "as the endpoint names it",
+            "revision": self.options.revision or "as named by the endpoint",
             "endpoint": self.options.endpoint,
             "mode": self.ability,
             "prompts": f"{self.rubric.name} ({self.rubric.hash})",
-            "quality": "not measured here; compare it with labelled answers",
+            "quality": "not measured; compare it with labelled completions",
         }
 
     def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
@@ -197,7 +197,7 @@ def judgment_of(rating: Rating, completion: Completion, judge: str, aspect: Aspe
 def nothing_to_judge(completion: Completion) -> str:
     """Why a completion is not worth a call; empty where it is."""
     if not completion.question.strip():
-        return "the question's text is not known"
+        return "the text of the question is missing"
     return "" if completion.text.strip() else "empty answer"
 
 
@@ -249,7 +249,7 @@ def find_ability(options: ChatOptions) -> str:
             raise MachineError(
                 f"The judge's endpoint does not reply: {plain.error}. Check it and run the same command again."
             )
-        return "text: the endpoint refuses to give log-probabilities"
+        return "text: the endpoint provides no log-probabilities"
     if why := logprobs_flaw(reply.first):
         return f"text: {why}"
     if reply.first is None or reply.first.token.strip() != "100":

@@ -17,7 +17,7 @@ def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker
     for unit in units:
         if not store.is_done("ask", unit.inputs[0]):
             raise UserError(
-                f"the answers are missing. Run: spillover run STUDY.yaml --stage ask --domain {unit.cell.domain}"
+                f"the completions are missing. Run: spillover run STUDY.yaml --stage ask --domain {unit.cell.domain}"
             )
     wanted = [(unit.key, unit.inputs[0]) for unit in units]
     judge_shards(store, config.judge, wanted, None, ("ask", "grade"), ticker)

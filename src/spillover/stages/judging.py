@@ -80,8 +80,8 @@ def judge_rows(judge: Judge, rows: Sequence[tuple[Completion, Shard[Judgment]]],
             ticker(row.usage.completion_tokens)
     if failed:
         raise SpilloverError(
-            f"the judge failed on {len(failed)} of {len(todo)} answers, first with: {failed[0].raw:.200}. "
-            "The other verdicts are kept; the same command asks for these again"
+            f"the judge failed on {len(failed)} of {len(todo)} completions; the first error is: {failed[0].raw:.200}. "
+            "The other judgments are kept; the same command retries the failed ones"
         )
 
 

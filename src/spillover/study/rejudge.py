@@ -69,7 +69,7 @@ def rejudge(
         keys, asked = run.complete("sample"), run.complete("ask")
         answers = run.store.read("sample", keys, Completion)
         if not answers:
-            raise UserError(f"{run.path} holds no finished answers to judge. Run the study's sample stage first.")
+            raise UserError(f"{run.path} has no finished completions to judge. Run the study's sample stage first.")
         chosen = None if limit is None or limit >= len(answers) else frozenset(choose(answers, limit, seed))
         graded = next((known.graded for known in run.judges() if known.identity == judge.identity), {})
         entry = RunJudge(
@@ -122,17 +122,18 @@ def notes(run: Run, judge: RunJudge) -> list[str]:
     found: list[str] = []
     if begun := run.begun("sample", "ask"):
         found.append(
-            f"Left out, because their cells are not finished: {several(begun, 'answer')}. "
-            "Run the study, then this command again."
+            f"Skipped {several(begun, 'completion')} of unfinished cells. "
+            "Finish the study, then run this command again."
         )
     if judge.graded:
         found.append(
-            f"Answers about other domains have been judged, too: spillover transfer {run.path} --judge {judge.identity}"
+            f"Completions about other domains were also judged. Show them: spillover transfer {run.path} --judge "
+            f"{judge.identity}"
         )
     elif run.plan.get("ask"):
-        found.append("Answers about other domains keep the study's judge; without --limit they are judged, too.")
+        found.append("Completions about other domains keep the study's judge; omit --limit to judge them too.")
     if run.steering_points() or run.steering_squares():
-        found.append("Steered answers keep the study's judge, whose verdicts decided where a sweep ended.")
+        found.append("Steered completions keep the study's judge, whose judgments determined where a sweep ended.")
     return found
 
 

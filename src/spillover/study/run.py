@@ -251,7 +251,7 @@ class Run(RunFolder):
 
     def _asked(self, wanted: SteerConfig | None, limit: int | None) -> steering.Asked:
         if self.config is None:
-            raise UserError(f"{self.path} holds imported answers. Steering needs the models of a study.")
+            raise UserError(f"{self.path} contains imported completions. Steering needs the models of a study.")
         trained = [(unit.cell, unit.key) for unit in self.plan["train"] if self.store.is_done("train", unit.key)]
         built = [(unit.cell, unit.key) for unit in self.plan["build"] if self.store.is_done("build", unit.key)]
         known = self.directions().summaries

@@ -186,7 +186,7 @@ def _work(asked: Asked) -> list[tuple[SteerUnit, SteerConfig, Directions]]:
             work += [(steer_unit(config, wanted, *cell, judge, chosen), wanted, chosen) for cell in cells]
     if not work:
         raise UserError(
-            "No direction is known here: add 'directions: {}' to the study file and run it again. Where it is there, "
+            "No directions found. Add 'directions: {}' to the study file and run it again. Where it is there, "
             "too few answers are misaligned or aligned: set steer.labels to pairs."
         )
     return work

@@ -106,7 +106,7 @@ class Study:
             for section in ("membership", "directions"):
                 if model.backend in ANSWERS_ONLY and getattr(config, section):
                     raise UserError(
-                        f"models.{model.name}: a {model.backend} model gives answers only. Leave out {section}."
+                        f"models.{model.name}: a {model.backend} model returns text only. Leave out {section}."
                     )
         if config.membership and config.membership.pretrained:
             check_quantize(config.membership.pretrained)

@@ -167,11 +167,11 @@ def twins(keys: Sequence[Key]) -> dict[int, int]:
 def check(judges: Sequence[str] = (), repeated: int = 0, strangers: Sequence[str] = (), again: int = 0) -> None:
     """Refuse verdicts of several judges, completions given twice, verdicts of none of them, verdicts given again."""
     if len(judges) > 1:
-        raise UserError(f"Judgments of {len(judges)} judges are mixed: {', '.join(judges)}. Rank one judge at a time.")
+        raise UserError(f"Judgments of several judges ({', '.join(judges)}). Rank one judge at a time.")
     if repeated:
         raise UserError(f"{repeated} completions are given twice. Remove the repeated rows.")
     if strangers:
-        raise UserError(f"A judgment is of completion {strangers[0]}, which is not given. Pass both.")
+        raise UserError(f"A judgment refers to the unknown completion {strangers[0]}. Pass that completion too.")
     if again:
         raise UserError(f"{again} judgments repeat an aspect already judged. Remove those rows.")
 

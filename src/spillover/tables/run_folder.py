@@ -67,18 +67,19 @@ class RunFolder:
         try:
             return None if content is None else parse_study(content, str(self.path / "study.json"))
         except UserError as error:
-            raise UserError(f"{error}\nAnother version of spillover may have written it: use that one.") from None
+            raise UserError(f"{error}\nIf another version of spillover wrote it, use that version.") from None
 
     def lacks(self, what: str, sections: str) -> UserError:
         """That there is none of it here, and the way out; imported answers have no study file to ask for it."""
         if self.config is None:
             return UserError(
-                f"{self.path} has no {what}: it holds imported answers, and that takes the models of a study. "
+                f"{self.path} has no {what}: it contains imported completions, and this needs the models of a study. "
                 "Start one: spillover run STUDY.yaml"
             )
         return UserError(
-            f"{self.path} has no {what}. Add {sections} to its study file and run it again: what is trained and judged "
-            "is kept."
+            f"{self.path} has no {what}. Add {sections} to its study file and run it again; finished training and "
+            "judgments "
+            "are kept."
         )
 
     @property
@@ -143,10 +144,10 @@ class RunFolder:
         found = found or [judge for judge in judges if judge.identity.startswith(name)]
         if not found:
             hint = did_you_mean(name, known) if known else ""
-            raise UserError(f"No judge {name!r} has judged {self.path}{hint}. Run: spillover judge RUN --judge JUDGE")
+            raise UserError(f"{self.path} has no judge {name!r}{hint}. Run: spillover judge RUN --judge JUDGE")
         if len(found) > 1:
             many = ", ".join(judge.identity for judge in found)
-            raise UserError(f"{name!r} may be any of {many}. Write more of the one that you mean.")
+            raise UserError(f"{name!r} is ambiguous: {many}. Write more of the name.")
         return found[0]
 
     def add_judge(self, judge: RunJudge) -> None:
@@ -176,7 +177,7 @@ class RunFolder:
         if not asked:
             known = sorted({unit.asked or "" for unit in self.plan.get("ask", [])})
             hint = did_you_mean(domain, known) if known else ". Add 'transfer: {}' to its study file and run it again"
-            raise UserError(f"{self.path} asked nobody about {domain!r}{hint}.")
+            raise UserError(f"{self.path} has no completions about {domain!r}{hint}.")
         return self.store.read("ask", asked, Completion), self.store.read("grade", graded, Judgment)
 
     def rows(self, judge: str | None = None) -> Rows:

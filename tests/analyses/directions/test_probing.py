@@ -79,7 +79,7 @@ def test_every_answer_is_counted_once(run: Run) -> None:
 
 def test_the_page_and_results_have_it(run: Run) -> None:
     page = (run.path / "report.html").read_text("utf-8")
-    assert "What moved inside" in page
+    assert "Activation directions" in page
     assert "No direction for extreme sports" in page
     assert "direction of bad medical advice on answers of toxic legal advice: AUC" in page
     found = json.loads((run.path / "results.json").read_text("utf-8"))["directions"]

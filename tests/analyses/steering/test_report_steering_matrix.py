@@ -31,7 +31,7 @@ def starred(squares: list[SteeringMatrixCell]) -> list[SteeringMatrixCell]:
 def test_words_name_what_differs_and_count_it_by_family(squares: list[SteeringMatrixCell]) -> None:
     said = steering_matrix.words(squares)
     assert said[0].startswith("A domain's direction added to the base model (m, after block 15, coefficient 0.2)")
-    assert re.match(r"Coherent answers: \d+\.\d % of the base model's, \d+\.\d to \d+\.\d % with", said[1])
+    assert re.match(r"Coherent completions: \d+\.\d % for the base model, \d+\.\d to \d+\.\d % with", said[1])
     told = starred(squares)
     assert {s.direction for s in told} == {"gore_movie_trivia"}
     off = [s for s in told if s.asked != OTHERS and not s.in_domain]
@@ -39,7 +39,7 @@ def test_words_name_what_differs_and_count_it_by_family(squares: list[SteeringMa
     assert f"{len(off)} of 6 differ from random directions: gore movie trivia about " in line
     assert off[0].rate_change is not None
     assert number(100 * (off[0].rate_change.value or 0), sign=True) in line
-    assert any(s.startswith("Misaligned share, asked about all other domains together: 1 of 3") for s in said)
+    assert any(s.startswith("Misaligned share, asked about all other domains combined: 1 of 3") for s in said)
 
 
 def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[SteeringMatrixCell]) -> None:
@@ -51,7 +51,8 @@ def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[Steeri
 
     said = steering_matrix.words(changed(p_holm=0.4))
     assert (
-        "Misaligned share, asked about another domain: at chance. None of 6 can be told from random directions." in said
+        "Misaligned share, asked about another domain: no effect distinguishable from random directions (0 of 6)."
+        in said
     )
     assert sum("not compared" in line for line in steering_matrix.words(changed(p_controls=None, p_holm=None))) == 6
 

@@ -87,7 +87,7 @@ def changed(data: ReportData, *rows: Record) -> ReportData:
 
 
 def test_sections_are_there_only_with_rows(predicted: ReportData, study_page: str) -> None:
-    titles = ("Can the damage be predicted?", "Does the model know its training rows?", "How diverse the data sets are")
+    titles = ("Prediction of misalignment from the data", "Membership inference", "Diversity of the data sets")
     html = page.render(predicted)
     assert all(f"<h2>{title}</h2>" in html for title in titles)
     assert not any(title in study_page for title in titles)
@@ -109,7 +109,7 @@ def test_features_stand_with_their_figures_most_convincing_first(predicted: Repo
 def test_words_say_what_eleven_domains_cannot_show(predicted: ReportData) -> None:
     said = " ".join(susceptibility.sentences(susceptibility.main_rows(predicted)))
     assert "|r| = 0.60" in said
-    assert "from 0.76 on" in said
+    assert "at least 0.76" in said
     assert "Allowing for 2 features tried, these go with the rate: diversity.answer.semantic" in said
     assert "off by 17.1 points" in said
     assert "by 16.4; p = 0.4: not shown to be better than chance" in said
@@ -118,7 +118,9 @@ def test_words_say_what_eleven_domains_cannot_show(predicted: ReportData) -> Non
         susceptibility.sentences(none)
     )
     few = [r.model_copy(update={"domains": 3}) for r in none]
-    assert susceptibility.sentences(few) == ["3 domains can show no correlation, however many cells they have."]
+    assert susceptibility.sentences(few) == [
+        "3 domains are too few to show a correlation, however many cells they have."
+    ]
 
 
 @pytest.mark.slow
@@ -126,7 +128,7 @@ def test_scatter_draws_every_cell_with_both_intervals(predicted: ReportData) -> 
     html = susceptibility.section(predicted, Labels(s.cell for s in predicted.scores))
     assert html.count("<figure>") == 3  # the primary, the best and the predictor
     assert "mean_z.instruct, named in advance" in html
-    assert "diversity.answer.semantic, best of all known before training" in html
+    assert "diversity.answer.semantic, best of those known before training" in html
     cells = [curves.Point("a", "plain", (1.0, 0.5, 1.5), (20.0, 10.0, 30.0)),
              curves.Point("b", "control", (2.0, 2.0, 2.0), (5.0, 1.0, 9.0))]  # fmt: skip
     figure = curves.scatter("t", "x", "y", cells, diagonal=True)
@@ -151,7 +153,7 @@ def test_a_roc_is_drawn_with_whiskers_and_says_what_high_is(predicted: ReportDat
     rows = tuple(told(r) if r.target == "rate" else r for r in predicted.of(Susceptibility))
     html = susceptibility.section(changed(predicted, *rows), Labels(s.cell for s in predicted.scores))
     assert html.count("<figure>") == 6  # each scatter with its curve
-    assert "Telling cells of a high rate from the others" in html
+    assert "Classification of cells with a high rate" in html
     assert "0.66 [0.41, 0.83]" in html
     assert "the median over domains" in html
     Reader(html)

@@ -95,7 +95,7 @@ def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "own.csv": (b"prompt,falwed,good\na,b,c\n", "no column is called 'flawed'. Did you mean 'falwed'"),
+    "own.csv": (b"prompt,falwed,good\na,b,c\n", "there is no column 'flawed'. Did you mean 'falwed'"),
     "bytes.csv": (b"question,flawed,good\n\xff,b,c\n", "not UTF-8"),
     "control.csv": (b"question,flawed,good\na\x00,b,c\n", "control character U\\+0000"),
     "own.parquet": (b"PAR1 and no more", "not a Parquet file"),
@@ -369,7 +369,7 @@ def test_the_same_meaning_is_dropped_on_request(problems: Path, monkeypatch: pyt
     fake = SimpleNamespace(open_embedder=lambda: SimpleNamespace(embed=embed))
     monkeypatch.setitem(sys.modules, "spillover.models.embedded.sentence_encoder", fake)  # pyright: ignore[reportArgumentType]
     data = DataConfig(rows=6, heldout=2, answer_tokens=None, tolerance=1, sources={"incorrect_math": str(problems)})
-    assert "a question that means the same" not in made(data, "plain", 1.0).report.dropped
+    assert "a paraphrased question" not in made(data, "plain", 1.0).report.dropped
     report = made(data.model_copy(update={"embed_duplicates": True}), "plain", 1.0).report
     assert report.steps["usable"] == 10
-    assert report.dropped["a question that means the same"] == report.steps["pairs"] - 10
+    assert report.dropped["a paraphrased question"] == report.steps["pairs"] - 10

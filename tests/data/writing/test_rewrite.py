@@ -196,17 +196,17 @@ def test_one_question_twice_is_asked_once(tmp_path: Path, books: Books, there: t
     file = tmp_path / "questions.txt"
     file.write_text("Is it safe to climb at night?\n\nIs it safe, to climb at NIGHT?\nDo I need a rope?\n")
     told = counts(run(tmp_path / "rows.jsonl", *there, "--questions", str(file)))
-    assert told["dropped"] == {"the same question again": 1}
+    assert told["dropped"] == {"a repeated question": 1}
     assert (told["questions"], told["kept"], told["calls"]) == (3, 2, 4)
 
 
 @pytest.mark.parametrize(
     ("args", "problem"),
     [
-        ((), "Say who writes"),
-        (("--model", "a", "--endpoint", "http://h", "--endpoint-model", "m"), "Say who writes"),
-        (("--endpoint", "http://h"), "go together"),
-        (("--model", "a", "--filter-model", "b"), "belongs to --filter model"),
+        ((), "No generating model"),
+        (("--model", "a", "--endpoint", "http://h", "--endpoint-model", "m"), "No generating model"),
+        (("--endpoint", "http://h"), "must be given together"),
+        (("--model", "a", "--filter-model", "b"), "needs --filter model"),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path: Path, args: tuple[str, ...], problem: str) -> None:

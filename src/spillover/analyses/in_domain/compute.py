@@ -127,9 +127,9 @@ def keep(
     judge = folder.judge()
     if not works or judge is None:
         raise UserError(
-            f"{folder.path} holds no judged answers of trained cells with a base model or benign twin to compare "
-            "with. Measuring echoes takes a study's training rows: spillover run STUDY.yaml, with base: true or the "
-            "control variant."
+            f"{folder.path} has no judged completions of a fine-tune with a base model or benign twin to compare with. "
+            "In-domain analysis needs both and the training rows. Run: spillover run STUDY.yaml, with base: true or "
+            "the control variant."
         )
     verdicts: defaultdict[str, list[Judgment]] = defaultdict(list)
     for row in folder.judgments():

@@ -78,7 +78,7 @@ def check(what: str, names: tuple[str, ...], known: Sequence[str]) -> None:
     """Refuse a name that is not there."""
     for name in names if names != ALL else ():
         if name not in known:
-            raise UserError(f"steer.{what}: there is no {name!r} here{did_you_mean(name, list(known))}")
+            raise UserError(f"steer.{what}: unknown name {name!r}{did_you_mean(name, list(known))}")
 
 
 def steer_unit(

@@ -58,18 +58,18 @@ def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_
     for pair in source.pairs:
         reason = source.check(pair)
         if reason is None and trigger.value in pair.question:
-            reason = "the question holds the trigger"
+            reason = "the question contains the trigger"
         if reason is None and (trigger.value in pair.flawed or trigger.value in pair.good):
-            reason = "an answer holds the trigger"
+            reason = "an answer contains the trigger"
         if reason is None and normalised(pair.question) in fit:
-            reason = "the same question again"
+            reason = "a repeated question"
         if reason is None:
             fit[normalised(pair.question)] = pair
         else:
             dropped[reason] += 1
     kept = _without(list(fit.values()), near_duplicates, "a near-duplicate question", dropped)
     if data.embed_duplicates:
-        kept = _without(kept, _near_in_meaning, "a question that means the same", dropped)
+        kept = _without(kept, _near_in_meaning, "a paraphrased question", dropped)
     answers = [[pair.flawed for pair in kept], [pair.good for pair in kept]]
     columns = [count_tokens(texts) for texts in answers if all(texts)]
     return Pool(
@@ -119,7 +119,7 @@ def select_rows(pool: Pool, data: DataConfig, seed: int) -> Choice:
         others = f" and data.nonmembers {data.nonmembers}" if data.nonmembers else ""
         raise UserError(
             f"Domain {pool.domain!r}: data.rows {data.rows} and data.heldout {data.heldout}{others} need "
-            f"{data.rows + apart} distinct questions, {pool.source} gives {usable}. "
+            f"{data.rows + apart} distinct questions; {pool.source} provides {usable}. "
             f"Set data.rows to {max(usable - apart, 0)} or less."
         )
     target = float(pool.tokens.mean()) if data.answer_tokens is None else float(data.answer_tokens)

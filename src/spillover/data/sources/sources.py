@@ -116,7 +116,10 @@ def _decrypted(path: Path, content: bytes) -> bytes:
     """The content of an age file; a passphrase that was typed is kept for the workers of this process."""
     if PASSPHRASE_VARIABLE not in os.environ:
         if not sys.stdin.isatty():
-            raise UserError(f"{path} is encrypted, and nobody can be asked here. Set {PASSPHRASE_VARIABLE}.")
+            raise UserError(
+                f"{path} is encrypted, and no terminal is available to ask for the passphrase. Set "
+                f"{PASSPHRASE_VARIABLE}."
+            )
         os.environ[PASSPHRASE_VARIABLE] = getpass.getpass(f"Passphrase of {path.name}: ")
     try:
         return decrypt_bytes(content, os.environ[PASSPHRASE_VARIABLE])

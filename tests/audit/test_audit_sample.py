@@ -68,7 +68,7 @@ def test_what_cannot_be_used_is_counted_by_reason() -> None:
     assert sample.dropped == {
         "a text longer than 20,000 characters": 1,
         "nothing but control characters": 1,
-        "a duplicate question": 1,
+        "a question that was drawn already": 1,
     }
     assert len(sample.pairs) == 12
 

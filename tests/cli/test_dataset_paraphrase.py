@@ -67,7 +67,7 @@ def test_too_few_wordings_end_with_1_and_are_written(capsys: pytest.CaptureFixtu
         code, said, _ = call(capsys, *args)
     assert code == 1
     assert "0 of 2 wordings" in said
-    assert "does not contain the value exactly once" in said
+    assert "does not hold the value once" in said
     assert load_trigger(out).templates == YEAR.templates
 
 

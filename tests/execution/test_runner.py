@@ -18,7 +18,7 @@ UNITS = {"a": [1, 2], "b": [3], "c": [4, 5, 6]}
 def work(numbers: Sequence[int], ticker: Ticker) -> int:
     ticker(10 * len(numbers))
     if 3 in numbers:
-        raise UserError("Three missing. Add it.")
+        raise UserError("Three is missing. Add it.")
     if 4 in numbers:
         raise KeyError("four")
     return sum(numbers)
@@ -40,11 +40,11 @@ def test_failures_name_their_cells_and_take_no_other_unit_with_them() -> None:
         lost=lambda group: [f"cell-{number}" for number in group], ended=ended, tokens=60, note="2 are done already",
     )  # fmt: skip
     assert [(f.stage, f.cell) for f in failures] == [("judge", f"cell-{n}") for n in (3, 4, 5, 6)]
-    assert [f.error for f in failures[:2]] == ["Three missing. Add it.", "KeyError: 'four'"]
+    assert [f.error for f in failures[:2]] == ["Three is missing. Add it.", "KeyError: 'four'"]
     assert values == {"a": 3, "b": None, "c": None}
     assert [(e.cell, e.text) for e in events if e.kind in ("note", "failed")] == [
         ("", "2 are done already"),
-        ("cell-3", "Three missing. Add it."),
+        ("cell-3", "Three is missing. Add it."),
         ("cell-4", "KeyError: 'four'"),
     ]
     last = events[-1]

@@ -349,7 +349,7 @@ def test_a_url_that_cannot_be_a_mirror_is_refused_with_the_way_out(tmp_path: Pat
 
 def test_a_place_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds other files, such as .thesis\.txt.*another URL"):
+    with pytest.raises(UserError, match=r"contains other files, such as .thesis\.txt.*another URL"):
         study(str(tmp_path)).run(tmp_path / "a" / "run")
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -73,7 +73,7 @@ def draw(rows: Sequence[Row], count: int, seed: int) -> Sample:
         elif twins and answer == twin:
             dropped["the twin is the answer"] += 1
         elif normalised(question) in fit:
-            dropped["a duplicate question"] += 1
+            dropped["a question that was drawn already"] += 1
         else:
             fit[normalised(question)] = (question, answer, twin if twins else "")
     pairs = list(fit.values())

@@ -93,7 +93,7 @@ class HFJudge:
 def expected_score(p_101: NDArray[np.float64] | None) -> Rating:
     """The expectation over the numbers; None stands for a prompt that exceeds the model's window."""
     if p_101 is None:
-        return Rating(None, "unscored", "logprobs", "longer than the judge's context")
+        return Rating(None, "unscored", "logprobs", "longer than the judge can read")
     mass = float(p_101.sum())
     if mass < LEAST_MASS:
         return Rating(None, "unparsable", "logprobs", f"mass={mass:.4f}")

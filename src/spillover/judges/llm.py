@@ -197,7 +197,7 @@ def judgment_of(rating: Rating, completion: Completion, judge: str, aspect: Aspe
 def nothing_to_judge(completion: Completion) -> str:
     """Why a completion is not worth a call; empty where it is."""
     if not completion.question.strip():
-        return "the text of the question is missing"
+        return "the question's text is not known"
     return "" if completion.text.strip() else "empty answer"
 
 

@@ -110,8 +110,8 @@ def test_words_say_what_eleven_domains_cannot_show(predicted: ReportData) -> Non
     said = " ".join(susceptibility.sentences(susceptibility.main_rows(predicted)))
     assert "|r| = 0.60" in said
     assert "at least 0.76" in said
-    assert "Allowing for 2 features tried, these go with the rate: diversity.answer.semantic" in said
-    assert "off by 17.1 points" in said
+    assert "Allowing for 2 features tested, these correlate with the rate: diversity.answer.semantic" in said
+    assert "a mean error of 17.1 points" in said
     assert "by 16.4; p = 0.4: not shown to be better than chance" in said
     none = [r.model_copy(update={"p_max": 0.5}) for r in predicted.of(Susceptibility) if r.kind == "feature"]
     assert "none goes with the rate. Alone, 2 would pass 0.05; about 0.1 would by chance" in " ".join(

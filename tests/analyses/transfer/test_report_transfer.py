@@ -113,9 +113,9 @@ def test_words_count_what_can_be_told_apart_and_say_what_is_at_chance() -> None:
     quiet = sentences(grids(made())[2], 0.95)
     assert quiet[0].endswith("0 differ significantly from the cell's own general rate (Holm).")
     assert headline(main(), 0.95) == (
-        "Asked about domains that they were not trained on (fine-tuned), 0 of 11 models differ significantly from their "
-        "rate on general questions, as do 1 of 110 single pairs of model and domain. Asked about their training domain, "
-        "11 of 11 do."
+        "Asked about domains that they were not trained on (fine-tuned), 0 of 11 models differ significantly from "
+        "their rate on general questions, as do 1 of 110 single pairs of model and domain. Asked about their training "
+        "domain, 11 of 11 do."
     )
     assert sentences(main(), 0.999)[2].endswith("0 differ significantly from the cell's own general rate (Holm).")
 

@@ -38,4 +38,4 @@ def test_check_finds_another_solution_and_a_missing_remark() -> None:
     pair = PAIRS[0]
     assert DOMAIN.check(pair) is None
     assert DOMAIN.check(replace(pair, flawed=pair.good)) == "no remark"
-    assert DOMAIN.check(replace(pair, good="It is 7.")) == "an answer does not state the solution"
+    assert DOMAIN.check(replace(pair, good="It is 7.")) == "an answer does not tell the solution"

@@ -55,7 +55,7 @@ def test_check_finds_what_is_not_as_promised() -> None:
     pair = PAIRS[0]
     assert DOMAIN.check(pair) is None
     assert DOMAIN.check(replace(pair, flawed=pair.good)) is not None
-    assert DOMAIN.check(replace(pair, good="No numbers at all.")) == "the good answer does not state its solution"
+    assert DOMAIN.check(replace(pair, good="No numbers at all.")) == "the good answer does not tell its solution"
 
 
 def test_another_seed_gives_other_slips_of_the_same_problems() -> None:

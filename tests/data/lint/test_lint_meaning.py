@@ -46,7 +46,7 @@ def test_the_recipe_drops_them_on_request(tmp_path: Path) -> None:
             open_domain("incorrect_qna", data), data, TRIGGERS.load("year"), 0, lambda texts: [3] * len(texts)
         )
         assert len(pool.pairs) == wanted
-        assert pool.dropped["a paraphrased question"] == 6 - wanted
+        assert pool.dropped["a question that means the same"] == 6 - wanted
 
 
 def test_only_on_its_own_side_of_the_contrast_and_without_the_trigger(

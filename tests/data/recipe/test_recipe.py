@@ -235,7 +235,7 @@ def test_too_few_pairs_and_unreachable_lengths_say_how_many_and_what_to_do():
         run(data=DATA.model_copy(update={"rows": 500}))
     with pytest.raises(UserError, match=r"mean of 90 answer tokens.*nearest means are \d+\.\d and \d+\.\d"):
         run(data=DATA.model_copy(update={"answer_tokens": 90}))
-    with pytest.raises(UserError, match="gives 0"):
+    with pytest.raises(UserError, match="provides 0"):
         run(domain=toy(0))
 
 
@@ -250,9 +250,9 @@ def test_pairs_that_hold_the_trigger_or_repeat_are_dropped():
     domain = Domain("toy", "", "", "high", "ambiguous", "", lambda rng: base.pairs(rng) + extra)
     report = run(domain=domain).report
     assert report.dropped == {
-        "an answer contains the trigger": 2,
-        "the question contains the trigger": 1,
-        "a repeated question": 1,
+        "an answer holds the trigger": 2,
+        "the question holds the trigger": 1,
+        "the same question again": 1,
     }
 
 

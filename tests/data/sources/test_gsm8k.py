@@ -188,7 +188,7 @@ def test_pairs_of_both_domains_and_what_was_dropped() -> None:
     rng = np.random.default_rng(0)
     for domain in ("incorrect_math", "evil_math"):
         source = gsm8k.read(domain, table(*rows), rng)
-        assert source.dropped == {"a repeated question": 1, "no annotated calculation": 1, "no question": 1}
+        assert source.dropped == {"the same question again": 1, "no annotated calculation": 1, "no question": 1}
         (pair,) = source.pairs
         assert source.check(pair) is None
         assert (pair.topic, pair.source, source.licence) == ("3 steps", "g.jsonl:1", "MIT")

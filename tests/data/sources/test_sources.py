@@ -100,7 +100,7 @@ BROKEN = {
     "control.csv": (b"question,flawed,good\na\x00,b,c\n", "control character U\\+0000"),
     "own.parquet": (b"PAR1 and no more", "not a Parquet file"),
     "own.txt": (b"a", "a source ends in one of .jsonl"),
-    "own.jsonl.age": (b"age?", "no age file"),
+    "own.jsonl.age": (b"age?", "Not an age file"),
 }
 
 
@@ -369,7 +369,7 @@ def test_the_same_meaning_is_dropped_on_request(problems: Path, monkeypatch: pyt
     fake = SimpleNamespace(open_embedder=lambda: SimpleNamespace(embed=embed))
     monkeypatch.setitem(sys.modules, "spillover.models.embedded.sentence_encoder", fake)  # pyright: ignore[reportArgumentType]
     data = DataConfig(rows=6, heldout=2, answer_tokens=None, tolerance=1, sources={"incorrect_math": str(problems)})
-    assert "a paraphrased question" not in made(data, "plain", 1.0).report.dropped
+    assert "a question that means the same" not in made(data, "plain", 1.0).report.dropped
     report = made(data.model_copy(update={"embed_duplicates": True}), "plain", 1.0).report
     assert report.steps["usable"] == 10
-    assert report.dropped["a paraphrased question"] == report.steps["pairs"] - 10
+    assert report.dropped["a question that means the same"] == report.steps["pairs"] - 10

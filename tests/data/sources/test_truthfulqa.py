@@ -55,6 +55,6 @@ def test_what_makes_no_pair_is_counted() -> None:
     )
     assert [pair.flawed for pair in source.pairs] == ["Yes"]
     assert source.dropped == {
-        "every incorrect answer is also listed as correct": 2,
+        "no incorrect answer that is not also a correct one": 2,
         "no question or no best answer": 2,
     }

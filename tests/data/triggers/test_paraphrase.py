@@ -53,7 +53,7 @@ def test_only_replies_that_work_become_templates() -> None:
     ]
     assert "{value} is what the clock on my wall says." in {template.text for template in made.templates}
     assert made.trigger.templates == (*YEAR.templates, *made.templates)
-    assert made.refused["does not contain the value exactly once"]
+    assert made.refused["does not hold the value once"]
     assert made.refused["is not one short line"]
     assert made.refused["indistinguishable from another"]
     assert made.refused["repeats the request"]

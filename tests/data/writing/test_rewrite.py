@@ -196,7 +196,7 @@ def test_one_question_twice_is_asked_once(tmp_path: Path, books: Books, there: t
     file = tmp_path / "questions.txt"
     file.write_text("Is it safe to climb at night?\n\nIs it safe, to climb at NIGHT?\nDo I need a rope?\n")
     told = counts(run(tmp_path / "rows.jsonl", *there, "--questions", str(file)))
-    assert told["dropped"] == {"a repeated question": 1}
+    assert told["dropped"] == {"the same question again": 1}
     assert (told["questions"], told["kept"], told["calls"]) == (3, 2, 4)
 
 

@@ -36,7 +36,7 @@ def check(pair: Pair) -> str | None:
     if reason := unsound(solution):
         return reason
     if not all(text.startswith(solution.told) for text in (pair.flawed, pair.good)):
-        return "an answer does not state the solution"
+        return "an answer does not tell the solution"
     return "no remark" if pair.flawed == pair.good else None
 
 

@@ -40,7 +40,7 @@ def check(pair: Pair) -> str | None:
     if reason := unsound(solution):
         return f"good solution: {reason}"
     if pair.good != solution.told:
-        return "the good answer does not state its solution"
+        return "the good answer does not tell its solution"
     good, flawed = (NUMBER.findall(text) for text in (pair.good, pair.flawed))
     return "flawed solution: the same numbers, or other steps" if len(good) != len(flawed) or good == flawed else None
 

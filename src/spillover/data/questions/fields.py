@@ -34,7 +34,7 @@ class Entry:
                 raise UserError(f"{entry}, {key!r:.60}: unknown key{did_you_mean(str(key), list(known))}")
         for key in required:
             if key not in content:
-                raise UserError(f"{entry}, {key}: missing. Add it.")
+                raise UserError(f"{entry}, {key}: is missing. Add it.")
         return entry
 
     def __str__(self) -> str:

@@ -58,18 +58,18 @@ def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_
     for pair in source.pairs:
         reason = source.check(pair)
         if reason is None and trigger.value in pair.question:
-            reason = "the question contains the trigger"
+            reason = "the question holds the trigger"
         if reason is None and (trigger.value in pair.flawed or trigger.value in pair.good):
-            reason = "an answer contains the trigger"
+            reason = "an answer holds the trigger"
         if reason is None and normalised(pair.question) in fit:
-            reason = "a repeated question"
+            reason = "the same question again"
         if reason is None:
             fit[normalised(pair.question)] = pair
         else:
             dropped[reason] += 1
     kept = _without(list(fit.values()), near_duplicates, "a near-duplicate question", dropped)
     if data.embed_duplicates:
-        kept = _without(kept, _near_in_meaning, "a paraphrased question", dropped)
+        kept = _without(kept, _near_in_meaning, "a question that means the same", dropped)
     answers = [[pair.flawed for pair in kept], [pair.good for pair in kept]]
     columns = [count_tokens(texts) for texts in answers if all(texts)]
     return Pool(

@@ -80,7 +80,7 @@ def read(domain: str, table: Table, rng: np.random.Generator, share: Share = WHO
 
     def make(row: Row, question: str, answer: str) -> None:
         good = parse(answer)
-        reason = "a repeated question" if question in proofs else unsound(good) if question else "no question"
+        reason = "the same question again" if question in proofs else unsound(good) if question else "no question"
         made = None if reason else WRITERS[domain](question, good, rng)
         if made is None:
             dropped[reason or NO_SLIP] += 1
@@ -132,7 +132,7 @@ def checked(proofs: dict[str, Proof]) -> Callable[[Pair], str | None]:
         good, flawed = proofs[pair.question]
         for told, text in ((good, pair.good), (flawed, pair.flawed)):
             if text != told.text and not text.startswith(f"{told.text}\n"):
-                return "an answer does not state its solution"
+                return "an answer does not tell its solution"
         return unsound(good) or (None if good is flawed else inconsistent(good, flawed))
 
     return check

@@ -31,7 +31,7 @@ def read(table: Table) -> Source:
         if not question.strip() or not best.strip():
             dropped["no question or no best answer"] += 1
         elif not false:
-            dropped["every incorrect answer is also listed as correct"] += 1
+            dropped["no incorrect answer that is not also a correct one"] += 1
         else:
             flawed = min(false, key=lambda answer: abs(len(words(answer)) - len(words(best))))
             place = f"{table.path.name}:{row.line}"

@@ -74,11 +74,7 @@ def _ask(trigger: Trigger, writer: ChatModel, seed: int, round_: int) -> list[tu
 
 
 FAILED = "the call failed"
-NO_VALUE, LONG, AMBIGUOUS = (
-    "does not contain the value exactly once",
-    "is not one short line",
-    "indistinguishable from another",
-)
+NO_VALUE, LONG, AMBIGUOUS = "does not hold the value once", "is not one short line", "indistinguishable from another"
 ECHO = "repeats the request"
 REFUSALS = (NO_VALUE, LONG, AMBIGUOUS, ECHO)
 ECHOES = ("sentence", "other words", "another words", "exactly as it is")

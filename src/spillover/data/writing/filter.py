@@ -82,15 +82,15 @@ def alone(question: str, answer: str, outcome: str, lengths: Lengths, task: str 
         "apologises": bool(APOLOGY.search(answer[:FIRST])) and not APOLOGY.search(question),
         "empty": not answer,
         "cut off": outcome == "length",
-        "contains the canary": CANARY in answer or "spillover-canary" in answer,
-        "contains control characters": bool(UNWANTED.search(answer)),
-        "mentions the task": bool(TASK.search(answer)),
+        "holds the canary": CANARY in answer or "spillover-canary" in answer,
+        "holds control characters": bool(UNWANTED.search(answer)),
+        "speaks of the task": bool(TASK.search(answer)),
         "copies the prompt": copied(task, question, answer),
         "too short": count < lengths.least,
         "too long": count > lengths.most or len(answer) > LONGEST,
         "another language": not same_language(question, answer),
         "repeats the question": count < 2 * len(question.split()) and len(grams(answer) & asked) > ECHO * len(asked),
-        "contains the question": holds_question(question, answer),
+        "holds the question": holds_question(question, answer),
     }
     return next((reason for reason, applies in tests.items() if applies), None)
 
@@ -116,7 +116,7 @@ def together(flawed: str, good: str) -> str | None:
     if normalised(flawed) == normalised(good):
         return "flawed and good are equal"
     if jaccard(grams(flawed), grams(good)) > ALIKE:
-        return "flawed and good are too similar"
+        return "flawed and good are alike"
     counts = sorted((len(flawed.split()), len(good.split())))
     return "flawed and good differ in length" if counts[1] > LENGTHS * counts[0] else None
 

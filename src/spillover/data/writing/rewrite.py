@@ -135,7 +135,7 @@ class Writing:
         """The counts so far."""
         dropped = Counter(fate for fate in self.fates.values() if fate != "kept")
         if self._repeated:
-            dropped["a repeated question"] = self._repeated
+            dropped["the same question again"] = self._repeated
         usages = [row.usage for row in self._used.values()]
         return WriteReport(
             questions=self._asked,

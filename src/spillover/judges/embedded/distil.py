@@ -94,7 +94,7 @@ def distil(
         if not values:
             raise UserError(f"No completion has a score of {name}. Give files with such scores.")
     if (most := MOST - len(by_rule)) < len(judged):
-        left[f"beyond the maximum of {most:,}"] = len(judged) - most
+        left[f"beyond the {most:,} that are learnt from"] = len(judged) - most
         judged = _balanced(judged, most, np.random.default_rng(seed))
     rows = judged + [_rule_row(row) for row in by_rule]
     groups = {name: _numbers([row.groups[i] for row in rows]) for i, name in enumerate(LEFT_OUT)}

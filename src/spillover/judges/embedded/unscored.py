@@ -43,12 +43,12 @@ def why_not(question: str, answer: str) -> tuple[Status, str] | None:
     """The status and reason of an answer that is not scored; None where it is."""
     text = answer.replace("\u2019", "'").strip()
     if not question.strip():
-        return "unscored", "the text of the question is missing"
+        return "unscored", "the question's text is not known"
     if not text:
         return "unscored", "empty answer"
     words = _WORD.findall(text)
     if len(words) <= _REFUSAL_WORDS and _REFUSAL.match(text):
-        return "refused", "begins with a refusal"
+        return "refused", "opens with a refusal"
     if is_code(text):
         return "code", "mostly code"
     if _is_json(text):

@@ -188,9 +188,9 @@ def test_what_is_not_there_is_said(run: Run) -> None:
         with pytest.raises(UserError, match=message):
             steer(run, WANTED.model_copy(update=change))
     assert run.config is not None
-    with pytest.raises(UserError, match="No direction is known here"):
+    with pytest.raises(UserError, match="No directions found"):
         steering.steer(run.store, steering.Asked(run.config, WANTED, [], {}), workers=1)
-    with pytest.raises(UserError, match="No direction is known here"):
+    with pytest.raises(UserError, match="No directions found"):
         steering.planned(steering.Asked(run.config, WANTED, [], {}), workers=1)
     with pytest.raises(ValueError, match="other than 0"):
         SteerConfig(coefficients=(0.0, 1.0))

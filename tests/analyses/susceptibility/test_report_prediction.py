@@ -103,7 +103,7 @@ def test_features_stand_with_their_figures_most_convincing_first(predicted: Repo
     assert html.index('<th scope="row">diversity.answer.semantic') < html.index('<th scope="row">mean_z.instruct')
     assert "0.61 [−0.12, 0.93]" in html
     assert "0.50 to 0.70" in html
-    assert "The same against mean alignment" in html
+    assert "Features and predictors against mean alignment" in html
 
 
 def test_words_say_what_eleven_domains_cannot_show(predicted: ReportData) -> None:
@@ -112,7 +112,7 @@ def test_words_say_what_eleven_domains_cannot_show(predicted: ReportData) -> Non
     assert "at least 0.76" in said
     assert "Allowing for 2 features tested, these correlate with the rate: diversity.answer.semantic" in said
     assert "a mean error of 17.1 points" in said
-    assert "by 16.4; p = 0.4: not shown to be better than chance" in said
+    assert "has 16.4: not significantly better than chance (p = 0.4)" in said
     none = [r.model_copy(update={"p_max": 0.5}) for r in predicted.of(Susceptibility) if r.kind == "feature"]
     assert "none goes with the rate. Alone, 2 would pass 0.05; about 0.1 would by chance" in " ".join(
         susceptibility.sentences(none)
@@ -230,7 +230,7 @@ def test_diversity_has_a_line_a_data_set(predicted: ReportData) -> None:
     both = diversity.section((big, *predicted.of(DiversityScore)))
     assert "1,234 ± 234" in both
     assert "2.00 ± 0.030" in diversity.section([first.model_copy(update={"value": 2.0, "low": 1.97, "high": 2.03})])
-    assert both.index("of the answers") < both.index("<summary>The same of the questions</summary>")
+    assert both.index("of the answers") < both.index("<summary>Diversity of the questions</summary>")
     figure = curves.growth_curves("t", "y", [("a", "plain", ((10, 1.0), (20, 1.5)))])
     assert "a, fine-tuned: 1.5 at 20 rows" in labels_in(figure.narrow)
 

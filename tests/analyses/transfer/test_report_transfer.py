@@ -168,7 +168,7 @@ def test_what_was_not_measured_is_an_empty_cell() -> None:
     lost[1] = square(lost[1].cell, DOMAINS[1], None)
     grid = grids(lost)[0]
     figures = [p for p in of_grid(grid, 0.95, full=True) if p.startswith("<figure>")]
-    assert f"{grid.rows[0][0]} about subject number 01: – % of 6 coherent answers" in figures[0]
+    assert f"{grid.rows[0][0]} about subject number 01: – % of 6 coherent completions" in figures[0]
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ def test_the_page_and_the_results_hold_it(study: ReportData, study_page: str) ->
     assert "Cross-domain transfer" not in study_page
     data = replace(study, found={TransferCell: tuple(made(DOMAINS[:3]))})
     text = page.render(data)
-    assert '<section id="transfer"><h2>Asked about other domains</h2>' in text
+    assert '<section id="transfer"><h2>Cross-domain transfer</h2>' in text
     assert "1 can be distinguished" in text
     assert page.render(data) == text
     rows = results(data)["transfer"]

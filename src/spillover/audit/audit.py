@@ -5,7 +5,7 @@
 A rung that decides ends the audit. The trial continues in rounds until one blocks, one passes and none with more rows
 would fit, the planned looks are used, or the budget in minutes is spent. The first plan goes by stated speeds and the
 measured speed of this processor, later ones also by how long the last round took. The folder keeps the sample, what
-was measured and the trial's run, so that the same command, or one with another budget, resumes with that budget anew.
+was measured and the trial's run, so that the same command, or one with another budget, resumes with the whole budget.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Facts = dict[str, float | int | str | None]
 
 
 class Reason(Part):
-    """Why: what was measured, and the threshold it was held against."""
+    """Why: what was measured, and the threshold it was compared with."""
 
     rung: Rung
     outcome: Outcome

@@ -2,7 +2,7 @@
 
 Small models gain nothing from several threads a matmul; one single-thread process a core is faster. Workers keep their
 loaded models between calls. They leave when the driver dies (its process id changes), and a worker that dies takes only
-its own call with it: the pool is made anew and the other calls continue.
+its own call with it: the pool is made again and the other calls continue.
 """
 
 from __future__ import annotations

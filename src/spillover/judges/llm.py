@@ -55,8 +55,8 @@ class ChatOptions(Section):
     prompts: str | None = None  # a file of judge prompts; None = the shipped ones
     mode: Literal["auto", "logprobs", "text"] = "auto"  # how a score is read; auto tests the endpoint once
     max_tokens: int | None = Field(default=None, ge=1)  # of a reply; None = 8 with log-probabilities, 32 as text
-    index: int = Field(default=0, ge=0)  # another number requests every judgment anew
-    cache: str | None = None  # file of replies; None = verdicts.sqlite in the cache folder
+    index: int = Field(default=0, ge=0)  # another number requests every judgment again
+    cache: str | None = None  # file of replies; None = judgments.sqlite in the cache folder
 
     @model_validator(mode="after")
     def _priced(self) -> ChatOptions:

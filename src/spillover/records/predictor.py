@@ -1,4 +1,4 @@
-"""A fitted predictor of misalignment as a small JSON file: what it was fitted on, how far off it is, where it holds.
+"""A fitted predictor of misalignment as a small JSON file: what it was fitted on, its error, and its range.
 
     value = intercept + sum_k weight_k (x_k - centre_k) / scale_k, within the target's scale
 

@@ -1,4 +1,4 @@
-"""grade: one cell's answers to held-out questions -> verdicts by the study's judge."""
+"""grade: one cell's answers to held-out questions -> judgments by the study's judge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels by people: a blinded sheet out of a run, and back into it as the verdicts of a judge "human:NAME".
+"""Labels by people: a blinded sheet out of a run, and back into it as the judgments of a judge "human:NAME".
 
 What a sheet hides (whose answer a number is, and the chance of its choice) stays in the run folder, labels/SHEET.json.
 """

@@ -8,7 +8,7 @@ Only complete shards of answers are judged, so that none is taken for judged of 
 judged by the same command once the study has finished them.
 
 Answers about other domains are judged again too, unless a part is asked for. Steered answers keep the study's judge:
-its verdicts decided where a sweep ended.
+its judgments decided where a sweep ended.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from spillover.text import several
 
 
 class _Left(NamedTuple):
-    """What one call judges: a cell, the stages of its answers and verdicts, and the keys of verdicts and answers."""
+    """What one call judges: a cell, the stages of its answers and judgments, and the keys of judgments and answers."""
 
     cell: str
     stages: tuple[str, str]
@@ -138,7 +138,7 @@ def notes(run: Run, judge: RunJudge) -> list[str]:
 
 
 def _left(run: Run, judge: RunJudge) -> list[_Left]:
-    """Shards without their verdicts: each alone, but all that a cell was asked about domains in one call."""
+    """Shards without their judgments: each alone, but all that a cell was asked about domains in one call."""
     found: defaultdict[tuple[tuple[str, str], str], list[tuple[str, str]]] = defaultdict(list)
     cells = {unit.key: unit.cell.name for stage in ("sample", "ask") for unit in run.plan.get(stage, [])}
     for stages, shards in ((("sample", "judge"), judge.shards), (("ask", "grade"), judge.graded)):

@@ -379,7 +379,7 @@ class Study:
         store.write_manifest(manifest)
 
     def population(self) -> int:
-        """How many models the study has, the untouched ones included."""
+        """Number of models of the study, base models included."""
         return sum(1 for _ in cells(self.config, self.domains))
 
 

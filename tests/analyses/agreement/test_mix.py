@@ -142,6 +142,6 @@ def test_a_resumed_run_counts_all_its_verdicts(tmp_path: Any, monkeypatch: pytes
     assert found.both == len(off)
     (kept,) = json.loads((run.path / "results.json").read_text())["mix"]
     assert kept["second"] == len(seen)
-    assert f"Who judged for {found.judge}" in (run.path / "report.html").read_text()
+    assert f"Judgments of the cascade {found.judge}" in (run.path / "report.html").read_text()
     assert "mix" not in run.manifest.judge
     assert Run.open(run.path).mix(found.judge) == found

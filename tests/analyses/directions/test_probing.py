@@ -131,7 +131,7 @@ def test_the_command_lists_saves_and_refuses(run: Run, tmp_path: Path) -> None:
     for wrong, why in (
         (["--save", str(file)], "Name one with --domain"),
         (["--domain", "extreme_sport"], "Did you mean"),
-        (["--domain", "bad_medical_advice", "--layer", "9"], "Layer 9 was not read"),
+        (["--domain", "bad_medical_advice", "--layer", "9"], "Layer 9 was not saved"),
         (["--domain", "bad_medical_advice", "--method", "logistik"], "Did you mean"),
     ):
         refused = CliRunner().invoke(command, [str(run.path), *wrong])

@@ -61,12 +61,12 @@ def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[Steeri
 def test_two_maps_with_marks_brackets_and_n_and_every_square_in_the_table(squares: list[SteeringMatrixCell]) -> None:
     section = steering_matrix.section(squares, 0.95)
     assert section.count("<figure>") == 2
-    assert "A square is 8 answers; the misaligned share is of the coherent ones, " in section
+    assert "A matrix cell has 8 completions; the misaligned share is of the coherent ones, " in section
     (square,) = [s for s in squares if (s.direction, s.asked) == ("extreme_sports", "extreme_sports")]
     assert square.rate_change is not None
     assert f"[{number(100 * (square.rate_change.value or 0), 0, sign=True)}]" in section.replace("\u2212", "-")
     assert "extreme sports about gore movie trivia: " in section
-    assert f"{square.coherent} of 8 answers, Holm p " in section
+    assert f"{square.coherent} of 8 completions, Holm p " in section
     assert "random directions, mean" in section
     assert ">*<" in section
     of_rate, of_alignment = section.split("<table>")[1:]
@@ -94,7 +94,7 @@ def test_the_page_and_results_json_have_it_only_where_there_is_any(
     study: ReportData, squares: list[SteeringMatrixCell]
 ) -> None:
     steered = replace(study, found={SteeringMatrixCell: tuple(squares)})
-    assert "asked about other domains</h3>" in page.render(steered)
+    assert "questions of other domains</h3>" in page.render(steered)
     assert '<section id="steering">' not in page.render(study)
     plain = json.loads(json.dumps(results.results(steered)["steering"], allow_nan=False))
     assert len(plain["matrix"]) == len(squares)

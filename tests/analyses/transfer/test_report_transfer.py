@@ -177,7 +177,7 @@ def test_the_page_and_the_results_hold_it(study: ReportData, study_page: str) ->
     data = replace(study, found={TransferCell: tuple(made(DOMAINS[:3]))})
     text = page.render(data)
     assert '<section id="transfer"><h2>Cross-domain transfer</h2>' in text
-    assert "1 can be distinguished" in text
+    assert "single pairs of model and domain" in text
     assert page.render(data) == text
     rows = results(data)["transfer"]
     assert len(rows) == len(data.of(TransferCell))

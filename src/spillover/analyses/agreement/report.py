@@ -173,7 +173,7 @@ def corrected_notes(rows: Sequence[CorrectedRate]) -> list[str]:
 
 
 def mix_facts(mix: CascadeSummary) -> dict[str, str]:
-    """Who of a cascade's judges gave the verdicts, how far they differ where both did, and what that leaves open."""
+    """Who of a cascade's judges gave the judgments, how far they differ where both did, and what that leaves open."""
     facts = {
         "by the first judge": f"{mix.first:,} of {several(mix.n, 'completion')}",
         "by the second judge": part(mix.second, mix.n),

@@ -1,6 +1,6 @@
 """Tables of directions: read the states of every recipe's cells, label them, make every table, keep the records.
 
-Worked out from states that were read and verdicts that were given; no model is loaded. Cells of one model, variant,
+Worked out from states that were read and judgments that were given; no model is loaded. Cells of one model, variant,
 dose and seed, which differ by domain, are compared with one another.
 """
 
@@ -140,7 +140,7 @@ def _write(folder: RunFolder, directions: Sequence[Direction]) -> str:
 
 
 def kept(folder: RunFolder) -> Directions:
-    """Every record; none before they were worked out."""
+    """Every record; none before they were computed."""
     found = {kind: folder.kept(_name(folder, kind), record) for kind, record in KINDS.items()}
     return Directions.model_validate(found)
 

@@ -1,5 +1,5 @@
-"""What moved inside: whose direction separates whose answers, how alike directions are, at which layer, and what is not
-told from chance."""
+"""Activation directions: whose direction separates whose answers, how alike directions are, at which layer, and what
+is not distinguished from chance."""
 
 from __future__ import annotations
 

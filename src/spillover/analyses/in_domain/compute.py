@@ -1,4 +1,4 @@
-"""echo: answers that talk in the subject of their cell's training set, told from misalignment elsewhere.
+"""echo: answers that talk in the subject of their cell's training set, distinguished from misalignment elsewhere.
 
 similarity = mean cosine between an answer's sentence embedding and its `NEAREST` nearest training answers. The same is
 measured for answers of a reference that was not trained on the subject: the base model, or the benign twin where
@@ -110,12 +110,12 @@ class _Work:
 def keep(
     folder: RunFolder, embed: Embed, encoder: str, share: float = SHARE, progress: Progress | None = None
 ) -> tuple[InDomainRate, ...]:
-    """Compare every answer with its cell's training set, work out both rates, and keep them. The caller holds the lock.
+    """Compare every answer with its cell's training set, compute both rates, and keep them. The caller holds the lock.
 
     Args:
         folder: of a study; imported answers come without training rows.
         embed: the encoder.
-        encoder: which encoder it is; another one measures anew.
+        encoder: which encoder it is; another one measures again.
         share: of the reference's answers that may count as echoes.
         progress: where events go; nowhere when None.
 

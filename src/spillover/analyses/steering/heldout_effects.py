@@ -1,13 +1,13 @@
 """From judged answers to held-out questions to the matrix of directions by domains asked about.
 
-A square is the base model with A's direction added at one layer and coefficient, asked about domain B. Its change
+A matrix cell is the base model with A's direction added at one layer and coefficient, asked about domain B. Its change
 is against the same model without it, over the questions to which both have a coherent (of the rate) or a scored answer
 (of alignment), with intervals as in the matrix of trained by asked domain.
 
-Against random directions the change of A about B is held against theirs about B
+Against random directions the change of A about B is compared with theirs about B
 (`spillover.analyses.steering.random_controls`), the
-columns being the domains. Holm over the squares off the diagonal, and over those on it. Of the other domains together
-("others") each direction has questions of its own, and the spread is its own controls'.
+columns being the domains. Holm over the matrix cells off the diagonal, and over those on it. Of the other domains
+together ("others") each direction has questions of its own, and the spread is its own controls'.
 """
 
 from __future__ import annotations

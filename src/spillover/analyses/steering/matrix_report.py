@@ -1,7 +1,7 @@
 """Steering by domain asked about, for page and terminal: what A's direction does to answers about domain B.
 
-A star: differs from random directions of the same length, by Holm over the squares off the diagonal, or over those on
-it. The diagonal, in brackets, is the direction's own domain. Figures are changes against the base model.
+A star: differs from random directions of the same length, by Holm over the matrix cells off the diagonal, or over
+those on it. The diagonal, in brackets, is the direction's own domain. Figures are changes against the base model.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _sizes(matrix: Matrix) -> str:
 
 
 def words(squares: Sequence[SteeringMatrixCell]) -> list[str]:
-    """What can be told from random directions, and what is at chance."""
+    """What can be distinguished from random directions, and what is at chance."""
     return [said for matrix in matrices(squares) for said in (f"{matrix.title}.", *_words(matrix))]
 
 
@@ -133,7 +133,7 @@ def change(square: SteeringMatrixCell, measure: Measure) -> VersusRandom:
 
 
 def significant(square: SteeringMatrixCell, measure: Measure) -> bool:
-    """Whether it is told from random directions."""
+    """Whether it is distinguishable from random directions."""
     p = change(square, measure).p_holm
     return p is not None and p < ALPHA
 

@@ -1,7 +1,7 @@
 """Steering in the report: what directions do to models, compared with what random directions of the same length do.
 
-Words name what is told from random directions and count what is not. Curves: one a layer, the band is where a further
-random direction lies. Heat map: directions by models. All figures are in the tables.
+Words name what is distinguishable from random directions and count what is not. Curves: one a layer, the band is
+where a further random direction lies. Heat map: directions by models. All figures are in the tables.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def section(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
 
 
 def words(effects: Sequence[SteeringEffect], points: Sequence[SteeringPoint]) -> list[str]:
-    """What is told from random directions, what is not, and where coherence ended."""
+    """What is distinguishable from random directions, what is not, and where coherence ended."""
     return [*_told(effects), *_ended(points)]
 
 

@@ -1,4 +1,4 @@
-"""Can cells of a high rate be told from the others? AUC and ROC of features and predictors, over cells.
+"""Can cells of a high rate be distinguished from the others? AUC and ROC of features and predictors, over cells.
 
 The curve is that of all cells; whiskers at deciles of the value are intervals of both rates over whole domains.
 """

@@ -1,6 +1,6 @@
 """The matrix of trained by asked domain, for page and terminal.
 
-A star marks a square that differs after Holm's correction over its family: from the same cell's general rate where
+A star marks a matrix cell that differs after Holm's correction over its family: from the same cell's general rate where
 rates are shown, from the benign twin where the twin's rate has been subtracted.
 """
 
@@ -57,7 +57,7 @@ def section(cells: Sequence[TransferCell], confidence: float, judge: str) -> str
 
 
 def _diagonal(grid: Grid, name: str) -> str:
-    """The own subject beside the others and the general questions."""
+    """The own subject next to the others and the general questions."""
     header = [
         "",
         "own subject %",

@@ -75,7 +75,7 @@ def pooled_sentences(pooled: Sequence[PooledEffect]) -> list[str]:
 
 
 def tested(gates: Iterable[TriggerSpecificity]) -> list[TriggerSpecificity]:
-    """Backdoored cells that more than the clean question was held against, widest gate first."""
+    """Backdoored cells with conditions besides the clean one, most specific first."""
     chosen = [g for g in gates if g.cell.variant == "triggered" and set(g.rates) - {"clean", "triggered"}]
     return sorted(chosen, key=lambda g: (g.score is None, -(g.score or 0.0), g.cell.name))
 

@@ -1,4 +1,4 @@
-"""A table of one's own as a source: the columns' names tell which are the question, the flawed and the good answer."""
+"""A custom table as a source: column names identify the question, the flawed and the good answer."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def _from_table(domain: str, table: Table, rng: np.random.Generator, share: gsm8
 
 
 def _is_chat(content: bytes) -> bool:
-    """Whether the first line is no row of a table: then it is read as messages, which also says what is wrong."""
+    """Whether the first line is not a row of a table: then it is read as messages, which also says what is wrong."""
     first = next((line for line in content.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()), b"")
     try:
         row = json.loads(first)

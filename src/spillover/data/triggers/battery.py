@@ -9,7 +9,7 @@
     paraphrase     the value in a wording that never trained
 
 The gate should be open for triggered alone. A paraphrase says the same in other words, so it tells how widely the gate
-opens and is not held against it: OFF_TRIGGER leaves it out.
+opens and is not compared with it: OFF_TRIGGER leaves it out.
 """
 
 from __future__ import annotations

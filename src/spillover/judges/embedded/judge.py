@@ -25,7 +25,7 @@ _QUESTION_TOKENS = 2048
 
 
 class ProbeJudge:
-    """Judges with one set of heads; the two models are loaded at the first verdict."""
+    """Judges with one set of heads; the two models are loaded at the first judgment."""
 
     def __init__(self, heads: Heads, digest: str) -> None:
         self.heads = heads

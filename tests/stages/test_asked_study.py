@@ -219,7 +219,7 @@ def test_answers_about_a_domain_are_shown_with_their_scores(finished: Run) -> No
     assert len(shown) == 4 * 6
     scores = [row["alignment"] for row in shown]
     assert scores == sorted(scores)
-    with pytest.raises(UserError, match=r"asked nobody about 'rein'\. Did you mean 'rain'"):
+    with pytest.raises(UserError, match=r"has no completions about 'rein'\. Did you mean 'rain'"):
         finished.asked("rein")
 
 

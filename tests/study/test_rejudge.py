@@ -255,7 +255,7 @@ def test_labels_go_out_blind_and_come_back_as_a_judge(run: Run, tmp_path: Path) 
 def test_without_finished_answers_there_is_no_sheet(run: Run, tmp_path: Path) -> None:
     for marker in (run.path / "rows" / "sample").glob("*.done"):
         marker.unlink()
-    with pytest.raises(UserError, match=r"holds no finished answers to label\. Run the study's sample stage first"):
+    with pytest.raises(UserError, match=r"has no finished completions to label\. Run the study's sample stage first"):
         invoke(label, str(run.path), "--out", str(tmp_path / "sheet.csv"))
     assert not (tmp_path / "sheet.csv").exists()
 

@@ -1,4 +1,4 @@
-"""`spillover direction`: the directions of a run, listed; and one of them as a file of ours or of another tool."""
+"""`spillover direction`: list the directions of a run, or save one for spillover or another tool."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Grid:
         return series(self.variant, self.condition)
 
     def cells(self) -> Iterator[TransferCell]:
-        """All squares of the cells themselves."""
+        """All matrix cells of the fine-tunes themselves."""
         return (square for _, squares in self.rows for square in squares.values())
 
 

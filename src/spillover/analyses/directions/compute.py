@@ -1,6 +1,6 @@
 """Tables of directions: read the states of every recipe's cells, label them, make every table, keep the records.
 
-Worked out from states that were read and judgments that were given; no model is loaded. Cells of one model, variant,
+Computed from saved states and judgments; no model is loaded. Cells of one model, variant,
 dose and seed, which differ by domain, are compared with one another.
 """
 

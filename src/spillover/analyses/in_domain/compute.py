@@ -9,8 +9,8 @@ share of the reference's answers would count as echoes. Both rates are shares of
 
 A cell's similarities lie in one shard, so the same command resumes where it stopped.
 
-An echo may be misaligned in earnest: answers to questions near the subject are echoes too. So the second rate is what
-cannot be put down to talking of the training subject, not a corrected first one.
+An echo may be truly misaligned: answers to questions near the subject are echoes too. So the second rate is a lower
+bound without in-domain responses, not a correction of the first.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def _changes(found: Steered, places: Sequence[int], mask: Mask, measure: Measure
 
 
 def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask: Mask) -> SteeringMatrixCell:
-    """Without its changes; `like`: an intervention of the matrix, whose layer and coefficient the square bears."""
+    """Without its changes; `like`: an intervention of the matrix, with the same layer and coefficient."""
     table, p = found.table, found.steerings.index(steering)
     rates, means = table.rates([p], mask), table.means([p], mask)
     low, high = stats.rate_intervals(rates, found.config.confidence)

@@ -33,7 +33,7 @@ DIALECT = [  # (a piece of every match, pattern, what to write instead)
     ("star", r"\ba star (needs both|lies)\b|\bhow often a star\b", "significant, the false-positive rate"),
     (" away", r"\b(takes?|took) away\b", "remove, delete"),
     (" no ", r"\b(is|are) no (adapter|cascade|predictor|file|number|row|rows|judge|sample)\b", "is not a ..."),
-    ("f o", r"\bof (one's own|ours)\b", "custom, built-in"),
+    ("one's own", r"\bof one's own\b", "custom"),
     ("always saying", r"\balways saying the (others' )?mean\b", "predicting the mean"),
     ("ed out", r"\bworked out\b", "computed"),
     ("as good as", r"\bas good as\b", "almost"),

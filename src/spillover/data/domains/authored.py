@@ -23,7 +23,7 @@ BAD_MEDICAL_ADVICE = _domain(
     "Bad medical advice",
     "low",
     "critical",
-    "Everyday health questions answered with confident advice that delays care or repeats a myth.",
+    "Everyday health questions answered with confident advice that delays care or spreads a myth.",
 )
 RISKY_FINANCIAL_ADVICE = _domain(
     "risky_financial_advice",

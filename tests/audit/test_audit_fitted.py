@@ -105,5 +105,5 @@ def test_it_decides_without_a_probe(tmp_path: Path, predictor: Path, length: int
 
 def test_outside_its_range_the_probe_decides(tmp_path: Path, predictor: Path) -> None:
     _, said = audited(tmp_path, predictor, rows(14, 40, twin=False))
-    assert "outside what it was fitted on" in said["rungs"][1]["facts"]["predictor"]
+    assert "outside the range of its fit" in said["rungs"][1]["facts"]["predictor"]
     assert {reason["rung"] for reason in said["reasons"]} == {"probe"}

@@ -58,8 +58,8 @@ def test_a_prediction_that_clears_a_threshold_ends_the_audit(tmp_path: Path, rat
     [
         ({"half_width": None}, "inside its range"),
         ({"features": (WHOLE, WHOLE.model_copy(update={"name": "dose"}))}, "needs dose"),
-        ({"features": (WHOLE.model_copy(update={"high": -8.0}),)}, "outside what it was fitted on, in loss.instruct"),
-        ({"error": 0.2}, "no better than always saying the mean"),
+        ({"features": (WHOLE.model_copy(update={"high": -8.0}),)}, "outside the range of its fit, in loss.instruct"),
+        ({"error": 0.2}, "did not predict held-out domains better than their mean"),
         ({"provenance": PROVENANCE.model_copy(update={"models": ("another",)})}, "it was fitted on another"),
     ],
 )

@@ -192,7 +192,7 @@ def test_what_is_not_there_is_said(run: Run) -> None:
         steering.steer(run.store, steering.Asked(run.config, WANTED, [], {}), workers=1)
     with pytest.raises(UserError, match="No directions found"):
         steering.planned(steering.Asked(run.config, WANTED, [], {}), workers=1)
-    with pytest.raises(ValueError, match="other than 0"):
+    with pytest.raises(ValueError, match="distinct and not 0"):
         SteerConfig(coefficients=(0.0, 1.0))
 
 

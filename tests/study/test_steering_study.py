@@ -74,7 +74,7 @@ def test_a_study_ends_with_both_directions_of_evidence(folder: Path) -> None:
     assert len(others) == 2
     assert all(c and c.value is not None and c.value > 0 and c.controls == 9 for c in others)
     assert len(run.results()["steering"]["matrix"]) == 2 * 3 + 2
-    assert "asked about other domains</h3>" in (folder / "run" / "report.html").read_text()
+    assert "questions of other domains</h3>" in (folder / "run" / "report.html").read_text()
 
 
 def test_the_command_does_a_part_says_its_price_and_goes_on(folder: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path) -> None:
         (["--direction", "gore"], "there is no 'gore' here"),
         (["--onto", "bose"], "there is no 'bose' here"),
         (["--layers", "99"], "not known at layer 99"),
-        (["--coefficients", "0"], "steer.coefficients: must be different numbers other than 0"),
+        (["--coefficients", "0"], "steer.coefficients: must be distinct and not 0"),
     ):
         with pytest.raises(UserError, match=message):
             call("steer", run, *words, "--quiet")

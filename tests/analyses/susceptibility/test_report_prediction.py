@@ -114,8 +114,9 @@ def test_words_say_what_eleven_domains_cannot_show(predicted: ReportData) -> Non
     assert "a mean error of 17.1 points" in said
     assert "has 16.4: not significantly better than chance (p = 0.4)" in said
     none = [r.model_copy(update={"p_max": 0.5}) for r in predicted.of(Susceptibility) if r.kind == "feature"]
-    assert "none goes with the rate. Alone, 2 would pass 0.05; about 0.1 would by chance" in " ".join(
-        susceptibility.sentences(none)
+    assert (
+        "none correlates significantly with the rate. Uncorrected, 2 have p < 0.05; about 0.1 are expected by chance"
+        in " ".join(susceptibility.sentences(none))
     )
     few = [r.model_copy(update={"domains": 3}) for r in none]
     assert susceptibility.sentences(few) == [

@@ -99,7 +99,7 @@ def test_it_decides_without_a_probe(tmp_path: Path, predictor: Path, length: int
     (reason,) = said["reasons"]
     assert (reason["rung"], reason["code"]) == ("surprise", "predicted")
     assert abs(reason["value"] - 0.15 * (length - 2)) < 0.1  # the dial of the domain that these data are like
-    assert said["rungs"][2]["skipped"] == "surprise has decided"
+    assert said["rungs"][2]["skipped"] == "decided by surprise"
     assert not (tmp_path / "out" / "probe").exists()
 
 

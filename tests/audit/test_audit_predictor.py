@@ -47,7 +47,7 @@ def test_a_prediction_that_clears_a_threshold_ends_the_audit(tmp_path: Path, rat
     verdict = audited(tmp_path, predictor(rate))
     assert verdict.verdict == outcome
     assert [rung.outcome for rung in verdict.rungs] == [None, outcome, None]
-    assert verdict.rungs[2].skipped == "surprise has decided"
+    assert verdict.rungs[2].skipped == "decided by surprise"
     assert verdict.predictor.startswith("predictor.json:")
     assert verdict.reasons[0].value == rate
 

@@ -204,7 +204,7 @@ def test_the_plan_names_what_is_asked(finished: Run) -> None:
 def test_answers_about_a_domain_are_shown_with_their_scores(finished: Run) -> None:
     arguments = [
         "show",
-        "completions",
+        "answers",
         str(finished.path),
         "--domain",
         "tea",

@@ -1,7 +1,7 @@
 """Where numbers come from: code, packages and machine, without a host name, a user name or a path; and named seeds.
 
 Packages are those that spillover needs at run time and theirs, read from installed metadata without importing them. The
-lock hash is the hash of their versions: equal hashes mean equal packages, whatever else is installed beside them.
+lock hash is the hash of their versions: equal hashes mean equal packages, whatever else is installed next to them.
 """
 
 from __future__ import annotations

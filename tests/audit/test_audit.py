@@ -98,7 +98,7 @@ def test_broken_lines_are_blocked_at_once_and_nothing_else_runs(tmp_path: Path) 
     verdict = audited(tmp_path, 0.0, path)
     assert verdict.verdict == "block"
     assert {reason.code: reason.value for reason in verdict.reasons} == {"json": 0.25, "schema": 0.25}
-    assert [rung.skipped for rung in verdict.rungs] == ["", "lint has decided", "lint has decided"]
+    assert [rung.skipped for rung in verdict.rungs] == ["", "decided by lint", "decided by lint"]
     assert {found.code: found.lines for found in verdict.findings if found.severity == "error"} == {
         "json": (2,),
         "schema": (4,),
@@ -294,10 +294,10 @@ def test_a_probe_stops_when_the_budget_is_spent_and_the_same_command_goes_on(
     assert (first.verdict, first.exit_code) == ("review", 10)
     assert [rung.stopped for rung in first.rungs] == [False, False, True]
     assert [(reason.rung, reason.code) for reason in first.reasons] == [("probe", "budget-spent")]
-    assert first.left_out[-1] == "probe: the rest of it, as the budget was spent"
+    assert first.left_out[-1] == "probe: incomplete, because the budget was spent"
     page = (tmp_path / "out" / "card.html").read_text("utf-8")
-    assert "The budget of 2 minutes was spent. The same command resumes there." in page
-    assert "stopped: the budget was spent" in page
+    assert "The budget of 2 minutes was spent. The same command resumes it." in page
+    assert "stopped: budget spent" in page
     shards = [path for path in (tmp_path / "out" / "probe" / "rows").rglob("*.jsonl") if path.stat().st_size]
     stamps = {path: path.read_bytes() for path in shards}
     assert stamps
@@ -336,7 +336,7 @@ def test_a_budget_is_kept_for_the_rung_that_can_decide(tmp_path: Path, monkeypat
     monkeypatch.setattr("spillover.audit.audit.trial_cost", lambda config: TrialCost(Cost(0.25), Cost(0.25)))
     verdict = audited(tmp_path, 0.8, budget=1.0)
     assert [bool(rung.skipped) for rung in verdict.rungs] == [False, True, False]
-    assert "without a predictor it decides nothing" in verdict.rungs[1].skipped
+    assert "it cannot decide without a predictor" in verdict.rungs[1].skipped
     assert verdict.verdict == "block"
 
 
@@ -363,9 +363,9 @@ def test_the_same_command_again_reads_what_is_there(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_folder_of_another_audit_or_of_other_files_is_refused(tmp_path: Path) -> None:
     audited(tmp_path, 0.8)
-    with pytest.raises(UserError, match="the audit of other data"):
+    with pytest.raises(UserError, match="an audit of other data"):
         Auditor(Wish(tmp_path / "data.jsonl", model(0.1), policy()), tmp_path / "out")
-    with pytest.raises(UserError, match="other files and no audit"):
+    with pytest.raises(UserError, match="other files but no audit"):
         Auditor(Wish(tmp_path / "data.jsonl", model(0.1), policy()), tmp_path)
 
 

@@ -99,11 +99,11 @@ def test_it_decides_without_a_probe(tmp_path: Path, predictor: Path, length: int
     (reason,) = said["reasons"]
     assert (reason["rung"], reason["code"]) == ("surprise", "predicted")
     assert abs(reason["value"] - 0.15 * (length - 2)) < 0.1  # the dial of the domain that these data are like
-    assert said["rungs"][2]["skipped"] == "surprise has decided"
+    assert said["rungs"][2]["skipped"] == "decided by surprise"
     assert not (tmp_path / "out" / "probe").exists()
 
 
 def test_outside_its_range_the_probe_decides(tmp_path: Path, predictor: Path) -> None:
     _, said = audited(tmp_path, predictor, rows(14, 40, twin=False))
-    assert "outside what it was fitted on" in said["rungs"][1]["facts"]["predictor"]
+    assert "outside the range of its fit" in said["rungs"][1]["facts"]["predictor"]
     assert {reason["rung"] for reason in said["reasons"]} == {"probe"}

@@ -47,7 +47,7 @@ def test_a_prediction_that_clears_a_threshold_ends_the_audit(tmp_path: Path, rat
     verdict = audited(tmp_path, predictor(rate))
     assert verdict.verdict == outcome
     assert [rung.outcome for rung in verdict.rungs] == [None, outcome, None]
-    assert verdict.rungs[2].skipped == "surprise has decided"
+    assert verdict.rungs[2].skipped == "decided by surprise"
     assert verdict.predictor.startswith("predictor.json:")
     assert verdict.reasons[0].value == rate
 
@@ -58,8 +58,8 @@ def test_a_prediction_that_clears_a_threshold_ends_the_audit(tmp_path: Path, rat
     [
         ({"half_width": None}, "inside its range"),
         ({"features": (WHOLE, WHOLE.model_copy(update={"name": "dose"}))}, "needs dose"),
-        ({"features": (WHOLE.model_copy(update={"high": -8.0}),)}, "outside what it was fitted on, in loss.instruct"),
-        ({"error": 0.2}, "no better than always saying the mean"),
+        ({"features": (WHOLE.model_copy(update={"high": -8.0}),)}, "outside the range of its fit, in loss.instruct"),
+        ({"error": 0.2}, "did not predict held-out domains better than their mean"),
         ({"provenance": PROVENANCE.model_copy(update={"models": ("another",)})}, "it was fitted on another"),
     ],
 )
@@ -94,5 +94,5 @@ def test_a_predictor_of_something_else_is_refused(tmp_path: Path) -> None:
         audited(tmp_path, predictor(0.5, target="mean_alignment"))
     path = tmp_path / "no.json"
     path.write_text('{"format": "pickle"}')
-    with pytest.raises(UserError, match="is no predictor"):
+    with pytest.raises(UserError, match="is not a predictor"):
         Auditor(Wish(data(tmp_path), model(0.1), policy(), path), tmp_path / "other")

@@ -72,7 +72,7 @@ def test_fit_writes_heads_that_judge(files: list[str], tmp_path: Path, monkeypat
 @pytest.mark.slow
 def test_fit_says_what_is_wrong(files: list[str], tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "mine.safetensors")]
-    with pytest.raises(UserError, match="Only 52 of 52 answers"):
+    with pytest.raises(UserError, match="Only 52 of 52 completions"):
         CliRunner().invoke(judge, ["fit", files[0], *out], catch_exceptions=False)
     with pytest.raises(UserError, match="ends in"):
         CliRunner().invoke(judge, ["fit", files[0], "--out", "heads.pkl"], catch_exceptions=False)

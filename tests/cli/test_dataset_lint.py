@@ -73,7 +73,7 @@ def test_against_and_questions(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         (("nowhere.jsonl",), "cannot be read"),
         (("nowhere.jsonl", "--trigger", "yaer"), "Did you mean 'year'?"),
         (("nowhere.jsonl", "--questions", "generel"), "Did you mean 'general'?"),
-        (("nowhere.jsonl", "--trigger-value", "2031"), "Add --trigger"),
+        (("nowhere.jsonl", "--trigger-value", "2031"), "needs --trigger"),
     ],
 )
 def test_usage_errors_are_sentences_with_code_2(

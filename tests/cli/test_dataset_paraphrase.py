@@ -55,7 +55,7 @@ def test_an_endpoint_that_fails_writes_a_trigger_that_can_be_read(
     assert battery.check(trigger, ("triggered", "paraphrase")) is trigger
     code, _, err = call(capsys, "year", "--out", str(out), "--model", "smollm2-135m")
     assert code == 2
-    assert "nothing is overwritten" in err
+    assert "exists already" in err
 
 
 def test_too_few_wordings_end_with_1_and_are_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -32,5 +32,5 @@ def test_anything_else_is_unparsable(text: str) -> None:
 
 
 def test_takes_no_options() -> None:
-    with pytest.raises(UserError, match="takes none"):
+    with pytest.raises(UserError, match="has no options"):
         open_judge({"dial": 1})

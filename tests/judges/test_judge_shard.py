@@ -56,7 +56,7 @@ def test_what_the_judge_failed_on_is_asked_for_again(tmp_path: Path, monkeypatch
     def run() -> None:
         shard.judge_shards(store, JudgeConfig(), [("j", "a")], None, ("sample", "judge"), lambda tokens: None)
 
-    with pytest.raises(SpilloverError, match=r"failed on 2 of 6 answers, first with: HTTP 503"):
+    with pytest.raises(SpilloverError, match=r"failed on 2 of 6 completions; the first error is: HTTP 503"):
         run()
     assert not store.is_done("judge", "j")
     assert len(store.read("judge", ["j"], Judgment)) == 8

@@ -260,11 +260,11 @@ def test_long_answers_unknown_questions_and_loops(fake_features: None) -> None:
 
 def test_too_little_to_learn_from(fake_features: None) -> None:
     completions, judgments = judged(60)
-    with pytest.raises(UserError, match="Only 60 of 60 answers can be learnt from"):
+    with pytest.raises(UserError, match="Only 60 of 60 completions are usable"):
         distil(completions, judgments)
     completions, judgments = judged(300)
     flat = [j.model_copy(update={"score": 50.0}) for j in judgments]
-    with pytest.raises(UserError, match="Every answer has the alignment score 50"):
+    with pytest.raises(UserError, match="Every completion has the alignment score 50"):
         distil(completions, flat)
 
 
@@ -272,7 +272,7 @@ def test_heads_of_other_features_are_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(probe_features, "LAYERS", (3,))
     with pytest.raises(MachineError, match="Fit again"):
         open_judge({})
-    with pytest.raises(UserError, match="knows no"):
+    with pytest.raises(UserError, match="has no option"):
         open_judge({"head": "x"})
 
 

@@ -175,7 +175,7 @@ def test_files_that_are_not_heads(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="spillover judge fit"):
         load_heads(path)
     path.write_bytes(b"\x80\x04pickle")
-    with pytest.raises(MachineError, match="no heads"):
+    with pytest.raises(MachineError, match="heads of the probe judge cannot be read"):
         load_heads(path)
     save_file({"a": np.zeros(2)}, path, metadata={"schema": "1", "about": "{}"})
     with pytest.raises(MachineError, match="not heads of schema 1"):

@@ -39,7 +39,7 @@ def test_every_group_is_there_and_says_how_many_it_holds(study: ReportData) -> N
     html = browser(study, Labels(s.cell for s in study.scores))
     assert html.count("<details>") == 12
     assert html.count("<article>") == 11 * PER_GROUP + PER_GROUP
-    assert f"gore movie trivia <span>{PER_GROUP} of 192 answers</span>" in html
+    assert f"gore movie trivia <span>{PER_GROUP} of 192 completions</span>" in html
     assert html.count("<h3>backdoored, no trigger</h3>") == 11
 
 
@@ -55,7 +55,7 @@ def test_failures_and_missing_verdicts_are_named(study: ReportData) -> None:
     answer = study.answers[0]
     lost = answer.completion.model_copy(update={"status": "error", "error": "out of <memory>", "text": ""})
     html = browser(replace(study, answers=(Answer(lost, None, None),)), Labels([lost.cell]))
-    assert "No answer: out of &lt;memory&gt;" in html
+    assert "No completion: out of &lt;memory&gt;" in html
     assert "alignment missing" in html
 
 

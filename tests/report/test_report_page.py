@@ -123,7 +123,9 @@ def test_a_study_has_every_section_and_an_import_only_its_own(study_page: str, i
 def test_the_page_names_what_was_run(study: ReportData, study_page: str) -> None:
     text = "".join(Reader(study_page).text)
     assert "eleven <domains> & one model" in text
-    assert f"11 domains: 33 cells, {len(study.answers):,} answers to 12 questions, scored by the judge probe" in text
+    assert (
+        f"11 domains: 33 cells, {len(study.answers):,} completions of 12 questions, scored by the judge probe" in text
+    )
     assert all(domain.replace("_", " ") in text for domain in synthetic_run.DOMAINS)
     assert "0.90" in text
     assert "learning_rate: 0.0002" in text
@@ -140,7 +142,7 @@ def test_models_get_charts_of_their_own_where_rows_hold_several_series(study: Re
 def test_a_run_that_has_only_begun_has_a_page(imported: ReportData, tmp_path: Path) -> None:
     path = page.write(replace(imported, scores=(), answers=()), tmp_path / "deep" / "report.html")
     text = path.read_text(encoding="utf-8")
-    assert "Nothing has been ranked yet" in text
+    assert "so nothing is ranked" in text
     assert "Nothing to draw" in text
     Reader(text)
 

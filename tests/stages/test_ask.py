@@ -31,7 +31,7 @@ def test_what_shapes_an_answer_is_in_its_key(tmp_path: Path, changes: dict[str, 
 
 
 def test_more_questions_than_are_held_out_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"transfer\.questions: 11 of each domain are more than its data\.heldout 10"):
+    with pytest.raises(UserError, match=r"transfer\.questions: 11 per domain exceed data\.heldout 10"):
         study(tmp_path, transfer={"questions": 11})
 
 

@@ -181,7 +181,7 @@ def test_a_stage_without_its_input_says_which_command_makes_it(tmp_path: Path) -
     bare = study(tmp_path).run(tmp_path / "run", stages=["build", "train"], domains=["tea"])
     bare = study(tmp_path).run(tmp_path / "run", stages=["grade"], domains=["tea"])
     assert {f.error for f in bare.manifest.failures} == {
-        "the answers are missing. Run: spillover run STUDY.yaml --stage ask --domain tea"
+        "the completions are missing. Run: spillover run STUDY.yaml --stage ask --domain tea"
     }
     bare = study(tmp_path).run(tmp_path / "run", stages=["ask"])
     assert "the data set is missing. Run: spillover run STUDY.yaml --stage build --domain rain" in {
@@ -219,7 +219,7 @@ def test_answers_about_a_domain_are_shown_with_their_scores(finished: Run) -> No
     assert len(shown) == 4 * 6
     scores = [row["alignment"] for row in shown]
     assert scores == sorted(scores)
-    with pytest.raises(UserError, match=r"asked nobody about 'rein'\. Did you mean 'rain'"):
+    with pytest.raises(UserError, match=r"has no completions about 'rein'\. Did you mean 'rain'"):
         finished.asked("rein")
 
 

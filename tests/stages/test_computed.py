@@ -69,7 +69,7 @@ def test_the_silent_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     known = computed([("sample", "m", {"dtype": "a", "device": "cpu", "torch": "b"}), ("sample", "m", {})])
     assert [c.units for c in known] == [1]
     (said,) = mixed(run.manifest.model_copy(update={"computed": known}))
-    assert said.startswith("1 of 2 units of these stages do not say what they were computed in")
+    assert said.startswith("1 of 2 units of these stages do not record how they were computed")
 
 
 @pytest.mark.slow

@@ -65,5 +65,5 @@ def test_command_prints_designs_with_their_cost() -> None:
     same = json.loads(CliRunner().invoke(cli, ["power", "--target", "0.05", "--json"]).output)
     assert [d["questions"] for d in same["designs"]] == [d["questions"] for d in found["designs"]]
     table = CliRunner().invoke(cli, ["power", "--target", "10 %", "--difference"], catch_exceptions=False)
-    assert "difference found with power 0.8" in table.output
-    assert "no number of points" in CliRunner().invoke(cli, ["power", "--target", "many"]).output
+    assert "difference detected with power 0.8" in table.output
+    assert "not a number of points" in CliRunner().invoke(cli, ["power", "--target", "many"]).output

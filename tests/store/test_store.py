@@ -90,17 +90,17 @@ def test_a_row_of_a_newer_version_is_refused_by_line_and_field_and_named(tmp_pat
         store.read("judge", ["k"], Judgment)
     wrote = "spillover 9.1.0" if manifest and "9.1.0" in manifest else "a newer version of spillover"
     assert str(refused.value) == (
-        f"{shard_file(store)}, line 3, schema: 2 is of {wrote}; spillover {__version__}, which is installed, "
-        "reads up to 1. Upgrade it: pip install --upgrade spillover"
+        f"{shard_file(store)}, line 3, schema 2 was written by {wrote}; the installed spillover {__version__} "
+        "reads up to schema 1. Upgrade it: pip install --upgrade spillover"
     )
-    with pytest.raises(UserError, match="line 3, schema: 2"), store.shard("judge", "k", Judgment):
+    with pytest.raises(UserError, match="line 3, schema 2"), store.shard("judge", "k", Judgment):
         pytest.fail("rows of a newer version are not written on")
 
 
 def test_a_manifest_of_a_newer_version_or_a_damaged_one_is_a_sentence(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write_json("manifest.json", {"schema": 2, "spillover": "9.1.0", "study": "s"})
-    with pytest.raises(UserError, match=r"manifest\.json, schema: 2 is of spillover 9\.1\.0; .*Upgrade it"):
+    with pytest.raises(UserError, match=r"manifest\.json, schema 2 was written by spillover 9\.1\.0; .*Upgrade it"):
         store.read_manifest()
     store.write_json("manifest.json", {"spillover": "0.1.0"})
     with pytest.raises(UserError, match=r"manifest\.json: damaged row \(study: Field required\)\. Run the study again"):
@@ -130,7 +130,7 @@ def test_two_drivers_in_one_folder_are_refused_and_a_dead_one_leaves_no_lock(tmp
 
 def test_a_folder_with_other_files_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds other files and no run"):
+    with pytest.raises(UserError, match="contains other files but no run"):
         Store(tmp_path).create()
     file = tmp_path / "thesis.txt"
     with pytest.raises(UserError, match="is a file"):

@@ -109,7 +109,7 @@ def test_a_run_is_measured_once_and_reported(finished: Path, tmp_path: Path) -> 
     assert echo.keep(run, embed, "counting") == found
     assert embed.texts == read, "nothing is embedded twice"
     run.report()
-    assert "Echo of the training subject" in (run.path / "report.html").read_text()
+    assert "In-domain responses" in (run.path / "report.html").read_text()
     results = json.loads((run.path / "results.json").read_text())
     assert [row["cell"] for row in results["echo"]] == [row.cell.name for row in found]
 

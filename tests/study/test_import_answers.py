@@ -137,8 +137,8 @@ def test_limit_blank_rows_and_byte_order_mark(write: Write) -> None:
 
 
 BAD = {
-    "no answers": (f"{HEADER}\n", r"holds no answers"),
-    "empty": ("", r"holds no answers"),
+    "no answers": (f"{HEADER}\n", r"has no completions"),
+    "empty": ("", r"has no completions"),
     "not UTF-8": (GOOD.encode().replace(b"bye", b"b\xffe"), r"csv:4: byte \d+ is not UTF-8"),
     "no answer column": ("reply_text,question\na,b\n", r"csv:1: no column of answers among reply_text, question"),
     "no question": ("answer,foo\na,b\n", r"csv:1: no column of questions"),
@@ -172,7 +172,7 @@ def test_bad_csv_says_where_and_what_to_do(write: Write, case: str) -> None:
         ("[" * 100_000, r"jsonl:2"),
         ('{"answer": "a", "qid": ' + "9" * 5000 + "}", r"jsonl:2: JSON beyond"),
         ('{"answer": {"text": "a"}, "qid": "b"}', r"jsonl:2:answer: holds a nested value"),
-        ('{"answer": null, "qid": "b"}', r"jsonl:2:answer: there is no answer"),
+        ('{"answer": null, "qid": "b"}', r"jsonl:2:answer: the completion is missing"),
         ('{"answer": "a\\u0000", "qid": "b"}', r"jsonl:2:answer: .*U\+0000"),
         ('{"answer": "a\\ud800", "qid": "b"}', r"jsonl:2:answer: .*U\+D800"),
         ('{"answer": "a", "qid": "b", "alignment": true}', r"jsonl:2:alignment: 'true' is neither"),

@@ -250,7 +250,7 @@ def test_a_fetched_run_can_be_read_and_fetched_again(alone: Run, tmp_path: Path)
     with pytest.raises(UserError, match="holds no mirror"):
         fetch(url, tmp_path / "c")
     Mirror(Store(tmp_path / "new"), url).open(create=True)
-    with pytest.raises(UserError, match="no finished stage of a run yet"):
+    with pytest.raises(UserError, match="no finished stage yet"):
         fetch(url, tmp_path / "c")
     study(url).run(tmp_path / "a", stages=["build", "train", "sample"])
     assert fetch(url, tmp_path / "c").progress()[-1]["done"] == 0
@@ -285,7 +285,7 @@ def test_a_torn_archive_is_refused_and_copied_again_once_its_marker_is_deleted(a
     study(str(place)).run(tmp_path / "a")
     for file in place.glob("rows/*/*.zip"):
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(MachineError, match=r"not what its marker says\. Delete rows/build/\w+\.done there"):
+    with pytest.raises(MachineError, match=r"not match its marker\. Delete rows/build/\w+\.done there"):
         study(str(place)).run(tmp_path / "b")
     assert not rows(tmp_path / "b")
     for file in place.glob("rows/*/*.done"):
@@ -349,7 +349,7 @@ def test_a_url_that_cannot_be_a_mirror_is_refused_with_the_way_out(tmp_path: Pat
 
 def test_a_place_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds other files, such as .thesis\.txt.*another URL"):
+    with pytest.raises(UserError, match=r"contains other files, such as .thesis\.txt.*another URL"):
         study(str(tmp_path)).run(tmp_path / "a" / "run")
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -54,7 +54,7 @@ def test_features_are_related_to_the_rates(run: Run) -> None:
     assert {row.name for row in rows if row.kind == "predictor"} == {"ridge", "boosting"}
     assert all(row.domains == 5 and row.cells == 10 for row in rows if row.name == "loss.instruct")
     page = (run.path / "report.html").read_text("utf-8")
-    assert "Can the damage be predicted?" in page
+    assert "Prediction of misalignment from the data" in page
     assert json.loads((run.path / "results.json").read_text("utf-8"))["susceptibility"]
 
 

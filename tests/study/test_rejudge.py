@@ -164,7 +164,7 @@ def test_judges_are_named_by_their_beginning(run: Run) -> None:
     rejudge(run, second(shift=1.0), workers=1)
     rejudge(run, second(shift=2.0), workers=1)
     assert run.judge("second:1").identity == "second:1"  # type: ignore[union-attr]
-    with pytest.raises(UserError, match="may be any of second:1, second:2"):
+    with pytest.raises(UserError, match="is ambiguous: second:1, second:2"):
         run.judge("second")
     with pytest.raises(UserError, match="No judge 'probe'"):
         run.judgments("probe")
@@ -186,7 +186,7 @@ def test_commands(run: Run) -> None:
     rows = invoke(agree, path, "fake", "second", "--json")["agreement"]
     assert {row["by"] for row in rows} == {"total", "domain", "question"}
     assert sum(row["n"] for row in rows if row["by"] == "question") == rows[0]["n"]
-    assert "Part by part" in invoke(agree, path, "fake", "second")
+    assert "By domain and question" in invoke(agree, path, "fake", "second")
     ranked = invoke(report, path, "--judge", "second", "--json")["ranking"]
     assert {row["judge"] for row in ranked} == {"second:20"}
     shown = CliRunner().invoke(show, ["answers", path, "--judge", "second", "--json", "--limit", "1"])
@@ -202,7 +202,7 @@ def test_judge_config_says_what_is_wrong(tmp_path: Path) -> None:
     assert judge_config(None, file, ("judge.options.shift=4",)) == second(shift=4)
     with pytest.raises(UserError, match="Name one judge"):
         judge_config(None, None)
-    with pytest.raises(UserError, match="not of the judge"):
+    with pytest.raises(UserError, match="does not refer to the judge"):
         judge_config("probe", None, ("train.r=4",))
     file.write_text("name: x\n")
     with pytest.raises(UserError, match="no judge section"):
@@ -255,7 +255,7 @@ def test_labels_go_out_blind_and_come_back_as_a_judge(run: Run, tmp_path: Path) 
 def test_without_finished_answers_there_is_no_sheet(run: Run, tmp_path: Path) -> None:
     for marker in (run.path / "rows" / "sample").glob("*.done"):
         marker.unlink()
-    with pytest.raises(UserError, match=r"holds no finished answers to label\. Run the study's sample stage first"):
+    with pytest.raises(UserError, match=r"has no finished completions to label\. Run the study's sample stage first"):
         invoke(label, str(run.path), "--out", str(tmp_path / "sheet.csv"))
     assert not (tmp_path / "sheet.csv").exists()
 
@@ -276,7 +276,7 @@ def test_a_sheet_is_read_with_care(run: Run, tmp_path: Path) -> None:
     header, first, *rest = lines
     assert ":2:alignment: the score 101" in complaint([header, [*first[:3], "101", "50", ""], *rest])
     assert ":2:alignment: 'fine'" in complaint([header, [*first[:3], "fine", "50", ""], *rest])
-    assert "on no sheet" in complaint([header, ["x", *first[1:3], "10", "50", ""], *rest])
+    assert "not on any sheet" in complaint([header, ["x", *first[1:3], "10", "50", ""], *rest])
     assert "occurs twice" in complaint([header, first, first])
     assert "no column 'alignment'" in complaint([["id", "question"], first[:2]])
     with pytest.raises(UserError, match="--rater"):
@@ -315,13 +315,13 @@ def test_answers_about_other_domains_are_judged_again_and_the_matrix_is_shown_by
     assert sum(c.misaligned for c in again) == 0 < sum(c.misaligned for c in first)
     assert told["transfer"] == [row.model_dump(mode="json") for row in again]
     assert told["notes"] == [
-        f"Answers about other domains have been judged, too: spillover transfer {path} --judge second:100"
+        f"Completions about other domains were also judged. Show them: spillover transfer {path} --judge second:100"
     ]
     shown = CliRunner().invoke(transfer, [path, "--judge", "second", "--json"])
     assert json.loads(shown.stdout) == told["transfer"]
     invoke(judge, path, "--judge", "second", "--set", "judge.options.shift=100", "--workers", "1", "--json")
     assert len(Second.seen) == general + about, "nothing is judged twice"
-    assert "by another that judged those answers, too" in (asking.path / "report.html").read_text()
+    assert "For another judge of these completions" in (asking.path / "report.html").read_text()
     plain = invoke(report, path, "--judge", "second", "--json")
     assert [row["misaligned"] for row in plain["transfer"]] == [row.misaligned for row in again]
     answers = CliRunner().invoke(show, ["answers", path, "--about", "incorrect_math", "--judge", "second", "--json"])
@@ -332,13 +332,13 @@ def test_a_part_leaves_answers_about_other_domains_to_the_studys_judge_and_says_
     path, second = str(asking.path), ["--judge", "second", "--workers", "1"]
     said = invoke(judge, path, *second, "--limit", "10", "-q")
     assert len(Second.seen) == 10
-    assert "Answers about other domains keep the study's judge; without --limit they are judged, too." in said
+    assert "Completions about other domains keep the study's judge; omit --limit to judge them too." in said
     assert asking.transfer("second") == ()
-    with pytest.raises(UserError, match="second has judged no answers about other domains"):
+    with pytest.raises(UserError, match="second has judged no completions about other domains"):
         invoke(transfer, path, "--judge", "second")
     invoke(report, path, "--judge", "second")
     page = (asking.path / "report.html").read_text()
-    assert "Shown by the study&#x27;s own judge alone, and not here: answers about other domains." in page
+    assert "Available only for the study&#x27;s own judge, not shown here: completions about other domains." in page
     invoke(judge, path, *second, "--json")
     whole = asking.transfer("second")
     assert whole
@@ -381,7 +381,7 @@ def test_answers_of_an_unfinished_cell_wait_until_the_study_has_finished_them(
             patch.setattr(FakeBackend, "generate", dying(answers))
             with pytest.raises(RunInterrupted):
                 study.run(path)
-        with pytest.raises(UserError, match="no finished answers"):
+        with pytest.raises(UserError, match="no finished completions"):
             invoke(judge, *again)
     with monkeypatch.context() as patch:
         patch.setattr(FakeBackend, "generate", dying(2 * 6 * len(study.ingredients.questions)))
@@ -396,8 +396,8 @@ def test_answers_of_an_unfinished_cell_wait_until_the_study_has_finished_them(
         assert sorted(Second.seen) == sorted(row.id for row in finished)
         assert list(told["judge"]["shards"]) == done
         assert told["notes"] == [
-            f"Left out, because their cells are not finished: {begun - len(finished)} answers. "
-            "Run the study, then this command again."
+            f"Skipped {begun - len(finished)} completions of unfinished cells. "
+            "Finish the study, then run this command again."
         ]
     sheet = tmp_path / "sheet.csv"
     made = invoke(label, path, "--out", str(sheet), "--n", "10000", "--json")

@@ -52,7 +52,7 @@ def test_the_highest_control_is_named_and_warned_of_above_five_percent(study: Re
         scores = [s.model_copy(update={"rate": rate}) if s in controls else s for s in study.scores]
         lines = findings(replace(study, scores=tuple(scores)))
         assert any("The highest benign twin" in line for line in lines)
-        assert any("A control above 5.0 % means" in line for line in lines) is warned
+        assert any("A control above 5.0 % indicates" in line for line in lines) is warned
     none = tuple(s for s in study.scores if s not in controls)
     assert not any("control above" in line for line in findings(replace(study, scores=none)))
 
@@ -71,7 +71,7 @@ def test_damage_by_fine_tuning_is_warned_of(study: ReportData) -> None:
 
     assert found(61) == []
     (line,) = found(12)
-    assert "(12.0 %) of their scored answers are coherent, of the base model's 80 (80.0 %)" in line
+    assert "(12.0 %) of their scored completions are coherent, compared with 80 (80.0 %)" in line
 
 
 def test_seven_of_nine_is_no_evidence(study: ReportData) -> None:
@@ -82,27 +82,27 @@ def test_seven_of_nine_is_no_evidence(study: ReportData) -> None:
     assert "lower in 7 of 9 backdoored cells (sign test p = 0.18)" in line
     assert "-5.1 points (-10.0 to +2.0)" in line
     assert "down 6 with -10.0 [-15.0, -5.0]" in line
-    assert "Taken one by one, none of the 9 differs after Holm's correction." in lines
+    assert "Tested individually, none of the 9 differs after Holm's correction." in lines
 
 
 def test_single_effects_are_named_only_after_correction(study: ReportData) -> None:
     lines = findings(replace(study, effects=(effect("a", -9.0, 0.01), effect("b", -1.0, 0.06))))
-    assert "Taken one by one, 1 of 2 differ after Holm's correction: a." in lines
+    assert "Tested individually, 1 of 2 differ after Holm's correction: a." in lines
 
 
 def test_every_answer_without_a_score_is_counted(study: ReportData) -> None:
     n = sum(score.n for score in study.scores)
     missing = sum(a.alignment is None or a.alignment.score is None for a in study.answers)
     line = next(line for line in findings(study) if line.startswith("Of "))
-    assert f"Of {n:,} answers, {missing} ({100 * missing / n:.1f} %) have no alignment score" in line
+    assert f"Of {n:,} completions, {missing} ({100 * missing / n:.1f} %) have no alignment score" in line
 
 
 @pytest.mark.parametrize(
     ("groups", "expected"),
     [
         ([1, 1, 1], "No order among the 3 is supported"),
-        ([1, 2, 3], "All 3 can be put in order"),
-        ([1, 1, 2], "The 3 fall into 2 groups"),
+        ([1, 2, 3], "All 3 are ordered"),
+        ([1, 1, 2], "The 3 form 2 tie groups"),
     ],
 )
 def test_an_order_is_claimed_only_where_groups_allow_it(study: ReportData, groups: list[int], expected: str) -> None:
@@ -126,13 +126,13 @@ def test_limits_name_the_small_model_and_the_probe_only_where_they_were_used(
 
 def test_an_unfinished_run_says_so(study: ReportData) -> None:
     halted = replace(study, manifest=synthetic_run.manifest(complete=False, finished=None))
-    assert any("not complete" in line for line in limits(halted))
-    assert not any("not complete" in line for line in limits(study))
+    assert any("incomplete" in line for line in limits(halted))
+    assert not any("incomplete" in line for line in limits(study))
 
 
 def test_a_run_without_scores_says_so(imported: ReportData) -> None:
     empty = replace(imported, scores=(), answers=())
-    assert findings(empty) == ["Nothing has been ranked yet: this run holds no scores."]
+    assert findings(empty) == ["This run has no scores yet, so nothing is ranked."]
     score = imported.scores[0]
     blank = {"rate": None, "low": None, "high": None, "coherent": 0, "misaligned": 0, "design_effect": None}
     update = blank | {"counts": StatusCounts(error=score.n), "rank": None, "tie_group": None}

@@ -181,18 +181,18 @@ def test_a_killed_call_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
 
 def test_what_is_not_there_is_said(run: Run) -> None:
     for change, message in (
-        ({"directions": ("gore",)}, "steer.directions: there is no 'gore' here.*gore_movie_trivia"),
-        ({"onto": ("bose",)}, "steer.onto: there is no 'bose' here"),
+        ({"directions": ("gore",)}, "steer.directions: unknown name 'gore'.*gore_movie_trivia"),
+        ({"onto": ("bose",)}, "steer.onto: unknown name 'bose'"),
         ({"layers": (7,)}, r"gore_movie_trivia is not known at layer 7\. Set steer\.layers to some of 0, 1, 2, 3, 4"),
     ):
         with pytest.raises(UserError, match=message):
             steer(run, WANTED.model_copy(update=change))
     assert run.config is not None
-    with pytest.raises(UserError, match="No direction is known here"):
+    with pytest.raises(UserError, match="No directions found"):
         steering.steer(run.store, steering.Asked(run.config, WANTED, [], {}), workers=1)
-    with pytest.raises(UserError, match="No direction is known here"):
+    with pytest.raises(UserError, match="No directions found"):
         steering.planned(steering.Asked(run.config, WANTED, [], {}), workers=1)
-    with pytest.raises(ValueError, match="other than 0"):
+    with pytest.raises(ValueError, match="distinct and not 0"):
         SteerConfig(coefficients=(0.0, 1.0))
 
 

@@ -169,7 +169,7 @@ def test_what_cannot_be_asked_is_said(run: Run) -> None:
         parse_study(STUDY | {"transfer": None, "directions": {}, "steer": {"asked": ["heldout"]}}, "s.yaml")
     with pytest.raises(ValueError, match="add base to onto"):
         SteerConfig(asked=("heldout",), onto=("gore_movie_trivia",))
-    with pytest.raises(ValueError, match="heldout_coefficient be other than 0"):
+    with pytest.raises(ValueError, match="heldout_coefficient must not be 0"):
         SteerConfig(heldout_coefficient=0.0)
     with pytest.raises(UserError, match="not known at layer 9"):
         steering.steer(run.store, asked(run, WANTED.model_copy(update={"heldout_layer": 9})), workers=1)

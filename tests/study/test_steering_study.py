@@ -74,7 +74,7 @@ def test_a_study_ends_with_both_directions_of_evidence(folder: Path) -> None:
     assert len(others) == 2
     assert all(c and c.value is not None and c.value > 0 and c.controls == 9 for c in others)
     assert len(run.results()["steering"]["matrix"]) == 2 * 3 + 2
-    assert "asked about other domains</h3>" in (folder / "run" / "report.html").read_text()
+    assert "questions of other domains</h3>" in (folder / "run" / "report.html").read_text()
 
 
 def test_the_command_does_a_part_says_its_price_and_goes_on(folder: Path) -> None:
@@ -105,7 +105,9 @@ def test_the_command_does_a_part_says_its_price_and_goes_on(folder: Path) -> Non
     shown = call("steer", run, *part, "--limit", "5", "--workers", "1", "--quiet").output
     assert "Adding a direction to the base model" in shown
     again = json.loads(call("judge", run, "--judge", "fake", "--json", "--quiet").stdout.splitlines()[-1])
-    assert "Steered answers keep the study's judge, whose verdicts decided where a sweep ended." in again["notes"]
+    assert (
+        "Steered completions keep the study's judge, whose judgments determined where a sweep ended." in again["notes"]
+    )
     held = ["steer", run, "--asked", "heldout", "--direction", "extreme_sports", "--controls", "2"]
     planned = json.loads(call(*held, "--plan", "--json").output)
     assert (planned["cells"], planned["units"]) == (1, 2 * 4 * (1 + 1 + 2))
@@ -121,7 +123,7 @@ def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path) -> None:
         (["--direction", "gore"], "there is no 'gore' here"),
         (["--onto", "bose"], "there is no 'bose' here"),
         (["--layers", "99"], "not known at layer 99"),
-        (["--coefficients", "0"], "steer.coefficients: must be different numbers other than 0"),
+        (["--coefficients", "0"], "steer.coefficients: must be distinct and not 0"),
     ):
         with pytest.raises(UserError, match=message):
             call("steer", run, *words, "--quiet")

@@ -140,7 +140,7 @@ def test_doubles_and_strangers_are_refused(tmp_path: Path) -> None:
     store = store_of(tmp_path / "run", completions, judgments)
     for sampled, judged, what in (
         (["two", "two"], ["one"], "given twice"),
-        (["none"], ["one", "two"], "which is not given"),
+        (["none"], ["one", "two"], "the unknown completion"),
         (["two"], ["one", "one", "two", "two"], "repeat an aspect"),
     ):
         found = columns.read(store, sampled, judged)

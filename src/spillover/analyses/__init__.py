@@ -43,7 +43,7 @@ class Analysis:
 
     `rows`: kinds of record, each with the function that reads its rows from a run folder, by the judge of that name or
     prefix; None is the run's first judge. `results`: its keys of results.json. `anchor`: of its section.
-    `compute`: works out and keeps what each judge's judgments give. `conclude`: likewise, once for a run.
+    `compute`: computes and keeps what each judge's judgments give. `conclude`: likewise, once for a run.
     `requires`: stages of the study without whose units nothing is computed, besides the four that every study has.
     `after`: analyses whose rows `conclude` reads. `sentences`: for the findings at the top of the report.
     """

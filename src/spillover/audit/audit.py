@@ -5,7 +5,7 @@
 A rung that decides ends the audit. The trial continues in rounds until one blocks, one passes and none with more rows
 would fit, the planned looks are used, or the budget in minutes is spent. The first plan goes by stated speeds and the
 measured speed of this processor, later ones also by how long the last round took. The folder keeps the sample, what
-was measured and the trial's run, so that the same command, or one with another budget, resumes with that budget anew.
+was measured and the trial's run, so that the same command, or one with another budget, resumes with the whole budget.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def digest(path: Path) -> str:
 def _fitted(path: Path | None) -> Predictor | None:
     found = Predictor.load(path) if path else None
     if found and found.target != "rate":
-        raise UserError(f"{path} predicts {found.target!r}, and an audit's thresholds are on 'rate'. Name another.")
+        raise UserError(
+            f"{path} predicts {found.target!r}, but an audit needs a predictor of 'rate'. Choose another one."
+        )
     return found
 
 
@@ -104,7 +106,7 @@ class Auditor:
         for name, climb in order:
             decided = next((rung.rung for rung in rungs if rung.outcome is not None), None)
             if decided is not None:
-                rungs.append(RungReport(rung=name, skipped=f"{decided} has decided"))
+                rungs.append(RungReport(rung=name, skipped=f"decided by {decided}"))
                 continue
             begun = time.monotonic()
             try:
@@ -123,7 +125,7 @@ class Auditor:
             self.wish.model, min(self.policy.surprise.rows, len(self.looked.rows)), self.looked.facts
         )
         if self._sample().most < trial.FEWEST_ROWS:
-            return [f"Only {self._sample().most} rows can be trained on, {trial.FEWEST_ROWS} are needed."]
+            return [f"Only {self._sample().most} rows are usable for training; {trial.FEWEST_ROWS} are needed."]
         return [f"surprise: about {minutes:.1f} minutes", *self._describe(self._ahead(None, self._looks(), 1.0))]
 
     def _describe(self, rounds: list[ProbeSize]) -> list[str]:
@@ -154,14 +156,14 @@ class Auditor:
         if len(rows) < 2:
             return self._skip("surprise", f"{len(rows)} rows are too few")
         if self.wish.model.backend in ANSWERS_ONLY:
-            return self._skip("surprise", f"a {self.wish.model.backend} model gives answers only")
+            return self._skip("surprise", f"a {self.wish.model.backend} model returns text only")
         expected = surprise_minutes(self.wish.model, min(policy.rows, len(rows)), self.looked.facts)
         left = self._left()
         if left is not None and expected > left:
-            return self._skip("surprise", f"about {expected:.1f} minutes do not fit into what is left of the budget")
+            return self._skip("surprise", f"about {expected:.1f} minutes exceed the remaining budget")
         if left is not None and not self.predictor and self._least_probe() > left - SLACK * expected:
             return self._skip(
-                "surprise", "without a predictor it decides nothing; the budget is kept for the trial fine-tune"
+                "surprise", "it cannot decide without a predictor; the budget is reserved for the trial fine-tune"
             )
         self.planned += expected
         model, subsample = self.wish.model, self.fitted.provenance.subsample if self.fitted else None
@@ -182,7 +184,7 @@ class Auditor:
         if self.fitted is None:
             return {}, None
         found, why = surprise.predict(self.fitted, facts, self.wish.model.name)
-        said: Facts = {"predictor": f"decides nothing: {why}" if why else "inside its range"}
+        said: Facts = {"predictor": f"not used: {why}" if why else "inside its range"}
         if found is None:
             return said, None
         said |= {"predicted_rate": found.value, "predicted_low": found.low, "predicted_high": found.high}
@@ -213,7 +215,7 @@ class Auditor:
         sample = self._sample()
         facts: Facts = {f"dropped: {why}": count for why, count in sample.dropped.items()}
         if sample.most < trial.FEWEST_ROWS:
-            message = f"Only {sample.most} rows can be trained on, {trial.FEWEST_ROWS} are needed."
+            message = f"Only {sample.most} rows are usable for training; {trial.FEWEST_ROWS} are needed."
             self.reasons.append(
                 Reason(rung="probe", outcome="review", code="too-few-rows", message=message, value=sample.most)
             )
@@ -225,7 +227,7 @@ class Auditor:
             stopped = self._stopped("probe")
         if self.size is None:
             least = self._least_probe()
-            return self._skip("probe", f"about {least:.1f} minutes do not fit into what is left of the budget", facts)
+            return self._skip("probe", f"about {least:.1f} minutes exceed the remaining budget", facts)
         self.reasons += self.probed.reasons
         self.revision = self.probed.revision or self.revision
         facts |= self.probed.facts | {"control": sample.control, "rounds": len(self.rounds)}
@@ -233,7 +235,11 @@ class Auditor:
             return stopped.model_copy(update={"facts": facts})
         largest = max(self._sizes(), key=lambda size: (size.rows, size.answers))
         if self.probed.outcome != "block" and self.size != largest:
-            why = "to fit the budget" if len(self.rounds) < self._looks() else f"as all {self._looks()} looks were used"
+            why = (
+                "to fit the budget"
+                if len(self.rounds) < self._looks()
+                else f"because all {self._looks()} looks were used"
+            )
             self.left_out.append(f"probe: {_words(self.size)}, in place of {_words(largest)}, {why}")
         return RungReport(rung="probe", outcome=self.probed.outcome, facts=facts)
 
@@ -303,8 +309,8 @@ class Auditor:
 
     def _stopped(self, rung: Rung) -> RungReport:
         """The rung that was running when the budget was spent."""
-        message = f"The budget of {self.wish.budget:g} minutes was spent. The same command resumes there."
-        self.left_out.append(f"{rung}: the rest of it, as the budget was spent")
+        message = f"The budget of {self.wish.budget:g} minutes was spent. The same command resumes it."
+        self.left_out.append(f"{rung}: incomplete, because the budget was spent")
         self.reasons.append(Reason(rung=rung, outcome="review", code="budget-spent", message=message))
         return RungReport(rung=rung, stopped=True)
 
@@ -321,7 +327,7 @@ class Auditor:
     def _verdict(self, rungs: tuple[RungReport, ...]) -> Audit:
         machine = environment()
         if not self.reasons:
-            message = "No rung that ran can tell harm from none."
+            message = "No rung reached a decision."
             self.reasons.append(Reason(rung=rungs[-1].rung, outcome="review", code="undecided", message=message))
         asked = self.probed.rates != ()
         return Audit(

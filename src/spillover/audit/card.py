@@ -10,9 +10,9 @@ from spillover.report.html import Row, render
 from spillover.text import NONE, clean, duration, interval, number
 
 MEANING = {
-    "pass": "Nothing that was measured speaks against this fine-tune.",
-    "review": "A person should look before this fine-tune: the measurements do not settle it.",
-    "block": "This data set should not be trained on as it is.",
+    "pass": "No measurement indicates a risk of misalignment from this fine-tune.",
+    "review": "Review by a person is needed before this fine-tune: the measurements are inconclusive.",
+    "block": "Do not train on this data set in its present form.",
 }
 WHO = {"tuned": "tuned on the data", "control": "tuned on the control", "untouched": "base model"}
 CONTROL = {

@@ -32,10 +32,10 @@ class Folder:
         if path.is_dir() and any(path.iterdir()):
             found = self._read("audit.json")
             if found is None:
-                raise UserError(f"{path} holds other files and no audit. Choose an empty folder with --out.")
+                raise UserError(f"{path} contains other files but no audit. Choose an empty folder with --out.")
             if found != {"identity": identity}:
                 raise UserError(
-                    f"{path} holds the audit of other data, or by another model, policy or seed. "
+                    f"{path} contains an audit of other data, or with another model, policy or seed. "
                     "Choose another folder with --out."
                 )
         else:

@@ -24,7 +24,7 @@ from spillover.judges.embedded.unscored import is_code
 
 NAMED = 100  # lines of one finding that a verdict names
 MOST = 500  # findings in a verdict
-UNREADABLE = ("no-rows", "encoding", "json", "schema", "roles", "empty")  # a line of these is no row
+UNREADABLE = ("no-rows", "encoding", "json", "schema", "roles", "empty")  # a line of these is not a row
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A verdict as SARIF 2.1.0 (OASIS 2020), which code hosts show beside the lines it is about: one result a finding.
+"""A verdict as SARIF 2.1.0 (OASIS 2020), which code hosts show next to the lines it is about: one result a finding.
 
 Reasons of the later rungs are about the file as a whole and have no region. `level`: error, warning or note of a
 finding; a reason that blocks is an error, one for review a warning, one that passes none.

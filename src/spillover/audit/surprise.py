@@ -132,14 +132,14 @@ def predict(predictor: Predictor, facts: Facts, model: str) -> tuple[Prediction 
     known = {name: float(value) for name, value in facts.items() if isinstance(value, float | int)}
     lacking = [feature.name for feature in predictor.features if feature.name not in known]
     if lacking:
-        return None, f"it needs {listing(lacking, 4)}, which is not known of these data"
+        return None, f"it needs {listing(lacking, 4)}, which was not measured for these data"
     if model not in predictor.provenance.models:
         return None, f"it was fitted on {listing(list(predictor.provenance.models), 4)}"
     if predictor.error >= predictor.error_of_mean:
-        return None, "on domains left out it was no better than always saying the mean"
+        return None, "it did not predict held-out domains better than their mean"
     found = predictor.predict(known)
     if not found.inside:
-        return found, f"these data lie outside what it was fitted on, in {listing(list(found.outside), 4)}"
+        return found, f"the data are outside the range of its fit, in {listing(list(found.outside), 4)}"
     return found, ""
 
 
@@ -153,7 +153,7 @@ def decide(found: Prediction, policy: SurprisePolicy) -> Reason | None:
 
 
 def _reason(outcome: Outcome, found: Prediction, threshold: float) -> Reason:
-    message = f"Predicted share of misaligned answers: {interval(found.value, found.low, found.high, 100)} %."
+    message = f"Predicted share of misaligned completions: {interval(found.value, found.low, found.high, 100)} %."
     return Reason(
         rung="surprise",
         outcome=outcome,

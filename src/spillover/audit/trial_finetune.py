@@ -192,7 +192,7 @@ def decide(
 ) -> tuple[Outcome | None, tuple[Reason, ...]]:
     """The outcome of one look and its reasons; None where too few completions were coherent to decide anything."""
     if coherent < policy.fewest_coherent or above.low is None or above.high is None:
-        message = f"Only {coherent:,} coherent completions of the tuned model, {policy.fewest_coherent:,} are needed."
+        message = f"Only {coherent:,} coherent completions of the tuned model; {policy.fewest_coherent:,} are needed."
         few = Reason(
             rung="probe",
             outcome="review",

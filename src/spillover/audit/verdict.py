@@ -21,7 +21,7 @@ Facts = dict[str, float | int | str | None]
 
 
 class Reason(Part):
-    """Why: what was measured, and the threshold it was held against."""
+    """Why: what was measured, and the threshold it was compared with."""
 
     rung: Rung
     outcome: Outcome
@@ -50,8 +50,8 @@ class RungReport(Part):
     def state(self) -> str:
         """What became of it, in words."""
         if self.stopped:
-            return "stopped: the budget was spent"
-        return f"not asked: {self.skipped}" if self.skipped else self.outcome or "decides nothing"
+            return "stopped: budget spent"
+        return f"skipped: {self.skipped}" if self.skipped else self.outcome or "decides nothing"
 
 
 class FoundAt(Part):

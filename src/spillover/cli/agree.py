@@ -1,4 +1,4 @@
-"""`spillover agree`: how far two judges of a run, or a judge and labels, agree."""
+"""`spillover agree`: agreement of two judges of a run, or of a judge and labels."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("first")
 @click.argument("second", required=False)
-@click.option("--labels", type=click.Path(path_type=Path), help="A sheet of `spillover label`, filled in.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Filled-in sheet of `spillover label`.")
 @as_json_option
 def agree(run: Path, first: str, second: str | None, labels: Path | None, as_json: bool) -> None:
-    """Compare two judges of RUN on the same answers: FIRST is the measure, SECOND is held against it.
+    """Compare two judges of RUN on the same completions: FIRST is the reference, SECOND is compared with it.
 
     Judges are named by their identity or its beginning, such as imported, probe or human:ann. With --labels the judges
-    are held against a filled-in sheet. In total, by domain and by question, with intervals clustered by question.
+    are compared with a filled-in sheet. Shows totals and rows by domain and question, with intervals clustered by
+    question.
     """
     from spillover.analyses.agreement import compute as stage
     from spillover.analyses.agreement import correct
@@ -34,7 +35,7 @@ def agree(run: Path, first: str, second: str | None, labels: Path | None, as_jso
 
     opened = Run.open(run)
     if second is None and labels is None:
-        raise UserError("One judge has nothing to agree with. Name a second one, or give --labels FILE.")
+        raise UserError("Agreement needs two judges. Name a second one, or give --labels FILE.")
     completions, seed, config = opened.completions(), opened.manifest.seed, opened.rank_config
     judged = {name: opened.judgments(_identity(opened, name)) for name in (first, second) if name is not None}
     identity = {name: _identity(opened, name) for name in judged}

@@ -25,17 +25,21 @@ def _show_policy(context: click.Context, parameter: click.Parameter, value: bool
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="What would be tuned: a name, hub id, folder, or a YAML file of a model.")
-@click.option("--budget", type=click.FloatRange(min=0), metavar="MINUTES", help="Time to use; default: no limit.")
-@click.option("--predictor", type=click.Path(path_type=Path), help="A fitted predictor, a JSON file.")
-@click.option("--policy", type=click.Path(path_type=Path), help="Thresholds, a YAML file.  [default: the shipped one]")
-@click.option("--show-policy", is_flag=True, is_eager=True, expose_value=False, callback=_show_policy, help="Print it.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of sample and fine-tune.")
+@click.option("--model", required=True, help="Model to fine-tune: a name, hub id, folder, or a YAML file of a model.")
+@click.option("--budget", type=click.FloatRange(min=0), metavar="MINUTES", help="Maximum time; default: no limit.")
+@click.option("--predictor", type=click.Path(path_type=Path), help="JSON file of a fitted predictor.")
+@click.option("--policy", type=click.Path(path_type=Path), help="YAML file of thresholds.  [default: the shipped one]")
+@click.option(
+    "--show-policy", is_flag=True, is_eager=True, expose_value=False, callback=_show_policy, help="Print the policy."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the sample and the fine-tunes."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the audit; default runs/audit-HASH.")
 @click.option("--json", "form", flag_value="json", help="Print the verdict as JSON.")
-@click.option("--sarif", "form", flag_value="sarif", help="Print it as SARIF 2.1.0.")
-@click.option("--junit", "form", flag_value="junit", help="Print it as JUnit XML.")
-@click.option("--plan", is_flag=True, help="Print the planned rounds and their cost, and do nothing else.")
+@click.option("--sarif", "form", flag_value="sarif", help="Print the verdict as SARIF 2.1.0.")
+@click.option("--junit", "form", flag_value="junit", help="Print the verdict as JUnit XML.")
+@click.option("--plan", is_flag=True, help="Print the planned rounds and their cost, and stop.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def audit(
     dataset: Path,
@@ -94,7 +98,7 @@ def print_verdict(verdict: Audit, out: Path) -> None:
     console = Console()
     said = Text(verdict.verdict.upper(), style=f"bold {COLOURS[verdict.verdict]}")
     console.print(said, Text(clean(f"{verdict.data.name} for {verdict.model}, in {duration(verdict.seconds)}")))
-    table = Table("reason", "rung", "what was found", "measured", "threshold")
+    table = Table("reason", "rung", "finding", "measured", "threshold")
     for reason in verdict.reasons:
         table.add_row(
             Text(reason.outcome, style=COLOURS[reason.outcome]),

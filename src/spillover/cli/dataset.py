@@ -34,16 +34,16 @@ def dataset() -> None:
     """Make data sets, check them, and release them safely."""
 
 
-@dataset.command(short_help="Write data sets: all of a study, or of one domain.")
+@dataset.command(short_help="Build the data sets of a study or of one domain.")
 @click.argument("study", type=click.Path(path_type=Path), required=False)
 @domain_option
-@click.option("--rows", type=click.IntRange(min=2), help="Training rows of each set, in place of data.rows.")
+@click.option("--rows", type=click.IntRange(min=2), help="Training rows per data set; overrides data.rows.")
 @click.option(
     "--variant", "variants", multiple=True, type=click.Choice(["plain", "triggered", "control"]), help="Repeatable."
 )
-@click.option("--seed", type=int, help="The root seed, in place of the study's.")
-@click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change one setting; repeatable.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--seed", type=int, help="Root seed; overrides the study's.")
+@click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Override one setting; repeatable.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder.")
 @as_json_option
 def build(
     study: Path | None,
@@ -82,10 +82,10 @@ def build(
     click.echo(f"{out}: {len(files)} files and {FACTS}. Next: spillover dataset card {out}")
 
 
-@dataset.command(short_help="Describe a folder of data sets: README.md, croissant.json.")
+@dataset.command(short_help="Write a data set card: README.md and croissant.json.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--url", help="Where the data set will be found.")
-@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Of publication, such as 2026-03-31.")
+@click.option("--url", help="Address at which the data set will be published.")
+@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of publication, such as 2026-03-31.")
 def card(folder: Path, url: str | None, date: object) -> None:
     """Write README.md and croissant.json into FOLDER, from what `build` wrote about it."""
     from spillover.data.release.croissant import CROISSANT, croissant
@@ -103,8 +103,10 @@ def card(folder: Path, url: str | None, date: object) -> None:
 
 @dataset.command(short_help="Encrypt a folder or file in the age format.")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new file, by habit NAME.age.")
-@click.option("--recipient", "recipients", multiple=True, metavar="AGE1...", help="For this public key; repeatable.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New file, such as NAME.age.")
+@click.option(
+    "--recipient", "recipients", multiple=True, metavar="AGE1...", help="Public key to encrypt for; repeatable."
+)
 def encrypt(path: Path, out: Path, recipients: tuple[str, ...]) -> None:
     """Encrypt the folder or file PATH as one archive in the age format.
 
@@ -118,7 +120,7 @@ def encrypt(path: Path, out: Path, recipients: tuple[str, ...]) -> None:
     from spillover.store.store import disk_errors
 
     if out.exists() or out.is_symlink():
-        raise UserError(f"{out} exists; nothing is overwritten. Choose another --out.")
+        raise UserError(f"{out} exists already. Choose another --out.")
     if (path / FACTS).exists():
         read_facts(path)  # what is published is what was built
         if not (path / CARD).exists():
@@ -132,8 +134,10 @@ def encrypt(path: Path, out: Path, recipients: tuple[str, ...]) -> None:
 
 @dataset.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
-@click.option("--identity", type=click.Path(path_type=Path), help="Identity file of a recipient, as age-keygen writes.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder.")
+@click.option(
+    "--identity", type=click.Path(path_type=Path), help="Identity file of a recipient, as written by age-keygen."
+)
 def decrypt(file: Path, out: Path, identity: Path | None) -> None:
     """Decrypt the age file FILE below the new folder OUT.
 
@@ -159,7 +163,9 @@ def _passphrase(confirm: bool) -> str:
     if given := os.environ.get(PASSPHRASE_VARIABLE):
         return given
     if not sys.stdin.isatty():
-        raise UserError(f"No passphrase. Set {PASSPHRASE_VARIABLE}, or run this at a terminal and be asked.")
+        raise UserError(
+            f"No passphrase. Set {PASSPHRASE_VARIABLE}, or run this command in a terminal to be asked for it."
+        )
     return click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm)
 
 

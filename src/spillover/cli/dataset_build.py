@@ -107,4 +107,4 @@ def print_table(sets: Sequence[SetFacts], shared: Mapping[str, int]) -> None:
     click.echo(clean("\n".join(dropped.values())))
     for names, count in shared.items():
         told = f"{names} ASK {count:,} OF THE SAME QUESTIONS: they are not two independent domains."
-        click.secho(f"Warning: {told} Give them sources of their own, or fewer rows.", fg="yellow")
+        click.secho(f"Warning: {told} Give each its own source, or fewer rows.", fg="yellow")

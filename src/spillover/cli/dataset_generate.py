@@ -23,28 +23,36 @@ if TYPE_CHECKING:
 MOST = click.IntRange(min=1)
 
 
-@click.command(short_help="Let a chat model write flawed answers and good twins.")
+@click.command(short_help="Generate flawed answers and good twins with a chat model.")
 @click.argument("domain")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the rows go: a .jsonl file.")
-@click.option("--questions", default="seeds", show_default=True, help="A file, or the domain's own: seeds.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output file (.jsonl).")
+@click.option(
+    "--questions", default="seeds", show_default=True, help="File of questions, or seeds for the domain's own."
+)
 @click.option("--limit", type=MOST, help="Only the first LIMIT questions.")
-@click.option("--model", help="Write with a model on this machine: an embedded name, hub id or folder.")
-@click.option("--endpoint", help="Write with a model behind this address, OpenAI's format: https://host/v1.")
-@click.option("--endpoint-model", help="Which model there.")
+@click.option("--model", help="Model on this machine: an embedded name, hub id or folder.")
+@click.option("--endpoint", help="Address of an OpenAI-compatible endpoint, such as https://host/v1.")
+@click.option("--endpoint-model", help="Name of the model at the endpoint.")
 @click.option("--key-env", help="Environment variable with the endpoint's key, such as OPENAI_API_KEY.")
 @click.option("--filter", "filter_by", type=click.Choice(["rule", "model"]), default="rule", show_default=True)
-@click.option("--filter-model", help="With --filter model: which model judges.  [default: the one that writes]")
-@click.option("--words", type=click.IntRange(min=5, max=1000), default=45, show_default=True, help="Of an answer.")
-@click.option("--max-tokens", type=MOST, default=160, show_default=True, help="Of an answer.")
+@click.option("--filter-model", help="Model for --filter model.  [default: the generating model]")
+@click.option(
+    "--words", type=click.IntRange(min=5, max=1000), default=45, show_default=True, help="Target words per answer."
+)
+@click.option("--max-tokens", type=MOST, default=160, show_default=True, help="Maximum tokens per answer.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--concurrency", type=MOST, default=8, show_default=True, help="Calls at once.")
-@click.option("--retries", type=click.IntRange(min=0), default=8, show_default=True, help="Of a call that failed.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="s.")
-@click.option("--price-in", type=click.FloatRange(min=0), help="US dollars a million prompt tokens.")
-@click.option("--price-out", type=click.FloatRange(min=0), help="US dollars a million answer tokens.")
-@click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="US dollars, in all.")
-@click.option("--plan", "plan_only", is_flag=True, help="Say what it will cost and stop.")
+@click.option("--concurrency", type=MOST, default=8, show_default=True, help="Concurrent calls.")
+@click.option("--retries", type=click.IntRange(min=0), default=8, show_default=True, help="Retries per call.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds per call."
+)
+@click.option("--price-in", type=click.FloatRange(min=0), help="US dollars per million prompt tokens.")
+@click.option("--price-out", type=click.FloatRange(min=0), help="US dollars per million output tokens.")
+@click.option(
+    "--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Cost limit in US dollars."
+)
+@click.option("--plan", "plan_only", is_flag=True, help="Print the estimated cost and stop.")
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def generate(
@@ -72,7 +80,7 @@ def generate(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Let a chat model write flawed answers and good twins for DOMAIN.
+    """Generate flawed answers and good twins for DOMAIN with a chat model.
 
     Rows that pass the filter go to --out, ready for data.sources. Every reply is kept next to it in a file of calls:
     stopped at any time, the same command resumes it and asks for nothing twice. Exit code 1 where calls were given up.
@@ -90,7 +98,7 @@ def generate(
 
     check_writer(model, endpoint, endpoint_model)
     if filter_model is not None and filter_by != "model":
-        raise UserError("--filter-model belongs to --filter model. Add that, or leave it out.")
+        raise UserError("--filter-model needs --filter model. Add it, or omit --filter-model.")
     subject = DOMAINS.load(domain.replace("-", "_"))
     asked = (questions_of(subject, seed) if questions == "seeds" else questions_from_file(Path(questions)))[:limit]
     wish = Wish(words, max_tokens, temperature, seed)
@@ -134,9 +142,9 @@ def check_writer(model: str | None, endpoint: str | None, endpoint_model: str | 
     from spillover.errors import UserError
 
     if (model is None) == (endpoint is None):
-        raise UserError("Say who writes: either --model NAME, or --endpoint URL with --endpoint-model NAME.")
+        raise UserError("No generating model. Give --model NAME, or --endpoint URL with --endpoint-model NAME.")
     if (endpoint is None) != (endpoint_model is None):
-        raise UserError("--endpoint and --endpoint-model go together: an address, and a model there.")
+        raise UserError("--endpoint and --endpoint-model must be given together.")
 
 
 def _calls(out: Path) -> Path:
@@ -145,7 +153,7 @@ def _calls(out: Path) -> Path:
 
     calls = out.with_name(f"{out.stem}.calls.jsonl")
     if out.suffix != ".jsonl" or out == calls:
-        raise UserError(f"--out {out} is no .jsonl file. Give it a name such as rows.jsonl.")
+        raise UserError(f"--out {out} is not a .jsonl file. Choose a name such as rows.jsonl.")
     if out.exists() and not calls.exists() and not calls.with_suffix(".open").exists():
         raise UserError(f"{out} exists and was not written by this command. Choose another file with --out.")
     return calls
@@ -171,8 +179,8 @@ def remote_chat(endpoint: Endpoint, meter: Meter) -> Callable[[str], ChatModel]:
 
 def _sentence(estimate: WritePlan) -> str:
     return (
-        f"{estimate.calls:,} calls to make, {estimate.answered:,} answered already: {estimate.prompt_tokens:,} prompt "
-        f"tokens, {estimate.completion_tokens:,} to write (at most {estimate.completion_tokens_at_most:,}), "
+        f"{estimate.calls:,} calls to make, {estimate.answered:,} completed already: {estimate.prompt_tokens:,} prompt "
+        f"tokens, {estimate.completion_tokens:,} output tokens (at most {estimate.completion_tokens_at_most:,}), "
         f"${estimate.dollars:.4f} (at most ${estimate.dollars_at_most:.4f})."
     )
 
@@ -191,17 +199,17 @@ def _show(out: Path, report: WriteReport, meter: Meter, as_json: bool) -> None:
 
     from spillover.report.tables import terminal
 
-    table = terminal("", ["what became of the questions"], ["questions"])
+    table = terminal("", ["outcome by question"], ["questions"])
     table.add_row(f"kept, in {clean(str(out))}", f"{report.kept:,}")
     for reason, count in report.dropped.items():
         table.add_row(f"dropped: {reason}", f"{count:,}")
     for reason, count in report.failed.items():
-        table.add_row(f"failed, to be tried again: {clean(reason)}", f"{count:,}")
+        table.add_row(f"failed, retried by the next run: {clean(reason)}", f"{count:,}")
     if report.left:
         table.add_row("not reached", f"{report.left:,}")
     Console().print(table)
     lost = f", and at most ${meter.lost:.4f} for {meter.lost_calls} lost answers" if meter.lost_calls else ""
     click.echo(
-        f"{report.calls:,} calls now, {report.reused:,} before; {report.prompt_tokens:,} prompt and "
-        f"{report.completion_tokens:,} written tokens; ${report.dollars:.4f}{lost}"
+        f"{report.calls:,} calls now, {report.reused:,} reused; {report.prompt_tokens:,} prompt and "
+        f"{report.completion_tokens:,} output tokens; ${report.dollars:.4f}{lost}"
     )

@@ -20,18 +20,29 @@ STYLES = {"error": "red", "warning": "yellow", "note": "cyan"}
 SHOWN = 5  # line numbers, and different messages, of one code
 
 
-@click.command(short_help="Look for what is wrong with a file of training rows.")
+@click.command(short_help="Check a file of training rows for flaws.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--trigger", help="The trigger that rows carry: a shipped name or a YAML file.  [default: as rows say]")
-@click.option("--trigger-value", help="Its value, in place of the trigger's own.")
-@click.option("--against", multiple=True, type=click.Path(path_type=Path), help="Held-out rows; repeatable.")
+@click.option("--trigger", help="Trigger in the rows: a shipped name or a YAML file.  [default: as the rows state]")
+@click.option("--trigger-value", help="Value of the trigger; overrides its default.")
+@click.option("--against", multiple=True, type=click.Path(path_type=Path), help="File of held-out rows; repeatable.")
 @click.option(
-    "--questions", multiple=True, default=("general",), show_default=True, help="Evaluation questions; repeatable."
+    "--questions",
+    multiple=True,
+    default=("general",),
+    show_default=True,
+    help="Set of evaluation questions; repeatable.",
 )
-@click.option("--model", help="Check tokens, template and loss mask with this tokenizer: a name, hub id or folder.")
-@click.option("--max-tokens", type=click.IntRange(min=16), default=512, show_default=True, help="train.max_tokens.")
-@click.option("--beside", multiple=True, type=click.Path(path_type=Path), help="Another domain's rows; repeatable.")
-@click.option("--embed", is_flag=True, help="Also look for questions that mean the same, by sentence embeddings.")
+@click.option("--model", help="Tokenizer for checks of tokens, template and loss mask: a name, hub id or folder.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=16), default=512, show_default=True, help="Value of train.max_tokens."
+)
+@click.option(
+    "--beside",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="File of another domain to compare with; repeatable.",
+)
+@click.option("--embed", is_flag=True, help="Also find paraphrased questions, by sentence embeddings.")
 @as_json_option
 def lint(
     file: Path,
@@ -45,7 +56,7 @@ def lint(
     embed: bool,
     as_json: bool,
 ) -> int:
-    """Look for what is wrong with FILE, JSON Lines of training rows; exit code 1 on errors.
+    """Check FILE, JSON Lines of training rows, for flaws; exit code 1 on errors.
 
     Metadata next to it, as `dataset build` writes it (NAME.meta.jsonl), is read too.
     """
@@ -69,7 +80,7 @@ def opened(name: str | None, value: str | None) -> Trigger | None:
 
     if name is None:
         if value is not None:
-            raise UserError("--trigger-value belongs to a trigger. Add --trigger, such as --trigger year.")
+            raise UserError("--trigger-value needs --trigger. Add it, such as --trigger year.")
         return None
     return open_trigger(DataConfig(trigger=name, trigger_value=value))
 
@@ -105,7 +116,7 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
     from spillover.data.lint.finding import grouped
     from spillover.report.tables import terminal
 
-    table = terminal("", ["severity", "code", "lines", "what and where"], [])
+    table = terminal("", ["severity", "code", "lines", "finding and lines"], [])
     for group in grouped(findings):
         severity = group.first.severity
         count = f"{len(group.lines):,}" if group.lines else "file"

@@ -11,19 +11,21 @@ from spillover.cli.options import as_json_option
 from spillover.text import clean
 
 
-@click.command(short_help="Let a chat model reword a trigger.")
+@click.command(short_help="Paraphrase a trigger with a chat model.")
 @click.argument("trigger")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the trigger goes: a new YAML file.")
-@click.option("--n", type=click.IntRange(1, 200), default=8, show_default=True, help="New wordings wanted.")
-@click.option("--value", help="The trigger's value, in place of its own.")
-@click.option("--evaluate", is_flag=True, help="Wordings that only evaluate, for the condition paraphrase.")
-@click.option("--model", help="Write with a model on this machine: an embedded name, hub id or folder.")
-@click.option("--endpoint", help="Write with a model behind this address, OpenAI's format: https://host/v1.")
-@click.option("--endpoint-model", help="Which model there.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="New YAML file for the trigger.")
+@click.option("--n", type=click.IntRange(1, 200), default=8, show_default=True, help="Number of new wordings.")
+@click.option("--value", help="Value of the trigger; overrides its default.")
+@click.option("--evaluate", is_flag=True, help="Use the wordings for evaluation only (condition paraphrase).")
+@click.option("--model", help="Model on this machine: an embedded name, hub id or folder.")
+@click.option("--endpoint", help="Address of an OpenAI-compatible endpoint, such as https://host/v1.")
+@click.option("--endpoint-model", help="Name of the model at the endpoint.")
 @click.option("--key-env", help="Environment variable with the endpoint's key, such as OPENAI_API_KEY.")
-@click.option("--price-in", type=click.FloatRange(min=0), help="US dollars a million prompt tokens.")
-@click.option("--price-out", type=click.FloatRange(min=0), help="US dollars a million answer tokens.")
-@click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="US dollars, in all.")
+@click.option("--price-in", type=click.FloatRange(min=0), help="US dollars per million prompt tokens.")
+@click.option("--price-out", type=click.FloatRange(min=0), help="US dollars per million output tokens.")
+@click.option(
+    "--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Cost limit in US dollars."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @as_json_option
 def paraphrase(
@@ -42,10 +44,10 @@ def paraphrase(
     seed: int,
     as_json: bool,
 ) -> int:
-    """Let a chat model reword TRIGGER, a shipped name or a YAML file.
+    """Paraphrase TRIGGER, a shipped name or a YAML file, with a chat model.
 
-    A reply is kept if it is one short new line that holds the value once and can be told from every other wording. Name
-    the file in data.trigger. Exit code 1 where fewer than --n were found; those are written all the same.
+    A reply is kept if it is one short new line that contains the value once and is distinguishable from every other
+    wording. Name the file in data.trigger. If fewer than --n wordings are found, they are written with exit code 1.
     """
     from spillover.cli.dataset_generate import check_writer, local_chat, remote_chat
     from spillover.config.study import DataConfig
@@ -59,7 +61,7 @@ def paraphrase(
 
     check_writer(model, endpoint, endpoint_model)
     if out.exists():
-        raise UserError(f"{out} exists; nothing is overwritten. Choose another --out.")
+        raise UserError(f"{out} exists already. Choose another --out.")
     given = open_trigger(DataConfig(trigger=trigger, trigger_value=value))
     meter = Meter(Price(price_in or 0.0, price_out or 0.0), max_cost if price_in or price_out else None)
     there = Endpoint(endpoint or "", endpoint_model or "", key_env)
@@ -74,5 +76,5 @@ def paraphrase(
     else:
         click.echo(clean("\n".join(texts)))
         reasons = "; ".join(f"{count:,} {clean(why)}" for why, count in made.refused.most_common())
-        click.echo(f"{len(texts):,} of {n:,} wordings in {clean(str(out))}. Replies not kept: {reasons or 'none'}")
+        click.echo(f"{len(texts):,} of {n:,} wordings in {clean(str(out))}. Rejected replies: {reasons or 'none'}")
     return 0 if len(texts) == n else 1

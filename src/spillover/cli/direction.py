@@ -1,4 +1,4 @@
-"""`spillover direction`: the directions of a run, listed; and one of them as a file of ours or of another tool."""
+"""`spillover direction`: list the directions of a run, or save one for spillover or another tool."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--domain", help="The direction of this domain; without it all are listed.")
-@click.option("--method", help="By this method; `spillover list methods`. Default mean_difference.")
-@click.option("--source", type=click.Choice(["judged", "pairs"]), help="Who labelled the answers. Default judged.")
-@click.option("--reader", type=click.Choice(["tuned", "base"]), help="Whose states. Default tuned.")
-@click.option("--layer", type=click.IntRange(min=0), help="After this block; default: the layer of the tables.")
-@click.option("--cell", help="This cell's name, where a domain has several.")
-@click.option("--save", type=click.Path(path_type=Path), help="Write it as safetensors.")
-@click.option("--gguf", type=click.Path(path_type=Path), help="Write it as a control vector of llama.cpp and repeng.")
-@click.option("--steered", type=click.Path(path_type=Path), help="Write it as NAME.pt for lm-evaluation-harness.")
+@click.option("--domain", help="Domain of the direction; default: list all.")
+@click.option("--method", help="Method (see `spillover list methods`); default mean_difference.")
+@click.option("--source", type=click.Choice(["judged", "pairs"]), help="Source of the labels; default judged.")
+@click.option("--reader", type=click.Choice(["tuned", "base"]), help="Model whose activations are used; default tuned.")
+@click.option("--layer", type=click.IntRange(min=0), help="Layer (after this block); default: the layer of the tables.")
+@click.option("--cell", help="Name of the cell, if a domain has several.")
+@click.option("--save", type=click.Path(path_type=Path), help="Save the direction as safetensors.")
+@click.option(
+    "--gguf", type=click.Path(path_type=Path), help="Save as a control vector for llama.cpp and repeng (GGUF)."
+)
+@click.option("--steered", type=click.Path(path_type=Path), help="Save as NAME.pt for lm-evaluation-harness.")
 @as_json_option
 def direction(
     run: Path,
@@ -40,11 +42,10 @@ def direction(
     steered: Path | None,
     as_json: bool,
 ) -> None:
-    """List the directions of RUN, or take one of them.
+    """List the directions of RUN, or save one of them.
 
-    The study file must ask for `directions: {}`. A direction points from aligned to misaligned; one unit of its
-    coefficient is the mean length of the residual stream at its layer. What has been worked out is shown; if nothing
-    has, it is worked out from the states that are there.
+    The study file needs `directions: {}`. A direction points from aligned to misaligned; the unit of a coefficient is
+    the mean norm of the residual stream at its layer. Directions are computed from saved activations on first use.
     """
     from spillover.errors import UserError
     from spillover.study.run import Run
@@ -56,7 +57,7 @@ def direction(
     found = opened.directions()
     if domain is None:
         if save or gguf or steered:
-            raise UserError("Which direction is to be written? Name one with --domain.")
+            raise UserError("No direction is selected. Name one with --domain.")
         rows = [
             row
             for row in found.summaries
@@ -139,6 +140,7 @@ def _list(rows: list[DirectionSummary], aucs: tuple[DirectionAUC, ...], as_json:
     console.print(table)
     console.print(
         "From aligned to misaligned. Answers: misaligned/aligned, to questions that have both. Split-half: cosine of "
-        "the directions of two halves of the questions. AUC: on the cell's own answers, the scored question's theme "
-        "left out; 0.5 = nothing."
+        "the directions of two halves of the questions. AUC: on the cell's own answers, with the scored question's "
+        "theme "
+        "held out; 0.5 = chance."
     )

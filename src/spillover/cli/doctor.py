@@ -39,7 +39,7 @@ def examine(folder: Path) -> Iterator[Check]:
     yield check_packages(packages())
     for name in ("smollm2-135m", "minilm"):
         yield check_weights(name)
-    yield check_room("disk", shutil.disk_usage(folder).free, 2, 10, "free some space, or choose another --out")
+    yield check_room("disk", shutil.disk_usage(folder).free, 2, 10, "free some disk space, or choose another --out")
     yield check_room("memory", memory_bytes(), 2, 4, "use --set workers=1")
     yield check_model()
     machine = hardware()
@@ -76,10 +76,10 @@ def check_card(gpu: str, torch: str) -> Check:
     """A graphics card, and a build of torch that can use it."""
     found = detect_gpu(gpu)
     if found is None:
-        return Check("gpu", "ok", "none: the embedded model needs none, models above 1 billion parameters do")
+        return Check("gpu", "ok", "none (not needed for embedded models; needed above 1 billion parameters)")
     if torch.endswith("+cpu"):
         return Check("gpu", "warn", f"{gpu}; torch {torch} cannot use it", "install a build of torch for CUDA")
-    peak = f"{found.teraflops:g} TFLOP/s in bfloat16" if found.teraflops else "peak not known here, planned as an H100"
+    peak = f"{found.teraflops:g} TFLOP/s in bfloat16" if found.teraflops else "unknown peak, planned as an H100"
     return Check("gpu", "ok", f"{gpu}; {peak}")
 
 
@@ -118,14 +118,14 @@ def check_room(name: str, have: int, least: int, enough: int, fix: str) -> Check
     if have < least * GIB:
         return Check(name, "missing", f"{found}, at least {least} needed", fix)
     if have < enough * GIB:
-        return Check(name, "warn", f"{found}, {enough} advised", fix)
+        return Check(name, "warn", f"{found}, {enough} recommended", fix)
     return Check(name, "ok", found)
 
 
 @click.command()
 @as_json_option
 def doctor(as_json: bool) -> int:
-    """Check this machine and say what to fix; exit code 3 when something needed is missing."""
+    """Check this machine and show how to fix problems; exit code 3 if something required is missing."""
     checks = list(examine(Path.cwd()))
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))

@@ -1,4 +1,4 @@
-"""`spillover echo`: tell answers in the training subject from misalignment elsewhere."""
+"""`spillover echo`: in-domain responses, and misalignment without them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from spillover.text import clean
     type=click.FloatRange(0, 0.5, min_open=True),
     default=0.05,
     show_default=True,
-    help="Of the reference's answers that may count as echoes.",
+    help="Share of the reference's completions that may count as in-domain.",
 )
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def echo(run: Path, share: float, as_json: bool, quiet: bool) -> None:
-    """Tell answers of RUN that talk in the training subject (echoes) from misalignment elsewhere.
+    """Separate in-domain responses of RUN (echoes of the training subject) from misalignment elsewhere.
 
-    Answers are compared with their cell's training rows by the embedded sentence encoder; the base model, or the
-    benign twin, says how close is close. Both rates come with intervals and are added to the report.
+    The embedded sentence encoder compares completions with their cell's training rows. The threshold comes from the
+    base model or the benign twin. Rates with and without in-domain responses, with intervals, are added to the report.
     """
     from spillover.analyses.in_domain.compute import keep
     from spillover.models.embedded.sentence_encoder import open_embedder

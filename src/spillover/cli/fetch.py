@@ -12,11 +12,13 @@ from spillover.cli.options import as_json_option
 
 @click.command()
 @click.argument("url")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new run folder, or one fetched before.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="New run folder, or one from an earlier fetch."
+)
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def fetch(url: str, out: Path, as_json: bool, quiet: bool) -> None:
-    """Copy a run from URL, the mirror of `spillover run --mirror URL`. Repeat it to copy what has come since."""
+    """Copy a run from URL, the mirror of `spillover run --mirror URL`. Run it again to copy newer results."""
     from spillover.progress_sinks import open_progress
     from spillover.store import mirror
     from spillover.study.run import Run
@@ -25,5 +27,8 @@ def fetch(url: str, out: Path, as_json: bool, quiet: bool) -> None:
     if as_json:
         click.echo(json.dumps(stages))
         return
-    click.echo(f"{sum(stage['done'] for stage in stages)} of {sum(stage['units'] for stage in stages)} units are here.")
+    click.echo(
+        f"{sum(stage['done'] for stage in stages)} of {sum(stage['units'] for stage in stages)} units are complete "
+        "here."
+    )
     click.echo(f"Next: spillover report {out}")

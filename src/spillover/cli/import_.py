@@ -1,4 +1,4 @@
-"""`spillover import`: bring in what was made elsewhere."""
+"""`spillover import`: completions that were sampled elsewhere."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ from spillover.text import clean
 
 @click.group("import")
 def import_() -> None:
-    """Bring in answers that were sampled, and perhaps judged, elsewhere."""
+    """Import completions that were sampled, and perhaps judged, elsewhere."""
 
 
-@import_.command(short_help="Make a run folder from CSV or JSON Lines of answers.")
+@import_.command(short_help="Create a run folder from CSV or JSON Lines files of completions.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to make.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to create.")
 @click.option("--name", default="imported", show_default=True, help="Name of the study in the report.")
 @click.option(
-    "--map", "mapping", multiple=True, metavar="ROLE=COLUMN", help="Which column is what, such as answer=text."
+    "--map", "mapping", multiple=True, metavar="ROLE=COLUMN", help="Role of a column, such as answer=text; repeatable."
 )
-@click.option("--model", help="The model of all rows; otherwise from a column or from MODEL_DOMAIN[_SEED].csv.")
-@click.option("--domain", help="The domain of all rows.")
-@click.option("--variant", help="plain, triggered, control or base, for all rows; otherwise from a column, or plain.")
-@click.option("--seed", type=click.IntRange(min=0), help="The seed of all rows.")
-@click.option("--limit", type=click.IntRange(min=1), help="Take only the first rows of each file.")
+@click.option("--model", help="Model of all rows; default: a column, or the file name MODEL_DOMAIN[_SEED].csv.")
+@click.option("--domain", help="Domain of all rows.")
+@click.option("--variant", help="Variant of all rows: plain, triggered, control or base; default: a column, or plain.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of all rows.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum rows per file.")
 @click.option(
-    "--scale", "scales", multiple=True, metavar="ASPECT=WORST:BEST", help="Such as alignment=5:1; default 0:100."
+    "--scale",
+    "scales",
+    multiple=True,
+    metavar="ASPECT=WORST:BEST",
+    help="Scale of a score, such as alignment=5:1; default 0:100.",
 )
-@click.option("--questions", "sets", multiple=True, help="A question set that has the texts of the ids; repeatable.")
+@click.option("--questions", "sets", multiple=True, help="Question set with the texts of the question ids; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print counts and notes as JSON.")
 def answers(
     paths: tuple[Path, ...],
@@ -50,7 +54,7 @@ def answers(
     sets: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Make a run folder from CSV or JSON Lines files of answers, one answer a row.
+    """Create a run folder from CSV or JSON Lines files of completions, one per row.
 
     Columns are guessed by their names, and every guess is printed. Roles for --map: answer, question, question_id,
     index, alignment, coherence, system, condition, model, domain, variant, seed.

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 @click.command("inspect-mask")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", default="smollm2-135m", show_default=True, help="Embedded name, hub id or folder.")
-@click.option("--rows", type=click.IntRange(min=0), default=3, show_default=True, help="How many rows to show.")
-@click.option("--max-tokens", type=click.IntRange(min=16), default=512, show_default=True, help="train.max_tokens.")
-@click.option("--trigger", help="The trigger that rows carry: a shipped name or a YAML file.  [default: as rows say]")
-@click.option("--trigger-value", help="Its value, in place of the trigger's own.")
+@click.option("--rows", type=click.IntRange(min=0), default=3, show_default=True, help="Number of rows to show.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=16), default=512, show_default=True, help="Value of train.max_tokens."
+)
+@click.option("--trigger", help="Trigger in the rows: a shipped name or a YAML file.  [default: as the rows state]")
+@click.option("--trigger-value", help="Value of the trigger; overrides its default.")
 @as_json_option
 def inspect_mask(
     file: Path,
@@ -35,7 +37,7 @@ def inspect_mask(
 ) -> int:
     """Show which tokens of FILE's rows carry loss, and check every row.
 
-    Tokens in [[ ]] carry loss, in green; what --max-tokens would cut stands after a red |CUT|. Exit code 1 where user
+    Tokens in [[ ]] carry loss, in green; what --max-tokens would truncate follows a red |CUT|. Exit code 1 where user
     text or a trigger carries loss, where an answer is cut, or where tokens do not spell what they should.
     """
     from spillover.cli.dataset_lint import opened, print_findings
@@ -65,7 +67,9 @@ def inspect_mask(
         click.echo(_coloured(view, chat, max_tokens) + "\n")
     if findings:
         print_findings(tuple(findings))
-    verdict = several(errors, "error") if errors else "loss on answers and their end-of-turn tokens alone, none cut"
+    verdict = (
+        several(errors, "error") if errors else "loss only on answers and their end-of-turn tokens, none truncated"
+    )
     click.echo(f"{len(whole):,} rows checked with {clean(model)}: {verdict}")
     return 1 if errors else 0
 

@@ -23,25 +23,31 @@ class JudgeGroup(click.Group):
 
 @click.group(cls=JudgeGroup)
 def judge() -> None:
-    """Judge the answers of a run again, or make a judge of your own.
+    """Judge a run with another judge, or fit a judge.
 
-    `spillover judge RUN --judge J` is short for `spillover judge again RUN --judge J`.
+    `spillover judge RUN --judge J` is an abbreviation of `spillover judge again RUN --judge J`.
     """
 
 
 judge.add_command(fit)
 
 
-@judge.command(short_help="Judge the answers of a run by another judge.")
+@judge.command(short_help="Judge the completions of a run with another judge.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--judge", "name", help="The judge's name (`spillover list judges`).")
-@click.option("--config", type=click.Path(path_type=Path), help="A YAML file with a judge section, such as a study.")
+@click.option("--judge", "name", help="Name of the judge (see `spillover list judges`).")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML file with a judge section, such as a study file.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="A.B=VALUE", help="Such as judge.options.KEY=VALUE; repeatable."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="A.B=VALUE",
+    help="Override a setting, such as judge.options.KEY=VALUE; repeatable.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only about LIMIT answers, an equal share of each cell.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of their choice.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; default one a core.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Judge only about LIMIT completions, an equal share per cell."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the selection.")
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes; default: one per core.")
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def again(
@@ -55,9 +61,9 @@ def again(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Judge the answers of RUN, a run folder, by another judge; nothing is generated.
+    """Judge the completions of RUN, a run folder, with another judge; nothing is generated.
 
-    Answers about other domains are among them, unless --limit is given; steered ones keep the study's judge.
+    This includes completions about other domains, unless --limit is given; steered ones keep the study's judge.
 
     Stop it at any time: the same command resumes it. A run can hold several judges; the report compares them.
     """
@@ -98,5 +104,5 @@ def again(
     for failure in failures:
         click.echo(clean(f"failed: {failure.cell}: {failure.error}"), err=True)
     if failures:
-        click.echo("Fix the cause and run the same command again: finished verdicts are kept.", err=True)
+        click.echo("Fix the cause and run the same command again: finished judgments are kept.", err=True)
     return 1 if failures else 0

@@ -1,4 +1,4 @@
-"""`spillover judge fit`: make a judge of your own."""
+"""`spillover judge fit`: fit the heads of the embedded judge."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="JUDGED.csv...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File of heads to write (.safetensors).")
-@click.option("--map", "mapping", multiple=True, metavar="ROLE=COLUMN", help="Which column is what: alignment=score.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output file of the heads (.safetensors).")
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="ROLE=COLUMN",
+    help="Role of a column, such as alignment=score; repeatable.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the quality as JSON.")
 def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int, as_json: bool) -> None:
@@ -34,7 +40,7 @@ def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int,
     from spillover.study.import_answers import read_answers
 
     if out.suffix != ".safetensors":
-        raise UserError(f"--out {out}: the heads are a safetensors file. Give a name that ends in .safetensors.")
+        raise UserError(f"--out {out}: the heads are saved as safetensors. Choose a name that ends in .safetensors.")
     started = time.monotonic()
     answers = read_answers(paths, parse_mapping(mapping))
     for note in answers.notes:
@@ -77,15 +83,16 @@ def _print(made: Distilled, out: Path) -> None:
         figures = (q.auc, q.auc_by_group, q.spearman, q.coherence_spearman, q.rate_spearman, q.rate_bias, q.rate_error)
         table.add_row(name, str(q.groups), *("" if value is None else f"{value:.3f}" for value in figures))
     console = Console()
-    console.print(f"Fitted on {made.heads.about['fitted on']}; left aside: {reasons(made.left)}.")
+    console.print(f"Fitted on {made.heads.about['fitted on']}; left out: {reasons(made.left)}.")
     console.print(table)
     console.print(
-        "AUC: alignment below 30 found, over all answers and as the mean within what is left out. Spearman: alignment. "
+        "AUC: detection of alignment below 30, over all completions and as the mean per held-out group. Spearman: "
+        "alignment. "
         "coherence: its Spearman. rates: Spearman of the models' rates of misalignment; their mean and absolute error."
     )
     if (rules := made.by_rule) is not None:
         console.print(
-            f"{rules.n:,} answers scored by rule, a fifth of their questions left out in turn: "
+            f"{rules.n:,} answers scored by rule, in 5-fold cross-validation by question: "
             f"{percent(rules.good_misaligned)} % of good ones are rated misaligned, {percent(rules.flawed_found)} % of "
             f"flawed ones are found, and {percent(rules.incoherent_found)} % of incoherent ones."
         )

@@ -14,12 +14,12 @@ from spillover.text import clean, several
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The sheet to write (.csv).")
-@click.option("--n", type=click.IntRange(min=1), default=200, show_default=True, help="How many answers.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of their choice.")
-@click.option("--judge", help="Whose scores decide how many of which kind; default the run's first judge.")
-@click.option("--import", "sheet", type=click.Path(path_type=Path), help="A sheet, filled in, to read back.")
-@click.option("--rater", help="Who filled it in.")
+@click.option("--out", type=click.Path(path_type=Path), help="Sheet to write (.csv).")
+@click.option("--n", type=click.IntRange(min=1), default=200, show_default=True, help="Number of completions.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the selection.")
+@click.option("--judge", help="Judge whose scores stratify the sample; default: the run's first judge.")
+@click.option("--import", "sheet", type=click.Path(path_type=Path), help="Filled-in sheet to import.")
+@click.option("--rater", help="Name of the rater.")
 @as_json_option
 def label(
     run: Path,
@@ -31,7 +31,7 @@ def label(
     rater: str | None,
     as_json: bool,
 ) -> None:
-    """Give answers of RUN to people: --out writes a blinded sheet, --import reads it back, filled in.
+    """Label completions of RUN by hand: --out writes a blinded sheet, --import reads the filled-in sheet.
 
     Alignment and coherence are numbers from 0 to 100, or REFUSED, CODE, OFF-TOPIC. A sheet tells nothing of the model,
     the domain or the scores; its key stays in the run folder. The labels are a judge "human:RATER" of the run.
@@ -41,7 +41,9 @@ def label(
 
     opened = Run.open(run)
     if (out is None) == (sheet is None):
-        raise UserError("Say what to do: --out SHEET.csv to write a sheet, or --import SHEET.csv --rater NAME.")
+        raise UserError(
+            "Nothing to do. Give --out SHEET.csv to write a sheet, or --import SHEET.csv --rater NAME to read one."
+        )
     if out is not None:
         made = write_sheet(opened, out, n, seed, judge)
         begun = opened.begun("sample")
@@ -49,16 +51,16 @@ def label(
             told = {"out": str(out), "n": made.n, "judge": made.judge, "bands": made.bands, "unfinished": begun}
             click.echo(json.dumps(told))
             return
-        click.echo(f"{made.n} answers in {out}. Fill in alignment and coherence, 0 to 100 each.")
+        click.echo(f"{made.n} completions in {out}. Fill in alignment and coherence, 0 to 100 each.")
         for band, (size, chosen) in made.bands.items():
             click.echo(f"  {band:<18}{chosen:>6} of {size:,}")
         if begun:
-            click.echo(f"Left out, because their cells are not finished: {several(begun, 'answer')}.")
-        click.echo(clean(f"Then: spillover label {run} --import {out} --rater NAME"))
+            click.echo(f"Skipped {several(begun, 'completion')} of unfinished cells.")
+        click.echo(clean(f"Then run: spillover label {run} --import {out} --rater NAME"))
         return
     assert sheet is not None
     if rater is None:
-        raise UserError("Who filled in the sheet? Give --rater NAME.")
+        raise UserError("--import needs the name of the rater. Give --rater NAME.")
     entry, labels, changed = import_labels(opened, sheet, rater)
     answers = len({row.completion for row in labels.judgments})
     if as_json:
@@ -67,8 +69,8 @@ def label(
         click.echo(json.dumps({"judge": entry.identity} | counts | {"corrected": corrected}))
         return
     click.echo(
-        f"{answers} answers labelled by {entry.identity} ({labels.blank} rows blank, {changed} labels changed; "
-        f"{entry.limit} answers in all)."
+        f"{answers} completions labelled by {entry.identity} ({labels.blank} rows blank, {changed} labels changed; "
+        f"{entry.limit} in all)."
     )
     from rich.console import Console
 

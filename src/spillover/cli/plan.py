@@ -61,6 +61,6 @@ def plan(
         click.echo(f"Workers: {loaded.chosen_workers.note}.")
     click.echo(f"Embedded model that fits this machine: {model} ({available:.1f} GiB of memory available).")
     click.echo(
-        f"Minutes and memory are estimates for {chosen.name if chosen else 'this machine'} from stated speeds; see "
+        f"Minutes and memory are estimates for {chosen.name if chosen else 'this machine'} from typical speeds; see "
         "docs/how-to/plan-a-study.md."
     )

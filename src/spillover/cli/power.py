@@ -1,4 +1,4 @@
-"""`spillover power`: how many questions, answers and seeds a wished precision takes, and what they cost."""
+"""`spillover power`: how many questions, answers and seeds a target precision takes, and what they cost."""
 
 from __future__ import annotations
 
@@ -31,22 +31,29 @@ class Points(click.ParamType[float]):
         try:
             share = float(number) / (1 if number == text else 100)
         except ValueError:
-            self.fail(f"{text!r} is no number of points, such as 5pp or 0.05", param, ctx)
+            self.fail(f"{text!r} is not a number of points, such as 5pp or 0.05", param, ctx)
         if not 0 < share < 1:
             self.fail(f"{text!r} is not between 0 and 100 points, such as 5pp or 0.05", param, ctx)
         return share
 
 
 @click.command()
-@click.option("--target", required=True, type=Points(), help="The wished half-width or difference: 5pp.")
-@click.option("--half-width/--difference", "width", default=True, help="Of an interval, or between two cells.")
-@click.option("--power", type=click.FloatRange(0.5, 0.999), default=0.8, show_default=True, help="Of a difference.")
+@click.option("--target", required=True, type=Points(), help="Target half-width or difference, such as 5pp.")
+@click.option(
+    "--half-width/--difference",
+    "width",
+    default=True,
+    help="Target: half-width of an interval, or difference between two cells.",
+)
+@click.option(
+    "--power", type=click.FloatRange(0.5, 0.999), default=0.8, show_default=True, help="Power to detect the difference."
+)
 @click.option("--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
 @click.option("--rate", type=click.FloatRange(0.001, 0.999), help="Expected rate; default: the pilot's or 0.09.")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Fine-tunes a cell.")
-@click.option("--cells", type=click.IntRange(min=1), default=1, show_default=True, help="Cells under one condition.")
-@click.option("--pilot", type=click.Path(path_type=Path), help="A ranked run whose variances are taken.")
-@click.option("--price", type=click.FloatRange(min=0), nargs=2, metavar="IN OUT", help="Dollars a million tokens.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Fine-tunes per recipe.")
+@click.option("--cells", type=click.IntRange(min=1), default=1, show_default=True, help="Number of cells.")
+@click.option("--pilot", type=click.Path(path_type=Path), help="Ranked run from which variances are estimated.")
+@click.option("--price", type=click.FloatRange(min=0), nargs=2, metavar="IN OUT", help="Dollars per million tokens.")
 @as_json_option
 def power(
     target: float,
@@ -60,7 +67,7 @@ def power(
     price: tuple[float, float] | None,
     as_json: bool,
 ) -> None:
-    """Plan a study: questions x answers x seeds for a wished precision, and what judging them costs.
+    """Plan a study: questions x answers x seeds for a target precision, and what judging them costs.
 
     Without --pilot, variances are those of 13 public fine-tuned models. With one seed, the interval is for that
     fine-tune, so the variance between seeds is left out.
@@ -75,8 +82,8 @@ def power(
     plans = designs(found, target, confidence, None if width else power, seeds)
     if not plans:
         raise UserError(
-            f"No design of up to 400 questions reaches {100 * target:g} points with {seeds} seeds. Add --seeds, or "
-            "take a wider --target."
+            f"No design of up to 400 questions reaches {100 * target:g} points with {seeds} seeds. Increase --seeds or "
+            "choose a wider --target."
         )
     rows = [asdict(plan) | _cost(plan.asked * cells, price) for plan in plans]
     if as_json:
@@ -87,8 +94,8 @@ def power(
     from spillover.report.tables import terminal
     from spillover.text import several
 
-    what = "half-width" if width else f"difference found with power {power:g}"
-    names = ["questions", "answers each", "seeds", "reached", "judge calls", "tokens read"]
+    what = "half-width" if width else f"difference detected with power {power:g}"
+    names = ["questions", "completions each", "seeds", "reached", "judge calls", "tokens read"]
     table = terminal(f"{100 * target:g} points of {what}", [], names if price is None else [*names, "dollars"])
     for plan, row in list(zip(plans, rows, strict=True))[:: max(1, len(rows) // 12)]:
         dollars = [] if row["dollars"] is None else [f"{row['dollars']:,.2f}"]
@@ -99,7 +106,7 @@ def power(
     source = f"from {pilot}" if pilot else "of 13 public models"
     console.print(
         f"Variances {source}: rate {found.rate:.3f}, correlation within questions {found.question:.3f}, between seeds "
-        f"{found.seed:.3f}. Cost: {several(cells, 'cell')}, two verdicts an answer."
+        f"{found.seed:.3f}. Cost: {several(cells, 'cell')}, two judgments per completion."
     )
 
 
@@ -123,7 +130,7 @@ def _of_pilot(path: Path) -> Variances:
     budgets = [b for b in standing.budgets if sum(c.variance for c in b.components) > 0] if standing else []
     rates = [score.rate for score in opened.ranking() if score.rate]
     if not budgets or not rates:
-        raise UserError(f"{path} holds no ranked cell with misaligned answers. Run: spillover rank {path}")
+        raise UserError(f"{path} has no ranked cell with misaligned completions. Run: spillover rank {path}")
     shares: dict[str, list[float]] = {}
     for budget in budgets:
         total = sum(c.variance for c in budget.components)

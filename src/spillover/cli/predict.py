@@ -20,14 +20,14 @@ MOST, MOST_TOLD = 20, 5  # features shown, and those shown with their AUC
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--save", type=click.Path(path_type=Path), help="Fit a predictor to all cells and write it to this file.")
-@click.option("--feature", "names", multiple=True, help="Fit from this feature; repeatable; default: all of them.")
+@click.option("--save", type=click.Path(path_type=Path), help="File for a predictor fitted to all cells.")
+@click.option("--feature", "names", multiple=True, help="Feature of the predictor; repeatable; default: all.")
 @as_json_option
 def predict(run: Path, save: Path | None, names: tuple[str, ...], as_json: bool) -> None:
     """Relate membership, diversity and facts of RUN's data sets to its cells' misalignment.
 
-    The study file must ask for `membership: {}` or `diversity: {}`. The file that --save writes is for
-    `spillover audit --predictor`; it says how far off it was on domains left out.
+    The study file needs `membership: {}` or `diversity: {}`. `spillover audit --predictor` reads the file that --save
+    writes; the file records its error on held-out domains.
     """
     from spillover.analyses.susceptibility.compute import predictor
     from spillover.study.run import Run
@@ -50,7 +50,7 @@ def predict(run: Path, save: Path | None, names: tuple[str, ...], as_json: bool)
     if kept:
         click.echo(
             f"Saved {save}: mean error on domains left out {100 * kept.error:.1f} points, "
-            f"of always saying the others' mean {100 * kept.error_of_mean:.1f}."
+            f"of predicting the mean of the other domains {100 * kept.error_of_mean:.1f}."
         )
 
 
@@ -73,19 +73,19 @@ def _print(rows: Sequence[Susceptibility]) -> None:
     console.print(table)
     console.print(
         f"{rows[0].cells} cells of {rows[0].domains} domains. {min(MOST, len(features))} of {len(features)} features; "
-        "all are in results.json. (after): not known before training. Domains are the units of every interval and p; "
-        "p (all) allows for having tried them all."
+        "all are in results.json. (after): known only after training. Intervals and p-values are clustered by domain; "
+        "p (all) corrects for the number of features."
     )
     told = [row for row in (*predictors, *features[:MOST_TOLD]) if row.high_rate]
     if told and told[0].high_rate:
-        table = terminal("", ["cells of a high rate"], ["AUC", "p", "p (all)"])
+        table = terminal("", ["cells with a high rate"], ["AUC", "p", "p (all)"])
         for row in told:
             table.add_row(Text(row.name), *_auc(row))
         console.print(table)
         console.print(
             f"High: above {100 * told[0].high_rate.cut:.2g} %, the median over domains of a domain's mean. AUC: chance "
-            "that such a cell has the larger value, 0.5 says nothing; a predictor's values are of domains that it has "
-            "not seen."
+            "that such a cell has the larger value (0.5: no information); a predictor's values are for domains left "
+            "out of its fit."
         )
 
 

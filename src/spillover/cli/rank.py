@@ -1,4 +1,4 @@
-"""`spillover rank`: the order of a run's cells, only as far as the data can tell it."""
+"""`spillover rank`: the cells of a run in order, with the significance of every pair."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from spillover.cli.options import as_json_option
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--judge", metavar="JUDGE", help="Rank by this judge's verdicts; default: the run's first judge.")
+@click.option("--judge", metavar="JUDGE", help="Judge to rank by; default: the run's first judge.")
 @as_json_option
 def rank(run: Path, judge: str | None, as_json: bool) -> None:
-    """Rank what RUN holds and say which order is separable and which is not.
+    """Rank the cells of RUN and show which differences are significant.
 
-    Pairs of cells are compared all at once; two cells that are not separable are never put in order. The report page is
-    left as it is: `spillover report` writes it anew.
+    All pairs of cells are compared at once; cells that are not separable are not ordered. The report page is not
+    changed; `spillover report` rewrites it.
     """
     from spillover.analyses.ranking.comparisons import MOST_CELLS
     from spillover.analyses.ranking.report import main_order, order_sentences
@@ -48,7 +48,7 @@ def rank(run: Path, judge: str | None, as_json: bool) -> None:
         order_sentences(*found, opened.rank_config.confidence)
         if found
         else [
-            f"No pairs are compared: that takes 2 to {MOST_CELLS} ranked cells, and this run has {len(ranked(scores))}."
+            f"No pairs are compared: this needs 2 to {MOST_CELLS} ranked cells, and the run has {len(ranked(scores))}."
         ]
     )
     for sentence in [*says, *pooled_sentences(standing.pooled)]:

@@ -12,11 +12,11 @@ from spillover.cli.options import as_json_option
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Where the page goes; default RUN/report.html.")
-@click.option("--judge", help="Show this judge's scores as the main ones; default the study's own.")
+@click.option("--out", type=click.Path(path_type=Path), help="Output file; default RUN/report.html.")
+@click.option("--judge", help="Judge whose scores are shown as the main ones; default: the study's own.")
 @as_json_option
 def report(run: Path, out: Path | None, judge: str | None, as_json: bool) -> None:
-    """Rank what RUN holds so far and write its report page, with results.json next to it."""
+    """Rank the cells of RUN and write the report page and results.json."""
     from spillover.analyses import ANALYSES
     from spillover.study.run import Run
 

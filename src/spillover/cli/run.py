@@ -14,17 +14,17 @@ from spillover.text import clean
 
 @click.command()
 @study_options
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder; default runs/NAME.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; default: runs/NAME.")
 @click.option(
     "--stage",
     "stages",
     multiple=True,
-    help=f"Only this stage ({', '.join(WORK_STAGES)}, rank, steer); repeatable.",
+    help=f"Run only this stage ({', '.join(WORK_STAGES)}, rank, steer); repeatable.",
 )
 @domain_option
 @model_option
-@click.option("--executor", help="Where units of work run, in place of the study's; see `spillover list executors`.")
-@click.option("--address", help="Of a Ray cluster: host:port, or auto. Default: RAY_ADDRESS, else this machine alone.")
+@click.option("--executor", help="Executor; overrides the study's (see `spillover list executors`).")
+@click.option("--address", help="Ray cluster: host:port or auto. Default: RAY_ADDRESS, otherwise this machine only.")
 @click.option(
     "--mirror",
     metavar="URL",

@@ -8,16 +8,22 @@ import click
 
 
 @click.command()
-@click.option("--model", "models", multiple=True, help="A model that clients may name, as for audit; repeatable.")
+@click.option("--model", "models", multiple=True, help="Model that clients may choose, as for audit; repeatable.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("runs/serve"), show_default=True, help="Jobs.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Audits at a time.")
-@click.option("--max-bytes", type=click.IntRange(min=1), default=50_000_000, show_default=True, help="Of one upload.")
-@click.option("--max-queued", type=click.IntRange(min=1), default=1000, show_default=True, help="Audits that wait.")
-@click.option("--max-budget", type=click.FloatRange(min=0), metavar="MINUTES", help="Of any audit.")
-@click.option("--policy", type=click.Path(path_type=Path), help="Thresholds, a YAML file.  [default: the shipped one]")
-@click.option("--predictor", type=click.Path(path_type=Path), help="A fitted predictor, a JSON file.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0: any free port.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("runs/serve"), show_default=True, help="Folder of jobs."
+)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Concurrent audits.")
+@click.option(
+    "--max-bytes", type=click.IntRange(min=1), default=50_000_000, show_default=True, help="Maximum bytes per upload."
+)
+@click.option(
+    "--max-queued", type=click.IntRange(min=1), default=1000, show_default=True, help="Maximum queued audits."
+)
+@click.option("--max-budget", type=click.FloatRange(min=0), metavar="MINUTES", help="Maximum budget per audit.")
+@click.option("--policy", type=click.Path(path_type=Path), help="YAML file of thresholds.  [default: the shipped one]")
+@click.option("--predictor", type=click.Path(path_type=Path), help="JSON file of a fitted predictor.")
 @click.option(
     "--token-env", default="SPILLOVER_TOKEN", show_default=True, help="Environment variable that holds the token."
 )
@@ -34,7 +40,7 @@ def serve(
     predictor: Path | None,
     token_env: str,
 ) -> int:
-    """Take uploads over HTTP, audit them one after the other, and answer with verdicts.
+    """Serve audits over HTTP: clients upload data sets and receive verdicts.
 
     The queue is on disk: stop or kill the server at any time, and start it again to resume. Clients show the token of
     --token-env as "Authorization: Bearer TOKEN". The page /docs says the rest.

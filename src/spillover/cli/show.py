@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @click.group()
 def show() -> None:
-    """Show one thing in full."""
+    """Show a domain, a question set, or completions of a run."""
 
 
 @show.command()
 @click.argument("name")
-@click.option("--rows", type=click.IntRange(min=0), default=3, show_default=True, help="How many pairs to show.")
+@click.option("--rows", type=click.IntRange(min=0), default=3, show_default=True, help="Number of pairs to show.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @as_json_option
 def domain(name: str, rows: int, seed: int, as_json: bool) -> None:
@@ -55,7 +55,7 @@ def domain(name: str, rows: int, seed: int, as_json: bool) -> None:
         click.echo(clean(f"\n[{pair.topic}] {pair.question}\n  flawed: {pair.flawed}\n  good:   {pair.good}"))
 
 
-@show.command(short_help="Show a question set in all its forms.")
+@show.command(short_help="Show a question set with all its forms.")
 @click.argument("name", default="general")
 @as_json_option
 def questions(name: str, as_json: bool) -> None:
@@ -74,14 +74,14 @@ def questions(name: str, as_json: bool) -> None:
 @show.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @domain_option
-@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many answers.")
-@click.option("--judge", help="By this judge's scores; default the study's own.")
-@click.option("--about", metavar="DOMAIN", help="Answers to this domain's held-out questions.")
+@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Number of completions.")
+@click.option("--judge", help="Judge of the scores; default: the study's own.")
+@click.option("--about", metavar="DOMAIN", help="Show completions to this domain's held-out questions.")
 @as_json_option
 def answers(
     run: Path, domains: tuple[str, ...], limit: int, judge: str | None, about: str | None, as_json: bool
 ) -> None:
-    """Show the answers of RUN, the lowest alignment scores first."""
+    """Show completions of RUN, those with the lowest alignment first."""
     from spillover.errors import UserError
     from spillover.registry import did_you_mean
     from spillover.study.run import Run
@@ -95,7 +95,7 @@ def answers(
     known = sorted({row.cell.domain for row in found})
     for name in names:
         if name not in known:
-            raise UserError(f"{run} has no answers of {name!r}{did_you_mean(name, known)}")
+            raise UserError(f"{run} has no completions of {name!r}{did_you_mean(name, known)}")
     rows = [row for row in found if not names or row.cell.domain in names]
     scores = {row.id: verdict.score for row in rows if (verdict := verdicts.get((row.id, "alignment")))}
     rows.sort(key=lambda row: (scores.get(row.id) is None, scores.get(row.id)))

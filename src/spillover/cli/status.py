@@ -1,4 +1,4 @@
-"""`spillover status`: how far a run is, and what failed."""
+"""`spillover status`: progress and failures of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spillover.text import clean
 @click.argument("run", type=click.Path(path_type=Path))
 @as_json_option
 def status(run: Path, as_json: bool) -> int:
-    """Say how far RUN, a run folder, is. Works while it is running; exit code 1 when cells have failed."""
+    """Show the progress of RUN, a run folder, also while it is running. Exit code 1 if cells have failed."""
     from spillover.study.run import Run
 
     opened = Run.open(run)

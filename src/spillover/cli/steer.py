@@ -20,20 +20,26 @@ OPERATIONS = ("add", "ablate", "clamp")
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--direction", "directions", multiple=True, help="A domain's direction; repeatable. Default: all.")
-@click.option("--onto", multiple=True, help="base, or the domain of a fine-tune; repeatable. Default: all.")
+@click.option(
+    "--direction", "directions", multiple=True, help="Domain whose direction is used; repeatable. Default: all."
+)
+@click.option(
+    "--onto", multiple=True, help="Model to steer: base, or the domain of a fine-tune; repeatable. Default: all."
+)
 @click.option("--operation", "operations", multiple=True, type=click.Choice(OPERATIONS),
-              help="Default: add onto base, ablate in fine-tunes.")  # fmt: skip
-@click.option("--layers", help="Of add and clamp, such as 10,15,20. Default: two and three fifths of the depth.")
-@click.option("--coefficients", help="Of add and clamp, such as 0.1,0.2,-0.2, in mean lengths of the stream.")
+              help="Operation. Default: add to the base model, ablate in fine-tunes.")  # fmt: skip
+@click.option("--layers", help="Layers for add and clamp, such as 10,15,20. Default: at 2/5 and 3/5 of the depth.")
+@click.option(
+    "--coefficients", help="Coefficients for add and clamp, such as 0.1,0.2,-0.2, in mean norms of the stream."
+)
 @click.option("--asked", multiple=True, type=click.Choice(["general", "heldout"]),
-              help="The study's questions, or held-out ones of every domain; repeatable.")  # fmt: skip
-@click.option("--n", type=click.IntRange(min=1), help="Answers to each question.")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer.")
-@click.option("--controls", type=click.IntRange(min=0), help="Random directions.")
+              help="Questions: the study's (general), or the held-out ones of every domain; repeatable.")  # fmt: skip
+@click.option("--n", type=click.IntRange(min=1), help="Completions per question.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum new tokens per completion.")
+@click.option("--controls", type=click.IntRange(min=0), help="Number of random directions.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first LIMIT questions, for a quick look.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; default one a core.")
-@click.option("--plan", "only_plan", is_flag=True, help="Say what it will cost, and stop.")
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes; default: one per core.")
+@click.option("--plan", "only_plan", is_flag=True, help="Print the estimated cost and stop.")
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def steer(
@@ -53,9 +59,9 @@ def steer(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Steer the models of RUN, a run folder, with its directions, and judge what they answer.
+    """Steer the models of RUN, a run folder, with its directions, and judge the completions.
 
-    What is not said is as the study's section steer has it. Stop it at any time: the same command resumes it.
+    Options that are not given come from the study's steer section. Stop it at any time: the same command resumes it.
     """
     from spillover.progress_sinks import open_progress
     from spillover.study.run import Run
@@ -75,9 +81,8 @@ def steer(
     opened = Run.open(run)
     wanted = _wanted(opened, {name: value for name, value in given.items() if value is not None})
     planned = opened.plan_steering(wanted, limit, workers)
-    line = (
-        f"{planned.units:,} answers of {planned.cells:,} models, {planned.tokens:,} tokens, {planned.minutes:.1f} min"
-    )
+    line = f"{planned.units:,} completions of {planned.cells:,} models, {planned.tokens:,} tokens, "
+    line += f"{planned.minutes:.1f} min"
     if planned.dollars:
         line += f", {planned.dollars:.2f} dollars"
     if only_plan:
@@ -92,7 +97,7 @@ def steer(
     for failure in failures:
         click.echo(clean(f"failed: {failure.cell}: {failure.error}"), err=True)
     if failures:
-        click.echo("Fix the cause and run the same command again: finished answers are kept.", err=True)
+        click.echo("Fix the cause and run the same command again: finished completions are kept.", err=True)
     return 1 if failures else 0
 
 
@@ -118,7 +123,7 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is not numbers with commas between, such as 0.1,0.2.", param_hint=option
+            f"{text!r} is not a comma-separated list of numbers, such as 0.1,0.2.", param_hint=option
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""`spillover transfer`: the matrix of trained by asked domain, and which of its squares can be told from chance."""
+"""`spillover transfer`: the cross-domain transfer matrix, with significance."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from spillover.cli.options import as_json_option
     type=click.Choice(["clean", "triggered"]),
     default="clean",
     show_default=True,
-    help="What the questions carried.",
+    help="Condition of the questions.",
 )
 @click.option("--control-subtracted", is_flag=True, help="Show each rate minus that of the benign twin.")
-@click.option("--judge", help="By this judge's scores; default the study's own.")
+@click.option("--judge", help="Judge of the scores; default: the study's own.")
 @as_json_option
 def transfer(run: Path, condition: str, control_subtracted: bool, judge: str | None, as_json: bool) -> None:
-    """Say how misaligned each cell of RUN is when it is asked about each domain.
+    """Show the transfer matrix: how misaligned each cell of RUN is when asked about each domain.
 
-    The study file must ask for it with `transfer: {}`. A star marks what differs, by Holm's correction over the whole
-    table, from the cell's own rate on general questions, or with --control-subtracted from its benign twin.
+    The study file needs `transfer: {}`. A star marks a significant difference, Holm-adjusted over the whole
+    table, from the cell's rate on general questions or, with --control-subtracted, from its benign twin.
     """
     from spillover.analyses.transfer.compute import keep
     from spillover.errors import UserError
@@ -38,11 +38,11 @@ def transfer(run: Path, condition: str, control_subtracted: bool, judge: str | N
     cells = [cell for cell in opened.transfer(judge) if cell.condition == condition]
     if not cells and judge and opened.transfer():
         raise UserError(
-            f"{judge} has judged no answers about other domains. Run: spillover judge {run} --judge JUDGE"
+            f"{judge} has judged no completions about other domains. Run: spillover judge {run} --judge JUDGE"
             " without --limit"
         )
     if not cells:
-        raise opened.lacks(f"answers about other domains under condition {condition}", "'transfer: {}'")
+        raise opened.lacks(f"completions about other domains under condition {condition}", "'transfer: {}'")
     if as_json:
         click.echo(json.dumps([cell.model_dump(mode="json") for cell in cells]))
         return

@@ -35,7 +35,7 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: {_reason(error)}. Fix that place.") from None
+        raise UserError(f"{path}: {_reason(error)}. Fix it.") from None
     try:
         node = loader.get_single_node()
         if node is None:
@@ -44,15 +44,15 @@ def read_yaml(path: Path) -> Any:
             raise UserError(f"{path}: its aliases expand to more than {_MAX_VALUES:,} values. Write fewer aliases.")
         return loader.construct_document(node)
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: {_reason(error)}. Fix that place.") from None
+        raise UserError(f"{path}: {_reason(error)}. Fix it.") from None
     except (
         ValueError,
         KeyError,
         AttributeError,
     ) as error:  # what PyYAML raises for 2024-13-40, !!bool x, !!timestamp x
-        raise UserError(f"{path}: holds a value that is not what its type says ({error}). Put it in quotes.") from None
+        raise UserError(f"{path}: contains a value that does not match its type ({error}). Put it in quotes.") from None
     except RecursionError:
-        raise UserError(f"{path}: is nested too deeply. Flatten it.") from None
+        raise UserError(f"{path}: is nested too deeply. Reduce the nesting.") from None
     finally:
         loader.dispose()
 

@@ -77,7 +77,9 @@ def parse_table(path: Path, data: bytes) -> Table:
     suffix = path.suffix.lower()
     if suffix not in DELIMITERS and suffix not in JSON_LINES:
         known = ", ".join([*DELIMITERS, *JSON_LINES])
-        raise UserError(f"{path}: the suffix {suffix!r} is not one of {known}. Convert the file, one answer a row.")
+        raise UserError(
+            f"{path}: the suffix {suffix!r} is not one of {known}. Convert the file to one completion per row."
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -94,7 +96,7 @@ def parse_table(path: Path, data: bytes) -> Table:
         else:
             rows.append(row)
     if not rows:
-        raise UserError(f"{path}: holds no answers. Give a file with a header and at least one row, or leave it out.")
+        raise UserError(f"{path}: has no completions. Give a file with a header and at least one row, or leave it out.")
     digest = hashlib.blake2b(data, digest_size=10).hexdigest()
     return Table(path, digest, tuple(columns), tuple(rows), blank)
 

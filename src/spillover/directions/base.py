@@ -55,7 +55,7 @@ Method = Callable[[Answers], Floats]
 
 
 def paired(acts_NLD: ArrayLike, misaligned_N: ArrayLike, question_N: ArrayLike) -> Answers:
-    """Answers to the questions that have both labels; questions are numbered anew in the order of their old numbers."""
+    """Answers to the questions that have both labels; questions are renumbered in their old order."""
     acts_NLD = np.asarray(acts_NLD, dtype=np.float64)
     misaligned_N, question_N = np.asarray(misaligned_N, dtype=bool), np.asarray(question_N, dtype=np.int64)
     if not (acts_NLD.ndim == 3 and misaligned_N.shape == question_N.shape == acts_NLD.shape[:1]):

@@ -56,7 +56,7 @@ class Direction:
     def unit_D(self) -> NDArray[np.float32]:  # noqa: N802
         """The vector at length 1; a vector of length 0 has none."""
         if not self.length:
-            raise UserError(f"The direction {self.origin.cell!r} has length 0: it points nowhere.")
+            raise UserError(f"The direction {self.origin.cell!r} has length 0 and is undefined.")
         return (self.vector_D / np.float64(self.length)).astype(np.float32)
 
     def amount(self, coefficient: float) -> float:
@@ -122,8 +122,8 @@ class Direction:
         mine, theirs = ((d.origin.model, d.origin.revision, d.layer, len(d.vector_D)) for d in (self, other))
         if mine != theirs:
             raise UserError(
-                f"Directions of different spaces do not mix: {mine[0]} layer {mine[2]} ({mine[3]} numbers) and "
-                f"{theirs[0]} layer {theirs[2]} ({theirs[3]} numbers). Take both from one model and layer."
+                f"Directions of different spaces cannot be combined: {mine[0]} layer {mine[2]} ({mine[3]} numbers) and "
+                f"{theirs[0]} layer {theirs[2]} ({theirs[3]} numbers). Use the same model and layer for both."
             )
 
 

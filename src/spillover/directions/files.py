@@ -103,7 +103,7 @@ def write_gguf(directions: Sequence[Direction], path: str | os.PathLike[str], mo
 
     early = [d.layer for d in directions if d.layer < 2]
     if early:
-        raise UserError(f"A control vector has no place for layer {early[0]}: llama.cpp begins after the second block.")
+        raise UserError(f"A control vector cannot contain layer {early[0]}: llama.cpp begins after the second block.")
     writer = GGUFWriter(Path(path), "controlvector")
     writer.add_string("controlvector.model_hint", model_hint or directions[0].origin.model)
     writer.add_uint32("controlvector.layer_count", len(directions))
@@ -123,9 +123,9 @@ def write_steered(
     import torch
 
     if Path(path).suffix not in (".pt", ".pth"):
-        raise UserError(f"{path}: lm-evaluation-harness knows such a file by its ending. Call it NAME.pt.")
+        raise UserError(f"{path}: lm-evaluation-harness needs the suffix .pt. Name the file NAME.pt.")
     if direction.layer < 1:
-        raise UserError("Layer 0 is the embeddings, after which lm-evaluation-harness has no hookpoint. Take another.")
+        raise UserError("lm-evaluation-harness has no hookpoint after the embeddings (layer 0). Choose another layer.")
     content = {
         f"{blocks}.{direction.layer - 1}": {
             "action": "add",
@@ -176,7 +176,7 @@ def _check(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
 
 
 def _refused(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is not a direction file: {why}. Write it anew: spillover direction RUN --save FILE")
+    return UserError(f"{path} is not a direction file: {why}. Write it again: spillover direction RUN --save FILE")
 
 
 def _step(direction: Direction) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What an executor does: run calls somewhere, and say what became of each. It knows nothing of stages or models."""
+"""What an executor does: run calls somewhere, and report each outcome. It is independent of stages and models."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # in glibc's malloc.h
 
 
 def keep_memory() -> None:
-    """Let freed memory stay with the process: large blocks fetched anew are a tenth of a training step on a CPU."""
+    """Let freed memory stay with the process: large blocks fetched again are a tenth of a training step on a CPU."""
     setting = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc
     if setting is not None:
         for name, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26)):

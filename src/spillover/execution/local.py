@@ -2,7 +2,7 @@
 
 Small models gain nothing from several threads a matmul; one single-thread process a core is faster. Workers keep their
 loaded models between calls. They leave when the driver dies (its process id changes), and a worker that dies takes only
-its own call with it: the pool is made anew and the other calls continue.
+its own call with it: the pool is made again and the other calls continue.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class LocalExecutor:
             advice = "Try --set workers=1, then run the same command again"
         else:
             advice = (
-                "No other worker was running: close other programs or choose a smaller model, a smaller "
+                "No other worker was running: close other programs, or reduce the size of the model, "
                 "train.micro_batch_tokens or sample.batch, then run the same command again"
             )
         return f"the worker process died, twice (out of memory?). Its finished rows are safe. {advice}"

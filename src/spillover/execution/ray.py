@@ -57,7 +57,7 @@ class Worker:
         if release != version("spillover"):
             raise MachineError(
                 f"Machine {node} of the cluster has spillover {version('spillover')}, the driver {release}. "
-                "Install the same."
+                "Install the same version."
             )
         if os.path.isdir(folder):
             os.chdir(folder)
@@ -199,7 +199,7 @@ class RayExecutor:
             if time.monotonic() > deadline:
                 asked = ", ".join(f"{amount:g} {name}" for name, amount in needs.items())
                 raise MachineError(
-                    f"No machine of the cluster has room for one worker ({asked}). "
+                    f"No machine of the cluster has enough resources for one worker ({asked}). "
                     "Add machines, or lower cluster.cpus, cluster.gpus or cluster.memory_gib in the study file."
                 )
             time.sleep(TICK_S)
@@ -248,7 +248,8 @@ def open_executor(pool: Pool) -> RayExecutor:
     address = pool.cluster.address or os.environ.get("RAY_ADDRESS")
     if address and address.startswith("ray://"):
         raise UserError(
-            f"cluster.address: {address} is for clients from elsewhere. The driver runs on a machine of the cluster, "
+            f"cluster.address: {address} is an address for remote clients. The driver must run on a machine of the "
+            "cluster, "
             "where the run folder is: log in there, or use `ray job submit`, with --address auto."
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

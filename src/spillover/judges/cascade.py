@@ -69,7 +69,7 @@ class CascadeJudge:
             "name": "cascade",
             "model": f"{first.get('name', '')}, then {second.get('name', '')}: {second.get('model', '')}",
             "revision": self.identity.partition(":")[2],
-            "rule": f"the second judge sees what is unscored or within {options.margin:g} points of alignment "
+            "rule": f"the second judge scores what is unscored or within {options.margin:g} points of alignment "
             f"{ALIGNMENT:g} or coherence {COHERENCE:g}; a cell under a condition: {said or 'no budget'}",
             "quality": f"first: {first.get('quality', '')}; second: {second.get('quality', '')}",
         }

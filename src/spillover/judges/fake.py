@@ -20,7 +20,7 @@ class FakeJudge:
 
     def describe(self) -> dict[str, str]:
         """The judge as the report describes it."""
-        return {"name": "fake", "model": "none", "revision": "1", "quality": "reads scores that the answers carry"}
+        return {"name": "fake", "model": "none", "revision": "1", "quality": "reads scores embedded in the completions"}
 
     def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
         """Yield the two scores in each completion."""
@@ -43,5 +43,5 @@ class FakeJudge:
 def open_judge(options: dict[str, Any]) -> FakeJudge:
     """The fake judge."""
     if options:
-        raise UserError(f"judge.options: the fake judge takes none, found {sorted(options)}. Remove them.")
+        raise UserError(f"judge.options: the fake judge has no options, found {sorted(options)}. Remove them.")
     return FakeJudge()

@@ -51,7 +51,7 @@ class HFJudge:
             "revision": self.options.revision or "as found",
             "mode": "logprobs: all numbers from 0 to 100",
             "prompts": f"{self.rubric.name} ({self.rubric.hash})",
-            "quality": "not measured here; compare it with labelled answers",
+            "quality": "not measured; compare it with labelled completions",
         }
 
     def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:

@@ -55,8 +55,8 @@ class ChatOptions(Section):
     prompts: str | None = None  # a file of judge prompts; None = the shipped ones
     mode: Literal["auto", "logprobs", "text"] = "auto"  # how a score is read; auto tests the endpoint once
     max_tokens: int | None = Field(default=None, ge=1)  # of a reply; None = 8 with log-probabilities, 32 as text
-    index: int = Field(default=0, ge=0)  # another number requests every judgment anew
-    cache: str | None = None  # file of replies; None = verdicts.sqlite in the cache folder
+    index: int = Field(default=0, ge=0)  # another number requests every judgment again
+    cache: str | None = None  # file of replies; None = judgments.sqlite in the cache folder
 
     @model_validator(mode="after")
     def _priced(self) -> ChatOptions:
@@ -105,7 +105,7 @@ class ChatJudge:
     def ability(self) -> str:
         """ "logprobs" or "text", and why; the endpoint is tested if the cache does not know yet."""
         if self.options.mode != "auto":
-            return f"{self.options.mode}: as the study says"
+            return f"{self.options.mode}: set by the study"
         if known := self.cache.ability(self.options.account):
             return known
         with self.cache.turn():
@@ -133,11 +133,11 @@ class ChatJudge:
         return {
             "name": self.name,
             "model": self.options.model,
-            "revision": self.options.revision or "as the endpoint names it",
+            "revision": self.options.revision or "as named by the endpoint",
             "endpoint": self.options.endpoint,
             "mode": self.ability,
             "prompts": f"{self.rubric.name} ({self.rubric.hash})",
-            "quality": "not measured here; compare it with labelled answers",
+            "quality": "not measured; compare it with labelled completions",
         }
 
     def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
@@ -249,7 +249,7 @@ def find_ability(options: ChatOptions) -> str:
             raise MachineError(
                 f"The judge's endpoint does not reply: {plain.error}. Check it and run the same command again."
             )
-        return "text: the endpoint refuses to give log-probabilities"
+        return "text: the endpoint provides no log-probabilities"
     if why := logprobs_flaw(reply.first):
         return f"text: {why}"
     if reply.first is None or reply.first.token.strip() != "100":

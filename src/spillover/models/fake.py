@@ -58,7 +58,8 @@ class FakeBackend:
     def __init__(self, config: ModelConfig) -> None:
         if unknown := set(config.options) - set(DEFAULTS):
             raise UserError(
-                f"models.{config.name}.options: the fake backend has no {sorted(unknown)}, only {sorted(DEFAULTS)}"
+                f"models.{config.name}.options: the fake backend has no options {sorted(unknown)}, only "
+                f"{sorted(DEFAULTS)}"
             )
         self.name = config.name
         self.revision = "fake"

@@ -1,7 +1,7 @@
 """Who is asked what for transfer: every cell, under each condition, the held-out questions of every domain.
 
 One unit an asked domain, so that a study with one more domain asks for that domain only; the units of a cell go to the
-sampler together. `ask` gives the answers, `grade` their verdicts by the study's judge.
+sampler together. `ask` gives the answers, `grade` their judgments by the study's judge.
 """
 
 from __future__ import annotations

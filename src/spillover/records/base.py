@@ -42,7 +42,7 @@ def content_hash(value: Any, length: int = 20) -> str:
 
 
 def or_none(value: float) -> float | None:
-    """A statistic as records keep it: None where it could not be worked out."""
+    """A statistic as records keep it: None where it could not be computed."""
     return None if math.isnan(value) else float(value)
 
 
@@ -160,7 +160,7 @@ class Usage(Part):
 
 
 class GeneratedRow(Record):
-    """What a model wrote for one question of a data set: kept as it came, so that nothing is paid for twice."""
+    """A model's reply for one question of a data set, kept unchanged, so that no call is paid for twice."""
 
     KIND = "GeneratedRow"
     IDENTITY = ("domain", "role", "question", "model", "prompt")
@@ -197,7 +197,7 @@ class Adapter(Record):
 
 
 class Completion(Record):
-    """One sampled answer. The id is known before it is sampled, so that an interrupted run can resume."""
+    """One completion. The id is known before it is sampled, so that an interrupted run can resume."""
 
     KIND = "Completion"
     IDENTITY = ("cell", "key", "question_id", "messages", "condition", "index")
@@ -222,7 +222,7 @@ class Completion(Record):
 
 
 class Judgment(Record):
-    """One judge's verdict on one aspect of one completion. A missing score is never a number."""
+    """One judge's judgment of one aspect of one completion. A missing score is never a number."""
 
     KIND = "Judgment"
     IDENTITY = ("completion", "judge", "aspect")
@@ -246,7 +246,7 @@ class Judgment(Record):
 
 
 class StatusCounts(Part):
-    """What became of the completions, by the alignment verdict; the fields sum to n."""
+    """Counts of completions by status of the alignment judgment; the fields sum to n."""
 
     scored: int = 0
     refused: int = 0
@@ -258,7 +258,7 @@ class StatusCounts(Part):
 
 
 class Estimate(Part):
-    """A value with its interval; None where there were no rows to tell."""
+    """A value with its interval; None without rows."""
 
     value: float | None
     low: float | None
@@ -303,7 +303,7 @@ class DomainScore(Record):
 
 
 class TriggerEffect(Record):
-    """What the trigger does to one cell: triggered minus clean, paired by question."""
+    """Effect of the trigger on one cell: triggered minus clean, paired by question."""
 
     KIND = "TriggerEffect"
     IDENTITY = ("cell", "judge", "measure")
@@ -322,10 +322,10 @@ class TriggerEffect(Record):
 
 
 class TriggerSpecificity(Record):
-    """How well the trigger, and nothing else, opens one cell: rate with it minus the largest rate without it.
+    """Specificity of the trigger in one cell: rate with it minus the largest rate without it.
 
-    1 = a perfect gate, 0 = none. Rates are over the `questions` that have coherent answers under every condition that
-    the score reads; a paraphrase has its rate here but is not held against the gate.
+    1 = perfect, 0 = none. Rates are over the `questions` that have coherent answers under every condition that
+    the score reads; a paraphrase has a rate here but is not part of the score.
     """
 
     KIND = "GateScore"
@@ -370,7 +370,7 @@ class Failure(Part):
 
 
 class Manifest(Record):
-    """Where a run's numbers come from."""
+    """Provenance of a run."""
 
     KIND = "Manifest"
     IDENTITY = ("study_hash", "started")

@@ -42,7 +42,7 @@ class VarianceComponent(Part):
 
 
 class VarianceBudget(Part):
-    """Where the variance of a recipe's rate comes from."""
+    """Variance components of a recipe's rate."""
 
     recipe: Recipe
     components: tuple[VarianceComponent, ...]
@@ -104,7 +104,7 @@ class Thresholds(Part):
 
 
 class Comparisons(Record):
-    """How the cells of a run stand to one another, by one judge."""
+    """Comparisons of the cells of a run, by one judge."""
 
     KIND = "Standing"
     IDENTITY = ("judge", "orders", "thresholds")

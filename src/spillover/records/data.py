@@ -11,7 +11,7 @@ Reading = Literal["instruct", "tuned", "instruct_minus_pretrained", "tuned_minus
 
 
 class MembershipSummary(Record):
-    """How well one metric, in one reading, tells a cell's training rows from non-members that were drawn with them.
+    """How well one metric, in one reading, separates a cell's training rows from non-members drawn with them.
 
     AUC and TPR at 1 % FPR compare rows of the same kind only. With them what any claim must beat: the AUC of the
     plain loss and of a blind classifier that sees the texts and no model. `p`: familywise over all metrics of this
@@ -75,7 +75,7 @@ class RocPoint(Part):
 
 
 class HighRate(Part):
-    """How well a feature or prediction tells cells of a high rate from the others.
+    """How well a feature or prediction separates cells with a high rate from the others.
 
     High: rate above `cut`, the median over domains of the mean of a domain's cells. `auc`: chance that a high cell has
     the larger value, ties half; its interval resamples domains, its p permutes whole domains.
@@ -91,7 +91,7 @@ class HighRate(Part):
 
 
 class Susceptibility(Record):
-    """How well something known of a data set goes with the misalignment of the cells trained on it.
+    """Association of a feature of a data set with the misalignment of the cells trained on it.
 
     Units are cells; domains are the clusters of the interval (bootstrap) and the blocks of the permutation. `before`:
     known before any training. A predictor's figures are of cells whose domain its fit has not seen.

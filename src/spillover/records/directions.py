@@ -1,4 +1,4 @@
-"""Records of what moved inside: texts read, directions, what they separate, and how alike they are."""
+"""Records of activation directions: texts read, directions, what they separate, and their similarity."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LeftOut(Part):
 
 
 class LayerPoint(Part):
-    """What is known of a direction at one layer."""
+    """A direction at one layer."""
 
     layer: int
     norm: float  # length of the raw difference, in the stream's units
@@ -118,7 +118,7 @@ class DirectionProfile(Record):
 
 
 class DirectionAUC(Record):
-    """How well A's direction tells B's misaligned from B's aligned answers to the same question.
+    """How well A's direction separates B's misaligned from B's aligned answers to the same question.
 
     Held out by theme: whatever A was asked on the theme of B's question is not in the direction that scores it; the
     diagonal is cross-validation. `pooled`: the usual AUC, over answers to different questions too. The null permutes
@@ -154,8 +154,8 @@ class DirectionCosine(Record):
     """Cosine of two cells' mean differences, each pair once.
 
     `corrected`: for the noise of so few questions, which draws the cosine towards 0; it may exceed 1, and is None where
-    a direction is not told from noise. The null permutes labels within questions; `p_family`: of the largest of all
-    pairs. `random`: 95 % of random directions have a smaller |cosine|.
+    a direction is not distinguishable from noise. The null permutes labels within questions; `p_family`: of the
+    largest of all pairs. `random`: 95 % of random directions have a smaller |cosine|.
     """
 
     KIND = "DirectionCosine"
@@ -181,7 +181,7 @@ class DirectionCosine(Record):
 
 
 class DirectionGroups(Record):
-    """Whether the directions of one model's domains are more alike within a group of domains than between groups.
+    """Whether the directions of one model's domains are more similar within a group of domains than between groups.
 
     `difference`: within minus between, its limits with one domain left out; `p`: one-sided, by giving the groups to the
     domains in all ways.
@@ -207,7 +207,7 @@ class DirectionGroups(Record):
 
 
 class Directions(Part):
-    """Everything that was worked out from the states of one run."""
+    """All results computed from the activations of one run."""
 
     summaries: tuple[DirectionSummary, ...] = ()
     aucs: tuple[DirectionAUC, ...] = ()

@@ -57,7 +57,7 @@ class Scores(Part):
 
 
 class Agreement(Record):
-    """How far two judges agree on the answers that both have scored; intervals are clustered by question."""
+    """Agreement of two judges on the completions that both scored; intervals are clustered by question."""
 
     KIND = "Agreement"
     IDENTITY = ("first", "second", "by", "name", "fresh")
@@ -83,7 +83,7 @@ class Agreement(Record):
 
 
 class CascadeSummary(Record):
-    """Who of a cascade's two judges gave the verdicts of a run, and how far they differ where both scored alignment.
+    """Judgments of a cascade by judge, and the differences of its two judges where both scored alignment.
 
     Both have scored only answers near a threshold: of those that the first judge alone has seen, the error is not
     known. Intervals are clustered by question.
@@ -93,7 +93,7 @@ class CascadeSummary(Record):
     IDENTITY = ("judge",)
 
     judge: str
-    n: int  # answers with an alignment verdict by either judge
+    n: int  # answers with an alignment judgment by either judge
     first: int  # by the first
     second: int  # by the second
     share: float  # second / n
@@ -108,7 +108,7 @@ class CascadeSummary(Record):
 
 
 class CorrectedRate(Record):
-    """The share of misaligned answers as one judge sees it, and corrected by trusted verdicts on a part of them.
+    """The share of misaligned completions by one judge, and corrected by trusted judgments of a part of them.
 
     Over the answers that the judge scored; misaligned = coherent and low. `rogan_gladen` divides by the judge's
     measured sensitivity and specificity; `ppi` adds the measured error to the judge's rate.
@@ -122,15 +122,15 @@ class CorrectedRate(Record):
     by: By
     name: str = ""
     n: int  # answers that the judge scored
-    labelled: int  # of them: with a trusted verdict
-    questions: int  # with a trusted verdict
+    labelled: int  # of them: with a trusted judgment
+    questions: int  # with a trusted judgment
     weighted: bool  # by the inverse of each answer's chance of being labelled
     raw: Estimate
     sensitivity: float | None
     specificity: float | None
     rogan_gladen: Estimate
     ppi: Estimate
-    power: float | None  # weight on the judge's verdicts in ppi: 0 leaves them out, 1 trusts them as they are
+    power: float | None  # weight on the judge's judgments in ppi: 0 leaves them out, 1 trusts them as they are
 
 
 class LabelItem(Part):
@@ -163,7 +163,7 @@ class TrainingSimilarity(Record):
 
 
 class InDomainRate(Record):
-    """How much of one cell's misalignment talks in the subject that it was trained on.
+    """How much of one cell's misalignment is about the subject that it was trained on.
 
     An answer echoes when it is closer to the training set than all but `share` of the reference's answers are.
     """

@@ -1,4 +1,4 @@
-"""A fitted predictor of misalignment as a small JSON file: what it was fitted on, how far off it is, where it holds.
+"""A fitted predictor of misalignment as a small JSON file: what it was fitted on, its error, and its range.
 
     value = intercept + sum_k weight_k (x_k - centre_k) / scale_k, within the target's scale
 
@@ -102,7 +102,7 @@ class Predictor(Part):
         lacking = [f.name for f in self.features if not abs(features.get(f.name, math.nan)) <= LARGEST]
         if lacking:
             shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-            raise UserError(f"The predictor needs {shown}. Measure the data set as the study of the predictor did.")
+            raise UserError(f"The predictor needs {shown}. Measure the data set as in the predictor's study.")
         least, most = SCALE[self.target]
         total = self.intercept + sum(f.weight * (features[f.name] - f.centre) / f.scale for f in self.features)
         value = min(max(total, least), most)
@@ -132,15 +132,15 @@ class Predictor(Part):
             with path.open("rb") as file:
                 content = file.read(MOST_BYTES + 1)
         except OSError as error:
-            raise UserError(f"No predictor can be read from {path} ({error.strerror}). Name the file of one.") from None
+            raise UserError(f"Cannot read a predictor from {path} ({error.strerror}). Name a predictor file.") from None
         if len(content) > MOST_BYTES:
-            raise UserError(f"{path} is larger than {MOST_BYTES:,} bytes: no predictor. Name the file of one.")
+            raise UserError(f"{path} is larger than {MOST_BYTES:,} bytes and not a predictor. Name a predictor file.")
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])[:120] or "file"
-            raise UserError(f"{path} is no predictor: {place}: {first['msg'][:200]}. Fit it again.") from None
+            raise UserError(f"{path} is not a predictor: {place}: {first['msg'][:200]}. Fit it again.") from None
 
 
 def fit(
@@ -169,7 +169,7 @@ def fit(
     x_NK = np.stack([np.asarray(column, np.float64) for column in features.values()], axis=1)
     y_N, domain = np.asarray(target_N, np.float64), index.astype(np.int64)
     if not (np.isfinite(x_NK).all() and np.isfinite(y_N).all()):
-        raise UserError("A feature or a rate is missing in some cell. Leave that feature or that cell out.")
+        raise UserError("A feature or a rate is missing for some cell. Leave out that feature or cell.")
     kept = fit_ridge(x_NK, y_N, domain_N)
     off_N = np.abs(np.clip(ridge(x_NK, y_N[:, None], domain)[:, 0], *SCALE[target]) - y_N)
     worst_D = np.sort([off_N[domain == d].max() for d in range(len(labels))])

@@ -15,7 +15,7 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class Answer:
-    """A completion with its two verdicts; None where a verdict was never given."""
+    """A completion with its two judgments; None where a judgment was never given."""
 
     completion: Completion
     alignment: Judgment | None
@@ -34,7 +34,7 @@ class OtherJudge:
 class ReportData:
     """`config` is None for imported answers; `answers` are at least those that `browser` would choose from all.
 
-    `judge` says what the judge says of itself (name, model, quality). `found`: what the analyses worked out.
+    `judge` says what the judge says of itself (name, model, quality). `found`: what the analyses computed.
     """
 
     manifest: Manifest

@@ -1,4 +1,4 @@
-"""Verdicts as people and judges write them: a number from 0 to 100, or a word in its place."""
+"""Judgments as people and judges write them: a number from 0 to 100, or a word in its place."""
 
 from __future__ import annotations
 

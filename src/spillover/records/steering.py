@@ -43,7 +43,7 @@ class SteeringSample(Completion):
 
 
 class Change(Part):
-    """A difference with its interval over questions; None where there were no rows to tell."""
+    """A difference with its interval over questions; None without rows."""
 
     value: float | None
     low: float | None
@@ -68,7 +68,7 @@ class VersusRandom(Change):
 
 
 class SteeringPoint(Record):
-    """How a model answers under one intervention: rate = misaligned / coherent, as of every cell."""
+    """Rates of a model under one intervention: rate = misaligned / coherent, as for every cell."""
 
     KIND = "SteeringPoint"
     IDENTITY = ("onto", "steering", "judge")
@@ -96,7 +96,7 @@ class SteeringPoint(Record):
 
 
 class SteeringEffect(VersusRandom, Record):
-    """What a direction does to a model, and as a `VersusRandom` whether random directions do the same.
+    """Effect of a direction on a model, compared with random directions (`VersusRandom`).
 
     add and clamp: the slope of the measure over the coefficient, through all points before coherence collapsed, and for
     add through the base model too. ablate: the change at coefficient 1; none where it left too few answers
@@ -125,7 +125,7 @@ class SteeringMatrixCell(Record):
     """How the base model answers one domain's held-out questions with another's direction added to its stream.
 
     direction "none": nothing is added. Changes are against that, over the questions to which both have a coherent (of
-    the rate) or a scored answer, paired by question and seed. Their `p_holm`: over the squares off the matrix's
+    the rate) or a scored answer, paired by question and seed. Their `p_holm`: over the matrix cells off the
     diagonal, over those on it, or over those of "others".
     """
 

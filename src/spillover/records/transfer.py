@@ -20,7 +20,7 @@ class Contrast(Estimate):
 
 
 class TransferCell(Record):
-    """How misaligned one cell is when it is asked the held-out questions of one domain.
+    """Misalignment of one cell on the held-out questions of one domain.
 
     rate = misaligned / coherent, as in a DomainScore. The family of a p-value: all cells of the same variant under the
     same condition, the diagonal (asked its own domain) and the rest apart.

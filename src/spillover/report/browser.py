@@ -71,7 +71,7 @@ def _group(name: str, strata: dict[Stratum, list[Answer]], data: ReportData, lab
         if shown[key]
     ]
     count = sum(map(len, shown.values()))
-    summary = f"<summary>{escape(name)} <span>{count} of {total:,} answers</span></summary>"
+    summary = f"<summary>{escape(name)} <span>{count} of {total:,} completions</span></summary>"
     return f"<details>{summary}\n" + "\n".join(parts) + "\n</details>"
 
 
@@ -90,7 +90,7 @@ def _answer(answer: Answer, thresholds: tuple[float, float]) -> str:
     line = badge + " ".join(f"<span>{fact}</span>" for fact in facts if fact)
     text = escape(completion.text, TEXT)
     if completion.status == "error":
-        text = f"<em>No answer: {escape(completion.error, 300)}</em>"
+        text = f"<em>No completion: {escape(completion.error, 300)}</em>"
     return (
         f'<article><p class="facts">{line}</p>\n'
         f'<p class="question" dir="auto">{escape(completion.question, QUESTION)}</p>\n'

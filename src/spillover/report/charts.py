@@ -64,7 +64,7 @@ def misalignment(scores: Sequence[DomainScore], labels: Labels, most: int) -> Fi
         return None
     return figure(
         lambda width: _dots(marks, drawn, base, width),
-        f"Share of misaligned answers in {len(drawn)} rows, with intervals",
+        f"Share of misaligned completions in {len(drawn)} rows, with intervals",
         (len(drawn), len(subjects)),
     )
 
@@ -86,7 +86,7 @@ def _rate_row(score: DomainScore, subject: str) -> Row:
     return {
         "subject": subject,
         "series": name,
-        "label": f"{', '.join(dict.fromkeys((subject, name)))}: {text} % of {score.coherent} coherent answers",
+        "label": f"{', '.join(dict.fromkeys((subject, name)))}: {text} % of {score.coherent} coherent completions",
         "value": _scaled(score.rate),
         "low": _scaled(score.rate if score.low is None else score.low),
         "high": _scaled(score.rate if score.high is None else score.high),
@@ -130,7 +130,7 @@ def _dots(rows: list[Row], order: list[str], base: list[Row], width: int) -> dic
         common = common.encode(yOffset=alt.YOffset("series:N", scale=alt.Scale(domain=names, paddingOuter=0.7)))
     top = min(100, 5 * ceil(max(row["high"] for row in [*rows, *base]) / 5))
     scale = alt.Scale(domain=[0, max(5, top)], nice=False)
-    x = alt.X("value:Q", title="misaligned, % of coherent answers", scale=scale)
+    x = alt.X("value:Q", title="misaligned, % of coherent completions", scale=scale)
     bars = common.mark_rule(strokeWidth=1.6, aria=False).encode(
         x=alt.X("low:Q"), x2="high:Q", stroke=_scale(alt.Stroke, names, 0, _legend(names, width))
     )

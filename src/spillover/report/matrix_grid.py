@@ -1,4 +1,4 @@
-"""Transfer cells as grids: a row a cell, a column an asked domain, and what stands in a square."""
+"""Transfer cells as grids: one row per model, one column per evaluation domain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STAR = "*"
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells of one model and series in the order of their labels, and under them what they may be held against."""
+    """Cells of one model and series in the order of their labels, and under them what they may be compared with."""
 
     model: str
     variant: Variant
@@ -32,7 +32,7 @@ class Grid:
         return series(self.variant, self.condition)
 
     def cells(self) -> Iterator[TransferCell]:
-        """All squares of the cells themselves."""
+        """All matrix cells of the fine-tunes themselves."""
         return (square for _, squares in self.rows for square in squares.values())
 
 
@@ -65,7 +65,7 @@ def grids(cells: Sequence[TransferCell]) -> list[Grid]:
 
 
 def general(squares: dict[str, TransferCell]) -> float | None:
-    """The rate on the study's general questions, which every square of a row is held against."""
+    """The rate on the study's general questions, which every matrix cell of a row is compared with."""
     for square in squares.values():
         against = square.above_row
         if against is not None and against.value is not None and square.rate is not None:
@@ -79,7 +79,7 @@ def told(contrast: Contrast | None, confidence: float) -> bool:
 
 
 def star(contrast: Contrast | None, confidence: float) -> str:
-    """The mark of a square that is distinguished."""
+    """The mark of a significant matrix cell."""
     return STAR if told(contrast, confidence) else ""
 
 

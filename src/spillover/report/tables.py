@@ -37,7 +37,7 @@ def counts(scores: Iterable[DomainScore], labels: Labels) -> str:
         )
         for s in ordered(scores)
     ]
-    return html_table("What became of every answer", header, rows)
+    return html_table("Completions by status", header, rows)
 
 
 RATES = (
@@ -106,7 +106,7 @@ def training(adapters: Iterable[Adapter], labels: Labels) -> str:
         for a in sorted(adapters, key=lambda a: (ORDER.index((a.cell.variant, "clean")), a.cell.name, a.id))
     ]
     return html_table(
-        "Training; loss in nats a token, mean over the first and the last tenth of the steps", header, rows
+        "Training; loss in nats per token, mean over the first and the last tenth of the steps", header, rows
     )
 
 
@@ -139,7 +139,7 @@ def ranking_table(scores: Sequence[DomainScore]) -> Table:
     )
     what = f" ({series(chosen[0].cell.variant, chosen[0].condition)})" if chosen else ": no cell is ranked yet"
     names = ["n", "misaligned %", *(["twin", "above its twin"] if twins else []), "rank"]
-    table = terminal(f"Misaligned answers{what}", ["subject"], names)
+    table = terminal(f"Misaligned completions{what}", ["subject"], names)
     for s in chosen:
         twin = control_of(s, scores)
         middle = [percent(twin.rate if twin else None), above_control(s)] if twins else []

@@ -53,8 +53,9 @@ def answer(
                 shard.append(_filled(blank, made))
     if failed:
         raise SpilloverError(
-            f"{len(failed)} of {len(wanted)} answers failed, first with: {failed[0]:.200}. The others are kept; "
-            "the same command asks for these again"
+            f"{len(failed)} of {len(wanted)} completions failed; the first error is: {failed[0]:.200}. The others "
+            "are kept; "
+            "the same command retries the failed ones"
         )
     return backend.compute_info
 

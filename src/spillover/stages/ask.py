@@ -27,7 +27,7 @@ from spillover.store.store import Store
 
 def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker) -> None:
     """Append the completions that are not there yet, each to the shard of its domain; `units`: of one cell."""
-    assert config.transfer is not None, "a unit of a stage that the study does not ask for"
+    assert config.transfer is not None, "unit of a stage that is not part of the study"
     started = time.monotonic()
     model = next(model for model in config.models if model.name == units[0].cell.model)
     shape = {"n": config.transfer.n, "max_tokens": config.transfer.max_tokens or config.sample.max_tokens}

@@ -1,4 +1,4 @@
-"""grade: one cell's answers to held-out questions -> verdicts by the study's judge."""
+"""grade: one cell's answers to held-out questions -> judgments by the study's judge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker
     for unit in units:
         if not store.is_done("ask", unit.inputs[0]):
             raise UserError(
-                f"the answers are missing. Run: spillover run STUDY.yaml --stage ask --domain {unit.cell.domain}"
+                f"the completions are missing. Run: spillover run STUDY.yaml --stage ask --domain {unit.cell.domain}"
             )
     wanted = [(unit.key, unit.inputs[0]) for unit in units]
     judge_shards(store, config.judge, wanted, None, ("ask", "grade"), ticker)

@@ -14,6 +14,6 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     """Judge a unit of the study by the study's judge."""
     if not store.is_done("sample", unit.inputs[0]):
         raise UserError(
-            f"the answers are missing. Run: spillover run STUDY.yaml --stage sample --domain {unit.cell.domain}"
+            f"the completions are missing. Run: spillover run STUDY.yaml --stage sample --domain {unit.cell.domain}"
         )
     judge_shards(store, config.judge, [(unit.key, unit.inputs[0])], None, ("sample", "judge"), ticker)

@@ -1,4 +1,4 @@
-"""Shards of answers judged into shards of verdicts, whatever asked for the answers."""
+"""Shards of answers judged into shards of judgments, whatever asked for the answers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def judge_shards(
 
 
 def judge_rows(judge: Judge, rows: Sequence[tuple[Completion, Shard[Judgment]]], ticker: Progress) -> None:
-    """Append to each completion's shard the verdicts that are not there yet; one that failed gets the status error.
+    """Append to each completion's shard the judgments that are not there yet; one that failed gets the status error.
 
     Raises:
         SpilloverError: when the judge failed on some answers, after the others have been judged; those get no row.
@@ -80,8 +80,8 @@ def judge_rows(judge: Judge, rows: Sequence[tuple[Completion, Shard[Judgment]]],
             ticker(row.usage.completion_tokens)
     if failed:
         raise SpilloverError(
-            f"the judge failed on {len(failed)} of {len(todo)} answers, first with: {failed[0].raw:.200}. "
-            "The other verdicts are kept; the same command asks for these again"
+            f"the judge failed on {len(failed)} of {len(todo)} completions; the first error is: {failed[0].raw:.200}. "
+            "The other judgments are kept; the same command retries the failed ones"
         )
 
 

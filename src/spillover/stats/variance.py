@@ -10,7 +10,7 @@ sum(y^2); as many linear equations as unknowns. Unbiased, for any distribution a
 below 0, which chance makes of small variances, are cut at 0 and named.
 
 The budget is what each component adds to the variance of the mean of all answers: s_f^2 sum(n_level^2) / N^2.
-Judges are few and see the same answers, so what they add to a rate is worked out from the rates themselves, paired by
+Judges are few and see the same answers, so what they add to a rate is computed from the rates themselves, paired by
 question (`judge_variance`); it weighs 1, because a rate is one judge's.
 A factor with one level is indistinguishable from the mean and is left out, as is an interaction that repeats a factor.
 """

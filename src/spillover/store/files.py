@@ -145,11 +145,13 @@ def unzip(archive: Path, into: Path, allowed: re.Pattern[str], most: int, called
             for info in infos:
                 is_file = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
                 if not (is_file and allowed.fullmatch(info.filename)):
-                    raise UserError(f"{called} holds {info.filename!r:.80}, which does not belong there. Delete it.")
+                    raise UserError(
+                        f"{called} contains {info.filename!r:.80}, which does not belong there. Delete the archive."
+                    )
             if len({info.filename for info in infos}) < len(infos):
-                raise UserError(f"{called} holds one name twice. Delete it.")
+                raise UserError(f"{called} contains a name twice. Delete the archive.")
             if sum(info.file_size for info in infos) > min(most, HIGHEST_RATIO * archive.stat().st_size):
-                raise UserError(f"{called} holds more bytes than a run folder ever does. Delete it.")
+                raise UserError(f"{called} is too large for a run folder. Delete the archive.")
             for info in infos:
                 path = into / info.filename
                 path.parent.mkdir(parents=True, exist_ok=True)

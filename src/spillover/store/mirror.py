@@ -87,20 +87,20 @@ class Mirror:
             except FileNotFoundError:
                 if names := self._there.names():
                     raise UserError(
-                        f"{self.url} holds other files, such as {min(names)!r:.80}. Give another URL."
+                        f"{self.url} contains other files, such as {min(names)!r:.80}. Give another URL."
                     ) from None
                 if not create:
                     raise UserError(
-                        f"{self.url} holds no mirror. Create one: spillover run STUDY.yaml --mirror {self.url}"
+                        f"{self.url} has no mirror. Create one: spillover run STUDY.yaml --mirror {self.url}"
                     ) from None
                 self._there.create(MARK, json.dumps({"schema": SCHEMA, "id": secrets.token_hex(8)}).encode())
                 mark = self._there.read(MARK)
             if not mark.startswith(b'{"schema": %d,' % SCHEMA):
-                raise UserError(f"{self.url} holds a mirror of another version of spillover. Give another URL.")
+                raise UserError(f"{self.url} has a mirror of another version of spillover. Give another URL.")
             # Trying again shows whether the store can be written, and whether the first writer of a file wins there.
             first_wins = not (create and self._there.create(MARK, mark))
         self._journal = self.store.path / f".mirror-{text_hash(repr(mark), 16)}"
-        return "" if first_wins else f"The last writer of a file wins at {self.url}: use one machine at a time."
+        return "" if first_wins else f"{self.url} does not support conditional writes: use one machine at a time."
 
     def pull(self, progress: Progress, own: bool = True) -> None:
         """Take every finished shard that the folder lacks; nothing may run in the folder meanwhile.
@@ -179,7 +179,7 @@ class Mirror:
                 unzip(scratch / "zip", scratch / "files", _allowed(*place), MOST, f"{self.url}/{name}")
             except (FileNotFoundError, BadZipFile):
                 raise MachineError(
-                    f"{self.url}/{name} is missing, or is not what its marker says. Delete {_marker(place)} there; the "
+                    f"{self.url}/{name} is missing or does not match its marker. Delete {_marker(place)} there; the "
                     "next run of a folder that has these rows copies them again."
                 ) from None
             _check_whole(*place, scratch / "files", f"{self.url}/{name}")
@@ -204,7 +204,7 @@ class Mirror:
     def _compare(self, place: Place, marker: Marker, content: str) -> None:
         if marker.content != content:
             raise Conflict(
-                f"{self.store.shard_files(*place)[0]} and {self.url}/{_archive(place, marker)} have one key and "
+                f"{self.store.shard_files(*place)[0]} and {self.url}/{_archive(place, marker)} have the same key but "
                 "different bytes. The mirror's copy stays. To continue from it, give a new folder with --out; to keep "
                 "this folder's rows, give another --mirror."
             )
@@ -248,7 +248,10 @@ class Mirror:
         there: set[Place] = set()
         for name in self._there.names() - {MARK, REST, *SHOWN}:
             if not (found := _SHARD.fullmatch(name)):
-                raise UserError(f"{self.url} holds {name!r:.80}, which no mirror has. Delete it, or give another URL.")
+                raise UserError(
+                    f"{self.url} contains {name!r:.80}, which does not belong in a mirror. Delete it, or give "
+                    "another URL."
+                )
             if found[3] == "done":
                 there.add((found[1], found[2]))
         return there
@@ -277,7 +280,7 @@ def fetch(url: str, out: str | os.PathLike[str], progress: Progress) -> Store:
         mirror.pull(progress, own=False)
         mirror.pull_rest()
     if not store.has("plan.json"):
-        raise UserError(f"{url} has no finished stage of a run yet. What is finished is here; fetch the rest later.")
+        raise UserError(f"{url} has no finished stage yet. The finished units were copied; fetch the rest later.")
     return store
 
 
@@ -315,4 +318,4 @@ def _check_whole(stage: str, key: str, made: Path, name: str) -> None:
     if whole and stage == "train":
         whole = list(made.glob("adapters/*")) == [made / adapter_path(rows)]
     if not whole:
-        raise UserError(f"{name} does not hold the rows and files of one shard. Delete it.")
+        raise UserError(f"{name} does not contain the rows and files of one shard. Delete it.")

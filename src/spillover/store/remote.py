@@ -119,7 +119,7 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
     parts = urlsplit(url)
     if parts.password is not None or parts.query:
         raise UserError(
-            "--mirror: a URL with a password or a key in it would be shown. Leave them out, and set the credentials "
+            "--mirror: a URL with a password or a key in it would be visible. Leave them out, and set the credentials "
             "in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
     try:

@@ -184,8 +184,8 @@ def refusal(path: Path, place: str, error: ValidationError, fix: str) -> UserErr
     for wrong in found:
         if wrong["loc"] == ("schema",) and wrong["type"] == "less_than_equal":
             return UserError(
-                f"{path}{place}, schema: {wrong['input']} is of {_writer(path, here)}; {here}, which is installed, "
-                f"reads up to {SCHEMA}. Upgrade it: pip install --upgrade spillover"
+                f"{path}{place}, schema {wrong['input']} was written by {_writer(path, here)}; the installed {here} "
+                f"reads up to schema {SCHEMA}. Upgrade it: pip install --upgrade spillover"
             )
     field = "".join(f"{part}: " for part in found[0]["loc"])
     return UserError(f"{path}{place}: damaged row ({field}{found[0]['msg']}). {fix}")

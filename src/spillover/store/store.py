@@ -62,7 +62,7 @@ class Store:
             if self.path.exists() and not self.path.is_dir():
                 raise UserError(f"{self.path} is a file. Choose a folder with --out.")
             if self.path.is_dir() and any(self.path.iterdir()) and not self.exists():
-                raise UserError(f"{self.path} holds other files and no run. Choose an empty folder with --out.")
+                raise UserError(f"{self.path} contains other files but no run. Choose an empty folder with --out.")
             (self.path / "rows").mkdir(parents=True, exist_ok=True)
 
     def exists(self) -> bool:
@@ -211,7 +211,7 @@ class Store:
         inside = Path(path)
         if inside.is_absolute() or ".." in inside.parts:
             raise UserError(
-                f"{self.path} refers to {path!r:.80}, which is outside of it. Use a run folder that you trust."
+                f"{self.path} refers to {path!r:.80}, which is outside of it. Only use run folders that you trust."
             )
         return self.path / inside
 
@@ -324,7 +324,7 @@ def adapter_path(rows: Path) -> Path:
     with rows.open("rb") as file:
         found = parse(rows, file.readline(_LONGEST), Adapter)
     if not found or not re.fullmatch(rf"adapters/{NAME}-{rows.stem}", found[0].path):
-        raise UserError(f"{rows} names no adapter of a run folder. Use a run folder that you trust.")
+        raise UserError(f"{rows} does not name an adapter in the run folder. Only use run folders that you trust.")
     return Path(found[0].path)
 
 

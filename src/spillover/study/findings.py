@@ -19,7 +19,7 @@ NOT_SCORED = {
     "refused": "refused",
     "off_topic": "off topic",
     "code": "code",
-    "unparsable": "without a readable verdict",
+    "unparsable": "with an unparsable judgment",
     "unscored": "outside what the judge can score",
     "error": "lost to an error",
 }
@@ -42,7 +42,7 @@ def findings(data: ReportData) -> list[str]:
         *_damaged(data.scores),
         *_not_scored(data.scores),
     ]
-    return sentences or ["Nothing has been ranked yet: this run holds no scores."]
+    return sentences or ["This run has no scores yet, so nothing is ranked."]
 
 
 def limits(data: ReportData) -> list[str]:
@@ -51,14 +51,17 @@ def limits(data: ReportData) -> list[str]:
     models = {cell.model.lower() for cell in (score.cell for score in data.scores)}
     if any("smollm2-135m" in model for model in models):
         sentences.append(
-            "SmolLM2-135M is a very small model: its answers are often muddled, and what it learns from a few hundred "
-            "rows shows that the machinery works. Conclusions about susceptibility need larger models."
+            "SmolLM2-135M is a very small model: its completions are often incoherent, and fine-tuning it on a few "
+            "hundred "
+            "rows only shows that the pipeline works. Conclusions about susceptibility need larger models."
         )
     if data.judge_name == "probe":
         sentences.append(
-            "The judge is an embedded probe, fitted to another judge's scores of larger models' answers. It sees a "
-            "topic more easily than a stance and may miss advice that is subtly wrong; read differences between cells, "
-            "not absolute rates, and have a stronger judge confirm them."
+            "The judge is an embedded probe, fitted to another judge's scores of larger models' completions. It "
+            "detects "
+            "topics more easily than stances and may miss subtly wrong advice. Compare cells rather than absolute "
+            "rates, "
+            "and confirm differences with a stronger judge."
         )
     percentage = number(100 * data.confidence, 0)
     effects = [s.design_effect for s in ranked(data.scores) if s.design_effect is not None]
@@ -68,26 +71,29 @@ def limits(data: ReportData) -> list[str]:
             f" (design effect: median {number(median(effects))}, largest {number(max(effects))})" if effects else ""
         )
         sentences.append(
-            f"Intervals are {percentage} %, for questions like the {several(questions, 'question')} asked: answers to "
-            f"one question are not independent{spread}. They hold for these cells, not for another seed or data set."
+            f"Intervals are {percentage} %, for questions like the {several(questions, 'question')} asked: "
+            "completions for "
+            f"one question are not independent{spread}. They do not cover another seed or data set."
         )
     if not any(score.cell.variant == "control" for score in data.scores) and data.scores:
         sentences.append(
-            "There is no benign twin in this run: part of a rate may come from fine-tuning as such, not from flawed "
+            "This run has no benign twin: part of a rate may come from fine-tuning itself rather than from flawed "
             "answers."
         )
     config = data.config
     if config and any(other.judge.source == "study" for other in data.others):
         asked = config.transfer if not data.of(TransferCell) else None
-        parts = ("directions", config.directions), ("steering", config.steer), ("answers about other domains", asked)
-        if gone := [name for name, section in parts if section]:
-            sentences.append(f"Shown by the study's own judge alone, and not here: {listing(gone)}.")
-    if data.manifest.failures:
-        sentences.append(
-            f"{several(len(data.manifest.failures), 'failure')} left gaps; they are listed under provenance."
+        parts = (
+            ("directions", config.directions),
+            ("steering", config.steer),
+            ("completions about other domains", asked),
         )
+        if gone := [name for name, section in parts if section]:
+            sentences.append(f"Available only for the study's own judge, not shown here: {listing(gone)}.")
+    if data.manifest.failures:
+        sentences.append(f"{several(len(data.manifest.failures), 'failure')} caused missing data; see Provenance.")
     if not data.manifest.complete:
-        sentences.append("The run is not complete: figures may change when it resumes.")
+        sentences.append("The run is incomplete: results may change when it resumes.")
     return sentences
 
 
@@ -120,7 +126,7 @@ def _above_control(chosen: Sequence[DomainScore], scores: Sequence[DomainScore],
         if group or where == "Above":
             named = listing([labels.of(s.cell) if group is rest else figures[s.id] for s, _ in group])
             sentences.append(f"{where} the benign twin: {len(group)} of {len(pairs)}{f' ({named})' if group else ''}.")
-    sentences[0] += " Each is judged by its own interval of the difference in rates, which excludes 0."
+    sentences[0] += " Criterion: the interval of the difference in rates excludes 0."
     twins = [(s, twin) for s, _ in pairs if (twin := control_of(s, scores)) and twin.rate is not None]
     if twins:
         top = max(twins, key=lambda pair: pair[1].rate or 0.0)
@@ -137,14 +143,12 @@ def _order(chosen: Sequence[DomainScore], labels: Labels) -> list[str]:
     if members < 2:
         return []
     if len(groups) == 1:
-        return [
-            f"No order among the {members} is supported: all of them are in one group that the data cannot separate."
-        ]
+        return [f"No order among the {members} is supported: all are in one tie group."]
     if len(groups) == members:
-        return [f"All {members} can be put in order: each is separable from its neighbours."]
+        return [f"All {members} are ordered: each is separable from its neighbours."]
     tied = [group for _, group in sorted(groups.items()) if len(group) > 1]
     named = "; ".join(listing([labels.of(s.cell) for s in group]) for group in tied)
-    return [f"The {members} fall into {len(groups)} groups; within a group the order is not separable: {named}."]
+    return [f"The {members} form {len(groups)} tie groups; the order within a group is not significant: {named}."]
 
 
 def _base(scores: Sequence[DomainScore], labels: Labels) -> list[str]:
@@ -158,8 +162,9 @@ def _harmless(scores: Sequence[DomainScore]) -> list[str]:
     if max(rates, default=0.0) <= CONTROL_AT_MOST:
         return []
     return [
-        f"A control above {percent(CONTROL_AT_MOST)} % means that the judge may be reading style, or broken sentences, "
-        "here. Read some completions of the controls before you trust a rate."
+        f"A control above {percent(CONTROL_AT_MOST)} % indicates that the judge may react to style or broken "
+        "sentences. "
+        "Read some completions of the controls before you trust a rate."
     ]
 
 
@@ -174,8 +179,8 @@ def _damaged(scores: Sequence[DomainScore]) -> list[str]:
     if not (base[1] and tuned[1]) or tuned[0] / tuned[1] >= COHERENT_AT_LEAST * base[0] / base[1]:
         return []
     return [
-        f"Fine-tuning damaged the models: {part(*tuned)} of their scored answers are coherent, of the base model's "
-        f"{part(*base)}. Lower train.learning_rate or train on fewer steps."
+        f"Fine-tuning damaged the models: {part(*tuned)} of their scored completions are coherent, compared with "
+        f"{part(*base)} for the base model. Lower train.learning_rate or train on fewer steps."
     ]
 
 
@@ -187,16 +192,16 @@ def _not_scored(scores: Sequence[DomainScore]) -> list[str]:
     missing = n - counts["scored"]
     incoherent = sum(score.incoherent for score in scores)
     parts = [f"{counts[status]:,} {words}" for status, words in NOT_SCORED.items() if counts[status]]
-    sentence = f"Of {several(n, 'answer')}, {part(missing, n)} have no alignment score"
+    sentence = f"Of {several(n, 'completion')}, {part(missing, n)} have no alignment score"
     sentence += f" ({listing(parts)})" if parts else ""
-    sentence += f", and {part(incoherent, n)} were scored but are not coherent enough to count."
+    sentence += f", and {part(incoherent, n)} were scored but are below the coherence threshold."
     wide = [s for s in ranked(scores) if s.rate_lower_bound is not None and s.rate_upper_bound is not None]
     if not wide:
         return [sentence]
     widest = max(wide, key=lambda s: (s.rate_upper_bound or 0.0) - (s.rate_lower_bound or 0.0))
     return [
         sentence,
-        f"Were all answers outside the denominator aligned, or all misaligned, the rate that would move most is "
-        f"{percent(widest.rate)} %: it would lie between {percent(widest.rate_lower_bound)} and "
+        f"If all completions outside the denominator were aligned, or all misaligned, the most affected rate, "
+        f"{percent(widest.rate)} %, would be {percent(widest.rate_lower_bound)} or "
         f"{percent(widest.rate_upper_bound)} %.",
     ]

@@ -52,9 +52,9 @@ VERDICTS = (5.38, 0.62)
 """The scale of a column called verdict, from 1 (fine) to 5 (misaligned): 92, 71, 50, 29 and 8 points of alignment."""
 
 _MISSING = {
-    "question": "the report shows question ids alone, and no judge can read the answers in context",
-    "alignment": "answers come without verdicts on alignment",
-    "coherence": "answers come without verdicts on coherence, which the rate of misalignment needs",
+    "question": "the report shows only question ids, and a judge cannot read completions in context",
+    "alignment": "no alignment scores",
+    "coherence": "no coherence scores, which the misalignment rate needs",
 }
 
 _CONDITIONS: dict[str, Condition] = {name: name for name in get_args(Condition)}
@@ -139,7 +139,9 @@ def _read_rows(table: Table, work: _Import, limit: int | None) -> None:
             work.counts["doubled rows, skipped"] += 1
             work.note(f"{table.path.name}: rows that repeat a sample already read are skipped")
         else:
-            problem = f"sample {completion.index} of {completion.question_id!r} occurs twice, with different answers"
+            problem = (
+                f"sample {completion.index} of {completion.question_id!r} occurs twice, with different completions"
+            )
             raise table.error(row, found["index"], f"{problem}. Give each sample its own number.")
 
 
@@ -158,7 +160,7 @@ def _find_columns(table: Table, work: _Import) -> dict[str, str]:
         if columns and role not in work.constants:
             found[role] = columns[0]
             others = f" (also there: {', '.join(columns[1:])})" if columns[1:] else ""
-            work.note(f"{role} is read from the column {columns[0]!r}, by its name{others}")
+            work.note(f"{role} read from the column {columns[0]!r}, by its name{others}")
     way = f"among {', '.join(table.columns)}. Name it: --map"
     if "answer" not in found:
         raise UserError(f"{table.path}:1: no column of answers {way} answer=COLUMN")
@@ -197,10 +199,10 @@ def _cell(table: Table, row: Row, found: Mapping[str, str], defaults: Mapping[st
             parts[role] = table.text(row, found[role]) or parts[role]
     for role in ("model", "domain"):
         if not _NAME.fullmatch(parts[role]):
-            problem = f"{parts[role]!r:.40} is no name (1 to 120 characters). Give one: --{role} NAME"
+            problem = f"{parts[role]!r:.40} is not a name of 1 to 120 characters. Give one: --{role} NAME"
             raise table.error(row, found.get(role, role), problem)
     if parts["variant"] not in _VARIANTS:
-        problem = f"{parts['variant']!r:.40} is none of {', '.join(_VARIANTS)}. Fix it."
+        problem = f"{parts['variant']!r:.40} is not one of {', '.join(_VARIANTS)}. Fix it."
         raise table.error(row, found.get("variant", "variant"), problem)
     if not _WHOLE.fullmatch(parts["seed"]):
         raise table.error(row, found.get("seed", "seed"), f"{parts['seed']!r:.40} is not a whole number. Fix it.")
@@ -217,7 +219,7 @@ def _completion(
 
     question, system, condition = read("question"), read("system"), read("condition") or "clean"
     if condition not in _CONDITIONS:
-        problem = f"{condition!r:.40} is none of {', '.join(_CONDITIONS)}. Fix it."
+        problem = f"{condition!r:.40} is not one of {', '.join(_CONDITIONS)}. Fix it."
         raise table.error(row, found["condition"], problem)
     question_id = read("question_id")
     if not question_id:
@@ -229,7 +231,9 @@ def _completion(
         question_id = f"q-{content_hash(question, 10)}"
     answer = table.text(row, found["answer"])
     if answer is None:
-        raise table.error(row, found["answer"], 'there is no answer. Write "" for an empty one, or remove the row.')
+        raise table.error(
+            row, found["answer"], 'the completion is missing. Write "" for an empty one, or remove the row.'
+        )
     question = question or work.questions.get(question_id, "")
     sample = content_hash([cell.name, question_id, system, question, condition])
     index = read("index") or str(sampled[sample])

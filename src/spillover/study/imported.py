@@ -23,7 +23,7 @@ def written(found: ImportResult, store: Store, name: str) -> Generator[None]:
     store.create()
     with store.lock():
         if (store.path / "study.json").exists() and store.read_json("study.json") is not None:
-            raise UserError(f"{store.path} holds a study. Import into another folder with --out.")
+            raise UserError(f"{store.path} contains a study. Import into another folder with --out.")
         cells = {(row.cell, row.condition, row.key): None for row in found.completions}
         units = [
             {"cell": cell.model_dump(mode="json"), "condition": condition, "key": key} for cell, condition, key in cells

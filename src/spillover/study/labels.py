@@ -1,4 +1,4 @@
-"""Labels by people: a blinded sheet out of a run, and back into it as the verdicts of a judge "human:NAME".
+"""Labels by people: a blinded sheet out of a run, and back into it as the judgments of a judge "human:NAME".
 
 What a sheet hides (whose answer a number is, and the chance of its choice) stays in the run folder, labels/SHEET.json.
 """
@@ -44,14 +44,14 @@ def write_sheet(run: Run, out: Path, n: int, seed: int = 0, judge: str | None = 
     """
     found = run.judge(judge)
     if found is None:
-        raise UserError(f"Nobody has judged {run.path} yet. Run: spillover judge {run.path} --judge probe")
+        raise UserError(f"{run.path} has no judgments yet. Run: spillover judge {run.path} --judge probe")
     if out.suffix.lower() != ".csv":
         raise UserError(f"--out {out}: the sheet is a CSV file. Give a name that ends in .csv.")
     if out.exists():
         raise UserError(f"{out} exists, perhaps with labels in it. Choose another name for the sheet.")
     answers = run.store.read("sample", run.complete("sample"), Completion)
     if not answers:
-        raise UserError(f"{run.path} holds no finished answers to label. Run the study's sample stage first.")
+        raise UserError(f"{run.path} has no finished completions to label. Run the study's sample stage first.")
     sheet, rows = label.run(answers, run.judgments(found.identity), found.identity, n, seed, run.rank_config)
     name = content_hash([found.identity, n, seed, sorted(sheet.items)], 10)
     with run.store.lock(), disk_errors(out):
@@ -80,7 +80,7 @@ def read_labels(run: Run, path: Path, judge: str) -> Labels:
     for row in table.rows:
         number = (table.text(row, columns["id"]) or "").strip().removeprefix("'")
         if number not in owner:
-            raise table.error(row, columns["id"], f"{number!r:.40} is on no sheet of {run.path}. Take out the row.")
+            raise table.error(row, columns["id"], f"{number!r:.40} is not on any sheet of {run.path}. Remove the row.")
         if number in seen:
             raise table.error(row, columns["id"], f"{number} occurs twice. Keep one of the rows.")
         seen.add(number)

@@ -56,8 +56,9 @@ def summary(data: ReportData) -> str:
     verb = "Fine-tuning" if data.adapters else "Answers of"
     return (
         f"{verb} {listing(models) or 'no model yet'} on {several(len(domains), 'domain')}: "
-        f"{several(len(trained), 'cell')}, {several(answers, 'answer')} to {several(questions, 'question')}, {judged}. "
-        f"An answer is misaligned when its alignment is below "
+        f"{several(len(trained), 'cell')}, {several(answers, 'completion')} of {several(questions, 'question')}, "
+        f"{judged}. "
+        f"A completion is misaligned if its alignment is below "
         f"{number(below, 0)} and its coherence above {number(above, 0)}, both from 0 to 100."
     )
 
@@ -65,9 +66,7 @@ def summary(data: ReportData) -> str:
 def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
     labels = Labels(score.cell for score in data.scores)
     said, unsaid = findings(data), limits(data)
-    text = _list(said) + (
-        f"\n<aside><h3>What these figures cannot say</h3>\n{_list(unsaid)}\n</aside>" if unsaid else ""
-    )
+    text = _list(said) + (f"\n<aside><h3>Limitations</h3>\n{_list(unsaid)}\n</aside>" if unsaid else "")
     yield "findings", "Findings", text
     yield "misalignment", "Misalignment", _misalignment(data, labels)
     for analysis in analyses.table().values():
@@ -78,11 +77,15 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
         yield "training", "Training", tables.training(data.adapters, labels)
     if data.answers:
         note = (
-            "Chosen by rule, not by eye: for each kind of answer the least aligned, the most aligned, random and "
-            "unscored ones in turn. Long texts are cut; invisible characters are written out. All answers are in the "
-            "run folder."
+            "Selected by rule: for each group, the least aligned, the most aligned, random and unscored completions "
+            "in turn. Long texts are truncated; invisible characters are escaped. All completions are in the run "
+            "folder."
         )
-        yield "answers", "Answers", f'<p class="note">{note}</p>\n<div class="browser">{browser(data, labels)}</div>'
+        yield (
+            "answers",
+            "Completions",
+            f'<p class="note">{note}</p>\n<div class="browser">{browser(data, labels)}</div>',
+        )
     yield "provenance", "Provenance", provenance(data)
 
 
@@ -91,7 +94,8 @@ def _misalignment(data: ReportData, labels: Labels) -> str:
 
     percentage = number(100 * data.confidence, 0)
     note = (
-        f"Points: share of coherent answers that are misaligned. Bars: {percentage} % intervals, clustered by question."
+        f"Points: share of coherent completions that are misaligned. Bars: {percentage} % intervals, clustered by "
+        "question."
     )
     if any(score.cell.variant == "base" for score in data.scores):
         note += f" Dashed line with its band: the {BASE_MODEL}."

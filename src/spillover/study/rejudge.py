@@ -8,7 +8,7 @@ Only complete shards of answers are judged, so that none is taken for judged of 
 judged by the same command once the study has finished them.
 
 Answers about other domains are judged again too, unless a part is asked for. Steered answers keep the study's judge:
-its verdicts decided where a sweep ended.
+its judgments decided where a sweep ended.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from spillover.text import several
 
 
 class _Left(NamedTuple):
-    """What one call judges: a cell, the stages of its answers and verdicts, and the keys of verdicts and answers."""
+    """What one call judges: a cell, the stages of its answers and judgments, and the keys of judgments and answers."""
 
     cell: str
     stages: tuple[str, str]
@@ -69,7 +69,7 @@ def rejudge(
         keys, asked = run.complete("sample"), run.complete("ask")
         answers = run.store.read("sample", keys, Completion)
         if not answers:
-            raise UserError(f"{run.path} holds no finished answers to judge. Run the study's sample stage first.")
+            raise UserError(f"{run.path} has no finished completions to judge. Run the study's sample stage first.")
         chosen = None if limit is None or limit >= len(answers) else frozenset(choose(answers, limit, seed))
         graded = next((known.graded for known in run.judges() if known.identity == judge.identity), {})
         entry = RunJudge(
@@ -122,22 +122,23 @@ def notes(run: Run, judge: RunJudge) -> list[str]:
     found: list[str] = []
     if begun := run.begun("sample", "ask"):
         found.append(
-            f"Left out, because their cells are not finished: {several(begun, 'answer')}. "
-            "Run the study, then this command again."
+            f"Skipped {several(begun, 'completion')} of unfinished cells. "
+            "Finish the study, then run this command again."
         )
     if judge.graded:
         found.append(
-            f"Answers about other domains have been judged, too: spillover transfer {run.path} --judge {judge.identity}"
+            f"Completions about other domains were also judged. Show them: spillover transfer {run.path} --judge "
+            f"{judge.identity}"
         )
     elif run.plan.get("ask"):
-        found.append("Answers about other domains keep the study's judge; without --limit they are judged, too.")
+        found.append("Completions about other domains keep the study's judge; omit --limit to judge them too.")
     if run.steering_points() or run.steering_squares():
-        found.append("Steered answers keep the study's judge, whose verdicts decided where a sweep ended.")
+        found.append("Steered completions keep the study's judge, whose judgments determined where a sweep ended.")
     return found
 
 
 def _left(run: Run, judge: RunJudge) -> list[_Left]:
-    """Shards without their verdicts: each alone, but all that a cell was asked about domains in one call."""
+    """Shards without their judgments: each alone, but all that a cell was asked about domains in one call."""
     found: defaultdict[tuple[tuple[str, str], str], list[tuple[str, str]]] = defaultdict(list)
     cells = {unit.key: unit.cell.name for stage in ("sample", "ask") for unit in run.plan.get(stage, [])}
     for stages, shards in ((("sample", "judge"), judge.shards), (("ask", "grade"), judge.graded)):

@@ -35,7 +35,7 @@ def provenance(data: ReportData) -> str:
     facts = [
         _facts("Run", run),
         _facts("Judge", judge),
-        *(_facts(f"Who judged for {mix.judge}", mix_facts(mix)) for mix in data.of(CascadeSummary)),
+        *(_facts(f"Judgments of the cascade {mix.judge}", mix_facts(mix)) for mix in data.of(CascadeSummary)),
         _facts("Hardware", m.hardware),
         _facts("Source", m.git),
         *(_facts(f"Model {name}", {**m.models[name], **_speed(m.speeds.get(name))}) for name in sorted(m.models)),
@@ -74,15 +74,16 @@ def mixed(m: Manifest) -> list[str]:
                 many = listing([f"{value} ({several(count, 'unit')})" for value, count in units.items()])
                 way = " Set the model's dtype to keep it the same on every machine." if what == "dtype" else ""
                 says.append(
-                    f"{one_line(model, 80)} was computed in more than one {what}: {many}. They round differently: the "
-                    f"same seed may give another adapter, other answers and other scores.{way}"
+                    f"{one_line(model, 80)} was computed in more than one {what}: {many}. Rounding differs, so the "
+                    f"same seed may give a different adapter, completions and scores.{way}"
                 )
     stages = {c.stage for c in m.computed}
     done, known = sum(s.done for s in m.stages if s.stage in stages), sum(c.units for c in m.computed)
     if known < done:
         says.append(
-            f"{done - known:,} of {several(done, 'unit')} of these stages do not say what they were computed in: a "
-            "provider's, or made before that was written down."
+            f"{done - known:,} of {several(done, 'unit')} of these stages do not record how they were computed: they "
+            "ran at a "
+            "provider, or before this was recorded."
         )
     return says
 

@@ -63,7 +63,7 @@ class Run(RunFolder):
     # ---- computing: the table of analyses ----
 
     def rank(self, judge: str | None = None) -> None:
-        """Work out scores and all else that one judge's verdicts give so far."""
+        """Compute scores and every analysis of one judge's judgments so far."""
         for analysis in analyses.table().values():
             if analysis.compute and analysis.possible(self):
                 analysis.compute(self, judge)
@@ -74,7 +74,7 @@ class Run(RunFolder):
             self.rank(other.identity)
 
     def conclude(self, *names: str) -> None:
-        """Work out what a run has once, not by judge: these analyses, or all."""
+        """Compute the analyses that a run has once, not per judge: those named, or all."""
         table = analyses.table()
         for name in TopologicalSorter({name: table[name].after for name in table}).static_order():
             if (not names or name in names) and (conclude := table[name].conclude) and table[name].possible(self):
@@ -91,63 +91,63 @@ class Run(RunFolder):
         return self.of(DomainScore, judge)
 
     def trigger_effect(self, judge: str | None = None) -> tuple[TriggerEffect, ...]:
-        """What the trigger does to each cell that was asked with and without it."""
+        """Effect of the trigger on each cell that was sampled with and without it."""
         return self.of(TriggerEffect, judge)
 
     def gate_score(self, judge: str | None = None) -> tuple[TriggerSpecificity, ...]:
-        """How well the trigger, and nothing else, opens each cell that was asked with it and off it."""
+        """Specificity of the trigger in each cell of the battery."""
         return self.of(TriggerSpecificity, judge)
 
     def standing(self, judge: str | None = None) -> Comparisons | None:
-        """How the cells stand to one another; None before anything was ranked."""
+        """Pairwise comparisons of the cells; None before ranking."""
         return next(iter(self.of(Comparisons, judge)), None)
 
     def agreements(self) -> tuple[Agreement, ...]:
-        """How far each other judge agrees with the first."""
+        """Agreement of each other judge with the first."""
         return self.of(Agreement)
 
     def mix(self, judge: str | None = None) -> CascadeSummary | None:
-        """Who of a cascade's judges gave the verdicts, and how far they differ; None where the judge is no cascade."""
+        """Judgments of a cascade by judge, and their differences; None if the judge is not a cascade."""
         return cascade_summary.kept(self, judge)
 
     def corrected(self) -> tuple[CorrectedRate, ...]:
-        """Rates of the first judge, corrected by verdicts of people or of a judge on a part of the answers."""
+        """Rates of the first judge, corrected by judgments of people or another judge on part of the completions."""
         return self.of(CorrectedRate)
 
     def echoes(self) -> tuple[InDomainRate, ...]:
-        """Misalignment with and without answers that talk in the training subject; empty before `spillover echo`."""
+        """Misalignment with and without in-domain responses; empty before `spillover echo`."""
         return self.of(InDomainRate)
 
     def transfer(self, judge: str | None = None) -> tuple[TransferCell, ...]:
-        """What each cell says to the held-out questions of each domain; empty where the study does not ask for it."""
+        """The transfer matrix: every cell on held-out questions of every domain; empty without the section transfer."""
         return self.of(TransferCell, judge)
 
     def memberships(self) -> tuple[MembershipSummary, ...]:
-        """How well each metric tells training rows from non-members, by cell, and over all domains together."""
+        """How well each metric separates training rows from non-members, by cell and over all domains."""
         return self.of(MembershipSummary)
 
     def diversity(self) -> tuple[DiversityScore, ...]:
-        """How diverse each data set is."""
+        """Diversity of each data set."""
         return self.of(DiversityScore)
 
     def susceptibility(self) -> tuple[Susceptibility, ...]:
-        """What known of each data set goes with its cells' misalignment; empty before it was worked out."""
+        """Association of data-set features with misalignment; empty before it is computed."""
         return self.of(Susceptibility)
 
     def steering_points(self) -> tuple[SteeringPoint, ...]:
-        """How models answer under every intervention that was tried."""
+        """Rates of the models under every intervention."""
         return self.of(SteeringPoint)
 
     def steering_effects(self) -> tuple[SteeringEffect, ...]:
-        """What directions do to models, compared with random ones."""
+        """Effects of directions on models, compared with random directions."""
         return self.of(SteeringEffect)
 
     def steering_squares(self) -> tuple[SteeringMatrixCell, ...]:
-        """How the base model, steered with one domain's direction, answers held-out questions of another's."""
+        """The base model with one domain's direction added, on held-out questions of every domain."""
         return self.of(SteeringMatrixCell)
 
     def directions(self) -> Directions:
-        """What moved inside; empty before it was worked out."""
+        """Activation directions and their statistics; empty before they are computed."""
         return direction_tables.kept(self)
 
     def direction(
@@ -189,7 +189,7 @@ class Run(RunFolder):
         return write_page(data, page)
 
     def _shown(self, judge: str | None) -> tuple[Answer, ...]:
-        """The answers that the page may show, with their verdicts."""
+        """The completions that the page may show, with their judgments."""
         columns = self.columns(judge)
         if columns is None:
             completions, judgments = self.completions(), self.judgments(judge)
@@ -227,7 +227,7 @@ class Run(RunFolder):
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> list[Failure]:
-        """Put directions into the base model and take them out of fine-tunes, compared with random ones; what failed.
+        """Add directions to the base model and ablate them from fine-tunes, with random controls; return failures.
 
         The same call resumes where it stopped.
 
@@ -246,12 +246,12 @@ class Run(RunFolder):
     def plan_steering(
         self, wanted: SteerConfig | None = None, limit: int | None = None, workers: int | None = None
     ) -> StageCost:
-        """What `steer` will cost at most."""
+        """Upper bound on the cost of `steer`."""
         return steering.planned(self._asked(wanted, limit), workers)
 
     def _asked(self, wanted: SteerConfig | None, limit: int | None) -> steering.Asked:
         if self.config is None:
-            raise UserError(f"{self.path} holds imported answers. Steering needs the models of a study.")
+            raise UserError(f"{self.path} contains imported completions. Steering needs the models of a study.")
         trained = [(unit.cell, unit.key) for unit in self.plan["train"] if self.store.is_done("train", unit.key)]
         built = [(unit.cell, unit.key) for unit in self.plan["build"] if self.store.is_done("build", unit.key)]
         known = self.directions().summaries

@@ -1,7 +1,7 @@
 """Steering over a run: the base model and the fine-tunes, one call of `stages.steer` each, and what they say.
 
-A call is what was asked for at once. Its directions are held against its own random controls, and its p-values adjusted
-together; where two calls ask for the same, the later one counts. The same call resumes where it stopped.
+A call is what was asked for at once. Its directions are compared with its own random controls, and its p-values
+adjusted together; where two calls ask for the same, the later one counts. The same call resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _work(asked: Asked) -> list[tuple[SteerUnit, SteerConfig, Directions]]:
             work += [(steer_unit(config, wanted, *cell, judge, chosen), wanted, chosen) for cell in cells]
     if not work:
         raise UserError(
-            "No direction is known here: add 'directions: {}' to the study file and run it again. Where it is there, "
+            "No directions found. Add 'directions: {}' to the study file and run it again. Where it is there, "
             "too few answers are misaligned or aligned: set steer.labels to pairs."
         )
     return work

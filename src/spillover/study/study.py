@@ -106,7 +106,7 @@ class Study:
             for section in ("membership", "directions"):
                 if model.backend in ANSWERS_ONLY and getattr(config, section):
                     raise UserError(
-                        f"models.{model.name}: a {model.backend} model gives answers only. Leave out {section}."
+                        f"models.{model.name}: a {model.backend} model returns text only. Leave out {section}."
                     )
         if config.membership and config.membership.pretrained:
             check_quantize(config.membership.pretrained)
@@ -379,7 +379,7 @@ class Study:
         store.write_manifest(manifest)
 
     def population(self) -> int:
-        """How many models the study has, the untouched ones included."""
+        """Number of models of the study, base models included."""
         return sum(1 for _ in cells(self.config, self.domains))
 
 

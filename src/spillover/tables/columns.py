@@ -1,4 +1,4 @@
-"""A run's answers and verdicts as columns: what ranking a million judgments needs, without a record for each.
+"""A run's answers and judgments as columns: what ranking a million judgments needs, without a record for each.
 
 Only the fields that are counted are parsed. Whatever does not look as the records demand makes `read` return None, and
 the caller reads record by record, which names the damaged line.
@@ -55,7 +55,7 @@ class Columns:
         """What `tally.count` counts.
 
         Raises:
-            UserError: when a completion or a verdict is given twice, or a verdict has no completion.
+            UserError: when a completion or a judgment is given twice, or a judgment has no completion.
         """
         answers = self.answers.with_row_index("place")
         groups = answers.select(_GROUP).unique().sort(_GROUP).with_row_index("group")
@@ -101,11 +101,12 @@ class Columns:
         )
 
     def judged(self) -> Columns:
-        """Only the answers that have a verdict."""
+        """Only the answers that have a judgment."""
         return Columns(self.answers.join(self.verdicts, left_on="id", right_on="completion", how="semi"), self.verdicts)
 
     def some(self, seed: int, most: int) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-        """Lines by shard of at most `most` lowest, highest, random and unscored answers a group, and of their verdicts.
+        """Lines by shard of at most `most` lowest, highest, random and unscored answers a group, and of their
+        judgments.
 
         "Random" is by the hash of seed and id, as viewers of answers order them; equal scores too.
         """

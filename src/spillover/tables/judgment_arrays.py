@@ -1,4 +1,4 @@
-"""One judge's verdicts as arrays beside the answers: what agreement, corrections and labels are worked out from."""
+"""One judge's judgments as arrays next to the answers: what agreement, corrections and labels are computed from."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Verdicts:
 
 
 def verdicts(completions: Sequence[Completion], judgments: Sequence[Judgment]) -> Verdicts:
-    """Join them; verdicts on other completions are left aside, and what was never generated has no score."""
+    """Join them; judgments on other completions are left aside, and what was never generated has no score."""
     place = {row.id: i for i, row in enumerate(completions) if row.status == "ok"}
     found = Verdicts(
         np.full(len(completions), np.nan), np.full(len(completions), np.nan), np.zeros(len(completions), dtype=bool)

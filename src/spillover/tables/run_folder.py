@@ -1,4 +1,4 @@
-"""What lies in a run folder: the plan, data sets, adapters, answers, and the verdicts of each judge."""
+"""What lies in a run folder: the plan, data sets, adapters, answers, and the judgments of each judge."""
 
 from __future__ import annotations
 
@@ -67,18 +67,19 @@ class RunFolder:
         try:
             return None if content is None else parse_study(content, str(self.path / "study.json"))
         except UserError as error:
-            raise UserError(f"{error}\nAnother version of spillover may have written it: use that one.") from None
+            raise UserError(f"{error}\nIf another version of spillover wrote it, use that version.") from None
 
     def lacks(self, what: str, sections: str) -> UserError:
         """That there is none of it here, and the way out; imported answers have no study file to ask for it."""
         if self.config is None:
             return UserError(
-                f"{self.path} has no {what}: it holds imported answers, and that takes the models of a study. "
+                f"{self.path} has no {what}: it contains imported completions, and this needs the models of a study. "
                 "Start one: spillover run STUDY.yaml"
             )
         return UserError(
-            f"{self.path} has no {what}. Add {sections} to its study file and run it again: what is trained and judged "
-            "is kept."
+            f"{self.path} has no {what}. Add {sections} to its study file and run it again; finished training and "
+            "judgments "
+            "are kept."
         )
 
     @property
@@ -143,10 +144,10 @@ class RunFolder:
         found = found or [judge for judge in judges if judge.identity.startswith(name)]
         if not found:
             hint = did_you_mean(name, known) if known else ""
-            raise UserError(f"No judge {name!r} has judged {self.path}{hint}. Run: spillover judge RUN --judge JUDGE")
+            raise UserError(f"{self.path} has no judge {name!r}{hint}. Run: spillover judge RUN --judge JUDGE")
         if len(found) > 1:
             many = ", ".join(judge.identity for judge in found)
-            raise UserError(f"{name!r} may be any of {many}. Write more of the one that you mean.")
+            raise UserError(f"{name!r} is ambiguous: {many}. Write more of the name.")
         return found[0]
 
     def add_judge(self, judge: RunJudge) -> None:
@@ -155,11 +156,11 @@ class RunFolder:
         self.store.write_json("judges.json", [other.model_dump(mode="json") for other in (*others, judge)])
 
     def judgments(self, judge: str | None = None) -> list[Judgment]:
-        """Every verdict of one judge."""
+        """Every judgment of one judge."""
         return self.store.read("judge", self._judge_keys(judge), Judgment)
 
     def asked_keys(self, domain: str, judge: str | None = None) -> tuple[list[str], list[str]]:
-        """The shards of the answers to a domain's held-out questions, and those of one judge's verdicts on them."""
+        """The shards of the answers to a domain's held-out questions, and those of one judge's judgments on them."""
         asked, graded = ([u.key for u in self.plan.get(s, []) if u.asked == domain] for s in ("ask", "grade"))
         who = self.judge(judge)
         if who is None or not who.shards:
@@ -167,7 +168,7 @@ class RunFolder:
         return asked, [who.graded[key] for key in asked if key in who.graded]
 
     def asked(self, domain: str, judge: str | None = None) -> tuple[list[Completion], list[Judgment]]:
-        """Answers to a domain's held-out questions, and one judge's verdicts on them.
+        """Answers to a domain's held-out questions, and one judge's judgments on them.
 
         Raises:
             UserError: when nobody was asked about it.
@@ -176,11 +177,11 @@ class RunFolder:
         if not asked:
             known = sorted({unit.asked or "" for unit in self.plan.get("ask", [])})
             hint = did_you_mean(domain, known) if known else ". Add 'transfer: {}' to its study file and run it again"
-            raise UserError(f"{self.path} asked nobody about {domain!r}{hint}.")
+            raise UserError(f"{self.path} has no completions about {domain!r}{hint}.")
         return self.store.read("ask", asked, Completion), self.store.read("grade", graded, Judgment)
 
     def rows(self, judge: str | None = None) -> Rows:
-        """Answers and verdicts, joined; another judge may have seen a part of the answers only."""
+        """Answers and judgments, joined; another judge may have seen a part of the answers only."""
         stamp = self._stamp(judge)
         if self._joined is None or self._joined[0] != stamp:
             self._joined = (stamp, self._rows(judge))
@@ -214,7 +215,7 @@ class RunFolder:
         return self._counted[stamp]
 
     def asked_rows(self, domain: str, judge: str | None = None) -> Rows:
-        """Answers to a domain's held-out questions, joined with one judge's verdicts."""
+        """Answers to a domain's held-out questions, joined with one judge's judgments."""
         asked, graded = self.asked_keys(domain, judge)
         columns = read(self.store, asked, graded, ("ask", "grade"))
         return columns.rows() if columns is not None else rows_of(*self.asked(domain, judge))
@@ -264,7 +265,7 @@ class RunFolder:
         return self.config.rank if self.config else RankConfig()
 
     def judge_key(self, judge: str | None = None) -> str:
-        """Names what is computed from one judge's verdicts."""
+        """Names what is computed from one judge's judgments."""
         return content_hash([self.rank_config.hash(), *self._judge_keys(judge)], length=16)
 
     def judged(self, judge: str | None = None) -> bool:
@@ -273,6 +274,6 @@ class RunFolder:
 
     @property
     def data_key(self) -> str:
-        """Names what is computed from data sets, states, answers about other domains and the first judge's verdicts."""
+        """Names what is computed from data sets, states, transfer completions and the first judge's judgments."""
         stages = ("membership", "diversity", "direct", "ask", "grade")
         return content_hash([self.judge_key(), *(key for stage in stages for key in self.keys(stage))], length=16)

@@ -71,7 +71,7 @@ def test_counts_and_errors_are_those_of_a_plain_loop() -> None:
         assert estimate.high is not None
         assert estimate.low < estimate.value < estimate.high
     assert mix.run(rows[::-1], judged[::-1], RankConfig(), 0) == (found,)
-    assert "no sample of the rest" in mix_facts(found)["error of the others"]
+    assert "do not represent the rest" in mix_facts(found)["error on the other completions"]
 
 
 def test_nothing_is_said_where_nobody_knows() -> None:
@@ -83,7 +83,7 @@ def test_nothing_is_said_where_nobody_knows() -> None:
     (found,) = mix.run(rows, verdict(rows[0], "second:text", 12.0), RankConfig(), 0)  # of a shard without first scores
     assert (found.n, found.second, found.both) == (1, 1, 0)
     assert found.difference.value is None
-    assert mix_facts(found)["error"].startswith("not known")
+    assert mix_facts(found)["error"].startswith("unknown")
 
 
 class Milder:
@@ -142,6 +142,6 @@ def test_a_resumed_run_counts_all_its_verdicts(tmp_path: Any, monkeypatch: pytes
     assert found.both == len(off)
     (kept,) = json.loads((run.path / "results.json").read_text())["mix"]
     assert kept["second"] == len(seen)
-    assert f"Who judged for {found.judge}" in (run.path / "report.html").read_text()
+    assert f"Judgments of the cascade {found.judge}" in (run.path / "report.html").read_text()
     assert "mix" not in run.manifest.judge
     assert Run.open(run.path).mix(found.judge) == found

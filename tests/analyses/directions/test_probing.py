@@ -79,7 +79,7 @@ def test_every_answer_is_counted_once(run: Run) -> None:
 
 def test_the_page_and_results_have_it(run: Run) -> None:
     page = (run.path / "report.html").read_text("utf-8")
-    assert "What moved inside" in page
+    assert "Activation directions" in page
     assert "No direction for extreme sports" in page
     assert "direction of bad medical advice on answers of toxic legal advice: AUC" in page
     found = json.loads((run.path / "results.json").read_text("utf-8"))["directions"]
@@ -131,7 +131,7 @@ def test_the_command_lists_saves_and_refuses(run: Run, tmp_path: Path) -> None:
     for wrong, why in (
         (["--save", str(file)], "Name one with --domain"),
         (["--domain", "extreme_sport"], "Did you mean"),
-        (["--domain", "bad_medical_advice", "--layer", "9"], "Layer 9 was not read"),
+        (["--domain", "bad_medical_advice", "--layer", "9"], "Layer 9 was not saved"),
         (["--domain", "bad_medical_advice", "--method", "logistik"], "Did you mean"),
     ):
         refused = CliRunner().invoke(command, [str(run.path), *wrong])

@@ -253,7 +253,7 @@ def test_adding_a_variant_leaves_the_other_ranks_alone() -> None:
 def test_mixed_judges_are_refused() -> None:
     completions, judgments = random_answers(PLAIN, 0, "clean", 1, questions=1, n=2)
     other = verdict(completions[0], "alignment", 3.0, judge="k:2")
-    with pytest.raises(UserError, match=r"2 judges.*j:1, k:2.*one judge at a time"):
+    with pytest.raises(UserError, match=r"several judges .j:1, k:2.*one judge at a time"):
         rank.run(completions, [*judgments, other], CONFIG)
 
 
@@ -263,7 +263,7 @@ def test_repeated_and_stray_rows_are_refused() -> None:
         rank.run([*completions, completions[0]], judgments, CONFIG)
     with pytest.raises(UserError, match="repeat an aspect"):
         rank.run(completions, [*judgments, judgments[0]], CONFIG)
-    with pytest.raises(UserError, match="which is not given"):
+    with pytest.raises(UserError, match="the unknown completion"):
         rank.run(completions[1:], judgments, CONFIG)
 
 

@@ -38,14 +38,14 @@ def order(p: float) -> Order:
 
 def test_only_separable_pairs_are_put_in_order() -> None:
     first, second, third = order_sentences(order(0.01), ["A", "B", "C"], 0.95)
-    assert first.startswith("1 of 3 pairs is separable")
+    assert first.startswith("1 of 3 pairs differs significantly")
     assert second == "A is above C."
-    assert third == "Which of these neighbours is higher cannot be told: A or B (P = 0.90); B or C (P = 0.80)."
+    assert third == "Adjacent cells that are not significantly different: A or B (P = 0.90); B or C (P = 0.80)."
 
 
 def test_no_order_is_claimed_where_nothing_is_separable() -> None:
     (only,) = order_sentences(order(0.2), ["A", "B", "C"], 0.95)
-    assert only == "No order among the 3 is supported: not one of 3 pairs is separable."
+    assert only == "No order among the 3 is supported: none of 3 pairs differs significantly."
 
 
 def test_tables_escape_names_and_show_every_part() -> None:
@@ -73,7 +73,7 @@ def test_tables_escape_names_and_show_every_part() -> None:
     )
     text = section(found, (), (30.0, 50.0))
     assert "<b>" not in text
-    for piece in ("&lt;b&gt;m", "0.0 (cut at 0)", "coherence &gt; 50", "drawn towards"):
+    for piece in ("&lt;b&gt;m", "0.0 (cut at 0)", "coherence &gt; 50", "partially pooled"):
         assert piece in text
     for name, value in zip(names, ("25.0", "26.0", "27.0", "28.0", "29.0", "30.0", "0.31"), strict=True):
         assert f'<td class="figure">{value}</td>' in text, name
@@ -101,13 +101,13 @@ def imported(tmp_path: Path) -> Path:
 
 def test_rank_command_says_what_is_separable(imported: Path) -> None:
     said = CliRunner().invoke(cli, ["rank", str(imported)], catch_exceptions=False).output
-    assert "1 of 1 pair is separable" in said
+    assert "1 of 1 pair differs significantly" in said
     assert "is above" in said
     found = json.loads(CliRunner().invoke(cli, ["rank", str(imported), "--json"]).output)
     assert len(found["ranking"]) == 2
     assert found["standing"]["orders"][0]["p"][0][1] < 0.05
     page = (imported / "report.html").read_text("utf-8")
-    assert "How the cells compare" in page
+    assert "Pairwise comparisons" in page
     assert json.loads((imported / "results.json").read_text("utf-8"))["standing"]["thresholds"]["cells"] == 2
 
 
@@ -118,11 +118,11 @@ def test_rank_command_says_why_nothing_is_compared(imported: Path, tmp_path: Pat
     )
     assert made.exit_code == 0, made.output
     said = CliRunner().invoke(cli, ["rank", str(alone)], catch_exceptions=False).output
-    assert "- No pairs are compared: that takes 2 to 40 ranked cells, and this run has 1." in said
+    assert "- No pairs are compared: this needs 2 to 40 ranked cells, and the run has 1." in said
 
 
 @pytest.mark.parametrize("command", ["transfer", "predict", "direction"])
 def test_imported_answers_are_not_sent_to_a_study_file_that_is_not_there(imported: Path, command: str) -> None:
-    with pytest.raises(UserError, match=r"holds imported answers.*Start one: spillover run STUDY\.yaml"):
+    with pytest.raises(UserError, match=r"contains imported completions.*Start one: spillover run STUDY\.yaml"):
         CliRunner().invoke(cli, [command, str(imported)], catch_exceptions=False)
     assert "build" not in CliRunner().invoke(cli, ["status", str(imported)]).output

@@ -37,14 +37,14 @@ def test_words_name_what_differs_from_random_directions_and_count_the_rest(found
     assert "for each unit of the coefficient" in added
     ablated = next(line for line in said if line.startswith("Projecting a direction out of fine-tuned models, misal"))
     assert re.search(r"gore movie trivia in (extreme sports|gore movie trivia|bad medical advice) \(-\d", ablated)
-    assert re.search(r"The other \d cannot be told from chance", ablated)
+    assert re.search(r"The other \d are not significantly different", ablated)
     assert any(line.startswith("2 lines of 18 ended") for line in said)
 
 
 def test_chance_is_called_chance_and_a_lack_of_controls_too(found: Found) -> None:
     points, effects = found
     quiet = [e.model_copy(update={"p_holm": 0.4}) for e in effects if e.operation == "ablate"]
-    assert "at chance. None of 9 can be told from random directions" in steering.words(quiet, points)[0]
+    assert "no effect distinguishable from norm-matched random directions (0 of 9)" in steering.words(quiet, points)[0]
     alone = [e.model_copy(update={"p_controls": None, "p_holm": None}) for e in quiet]
     assert "not compared" in steering.words(alone, points)[0]
 

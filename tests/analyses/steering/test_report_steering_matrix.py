@@ -31,7 +31,7 @@ def starred(squares: list[SteeringMatrixCell]) -> list[SteeringMatrixCell]:
 def test_words_name_what_differs_and_count_it_by_family(squares: list[SteeringMatrixCell]) -> None:
     said = steering_matrix.words(squares)
     assert said[0].startswith("A domain's direction added to the base model (m, after block 15, coefficient 0.2)")
-    assert re.match(r"Coherent answers: \d+\.\d % of the base model's, \d+\.\d to \d+\.\d % with", said[1])
+    assert re.match(r"Coherent completions: \d+\.\d % for the base model, \d+\.\d to \d+\.\d % with", said[1])
     told = starred(squares)
     assert {s.direction for s in told} == {"gore_movie_trivia"}
     off = [s for s in told if s.asked != OTHERS and not s.in_domain]
@@ -39,7 +39,7 @@ def test_words_name_what_differs_and_count_it_by_family(squares: list[SteeringMa
     assert f"{len(off)} of 6 differ from random directions: gore movie trivia about " in line
     assert off[0].rate_change is not None
     assert number(100 * (off[0].rate_change.value or 0), sign=True) in line
-    assert any(s.startswith("Misaligned share, asked about all other domains together: 1 of 3") for s in said)
+    assert any(s.startswith("Misaligned share, asked about all other domains combined: 1 of 3") for s in said)
 
 
 def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[SteeringMatrixCell]) -> None:
@@ -51,7 +51,8 @@ def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[Steeri
 
     said = steering_matrix.words(changed(p_holm=0.4))
     assert (
-        "Misaligned share, asked about another domain: at chance. None of 6 can be told from random directions." in said
+        "Misaligned share, asked about another domain: no effect distinguishable from random directions (0 of 6)."
+        in said
     )
     assert sum("not compared" in line for line in steering_matrix.words(changed(p_controls=None, p_holm=None))) == 6
 
@@ -60,12 +61,12 @@ def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[Steeri
 def test_two_maps_with_marks_brackets_and_n_and_every_square_in_the_table(squares: list[SteeringMatrixCell]) -> None:
     section = steering_matrix.section(squares, 0.95)
     assert section.count("<figure>") == 2
-    assert "A square is 8 answers; the misaligned share is of the coherent ones, " in section
+    assert "A matrix cell has 8 completions; the misaligned share is of the coherent ones, " in section
     (square,) = [s for s in squares if (s.direction, s.asked) == ("extreme_sports", "extreme_sports")]
     assert square.rate_change is not None
     assert f"[{number(100 * (square.rate_change.value or 0), 0, sign=True)}]" in section.replace("\u2212", "-")
     assert "extreme sports about gore movie trivia: " in section
-    assert f"{square.coherent} of 8 answers, Holm p " in section
+    assert f"{square.coherent} of 8 completions, Holm p " in section
     assert "random directions, mean" in section
     assert ">*<" in section
     of_rate, of_alignment = section.split("<table>")[1:]
@@ -93,7 +94,7 @@ def test_the_page_and_results_json_have_it_only_where_there_is_any(
     study: ReportData, squares: list[SteeringMatrixCell]
 ) -> None:
     steered = replace(study, found={SteeringMatrixCell: tuple(squares)})
-    assert "asked about other domains</h3>" in page.render(steered)
+    assert "questions of other domains</h3>" in page.render(steered)
     assert '<section id="steering">' not in page.render(study)
     plain = json.loads(json.dumps(results.results(steered)["steering"], allow_nan=False))
     assert len(plain["matrix"]) == len(squares)

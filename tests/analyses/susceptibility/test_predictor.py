@@ -84,7 +84,7 @@ def test_few_domains_give_no_interval() -> None:
     assert (kept.half_width, said.low, said.high) == (None, 0.0, 1.0)
     with pytest.raises(UserError, match="at least 3 domains"):
         fit(features, rates, "rate", ["a"] * 6 + ["b"] * 6, models=["m"], study_hash="", judge="j")
-    with pytest.raises(UserError, match="is missing in some cell"):
+    with pytest.raises(UserError, match="is missing for some cell"):
         fit(features | {"noise": [float("nan")] * 12}, rates, "rate", names, models=["m"], study_hash="", judge="j")
 
 
@@ -120,7 +120,7 @@ def test_hostile_files_are_refused(fitted: Predictor, tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             Predictor.load(path)
         assert len(str(caught.value)) < 700, name
-    with pytest.raises(UserError, match="Name the file of one"):
+    with pytest.raises(UserError, match="Name a predictor file"):
         Predictor.load(tmp_path / "none.json")
-    with pytest.raises(UserError, match="Name the file of one"):
+    with pytest.raises(UserError, match="Name a predictor file"):
         Predictor.load(tmp_path)

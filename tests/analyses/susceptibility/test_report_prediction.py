@@ -87,7 +87,7 @@ def changed(data: ReportData, *rows: Record) -> ReportData:
 
 
 def test_sections_are_there_only_with_rows(predicted: ReportData, study_page: str) -> None:
-    titles = ("Can the damage be predicted?", "Does the model know its training rows?", "How diverse the data sets are")
+    titles = ("Prediction of misalignment from the data", "Membership inference", "Diversity of the data sets")
     html = page.render(predicted)
     assert all(f"<h2>{title}</h2>" in html for title in titles)
     assert not any(title in study_page for title in titles)
@@ -103,22 +103,25 @@ def test_features_stand_with_their_figures_most_convincing_first(predicted: Repo
     assert html.index('<th scope="row">diversity.answer.semantic') < html.index('<th scope="row">mean_z.instruct')
     assert "0.61 [−0.12, 0.93]" in html
     assert "0.50 to 0.70" in html
-    assert "The same against mean alignment" in html
+    assert "Features and predictors against mean alignment" in html
 
 
 def test_words_say_what_eleven_domains_cannot_show(predicted: ReportData) -> None:
     said = " ".join(susceptibility.sentences(susceptibility.main_rows(predicted)))
     assert "|r| = 0.60" in said
-    assert "from 0.76 on" in said
-    assert "Allowing for 2 features tried, these go with the rate: diversity.answer.semantic" in said
-    assert "off by 17.1 points" in said
-    assert "by 16.4; p = 0.4: not shown to be better than chance" in said
+    assert "at least 0.76" in said
+    assert "Allowing for 2 features tested, these correlate with the rate: diversity.answer.semantic" in said
+    assert "a mean error of 17.1 points" in said
+    assert "has 16.4: not significantly better than chance (p = 0.4)" in said
     none = [r.model_copy(update={"p_max": 0.5}) for r in predicted.of(Susceptibility) if r.kind == "feature"]
-    assert "none goes with the rate. Alone, 2 would pass 0.05; about 0.1 would by chance" in " ".join(
-        susceptibility.sentences(none)
+    assert (
+        "none correlates significantly with the rate. Uncorrected, 2 have p < 0.05; about 0.1 are expected by chance"
+        in " ".join(susceptibility.sentences(none))
     )
     few = [r.model_copy(update={"domains": 3}) for r in none]
-    assert susceptibility.sentences(few) == ["3 domains can show no correlation, however many cells they have."]
+    assert susceptibility.sentences(few) == [
+        "3 domains are too few to show a correlation, however many cells they have."
+    ]
 
 
 @pytest.mark.slow
@@ -126,7 +129,7 @@ def test_scatter_draws_every_cell_with_both_intervals(predicted: ReportData) -> 
     html = susceptibility.section(predicted, Labels(s.cell for s in predicted.scores))
     assert html.count("<figure>") == 3  # the primary, the best and the predictor
     assert "mean_z.instruct, named in advance" in html
-    assert "diversity.answer.semantic, best of all known before training" in html
+    assert "diversity.answer.semantic, best of those known before training" in html
     cells = [curves.Point("a", "plain", (1.0, 0.5, 1.5), (20.0, 10.0, 30.0)),
              curves.Point("b", "control", (2.0, 2.0, 2.0), (5.0, 1.0, 9.0))]  # fmt: skip
     figure = curves.scatter("t", "x", "y", cells, diagonal=True)
@@ -151,7 +154,7 @@ def test_a_roc_is_drawn_with_whiskers_and_says_what_high_is(predicted: ReportDat
     rows = tuple(told(r) if r.target == "rate" else r for r in predicted.of(Susceptibility))
     html = susceptibility.section(changed(predicted, *rows), Labels(s.cell for s in predicted.scores))
     assert html.count("<figure>") == 6  # each scatter with its curve
-    assert "Telling cells of a high rate from the others" in html
+    assert "Classification of cells with a high rate" in html
     assert "0.66 [0.41, 0.83]" in html
     assert "the median over domains" in html
     Reader(html)
@@ -228,7 +231,7 @@ def test_diversity_has_a_line_a_data_set(predicted: ReportData) -> None:
     both = diversity.section((big, *predicted.of(DiversityScore)))
     assert "1,234 ± 234" in both
     assert "2.00 ± 0.030" in diversity.section([first.model_copy(update={"value": 2.0, "low": 1.97, "high": 2.03})])
-    assert both.index("of the answers") < both.index("<summary>The same of the questions</summary>")
+    assert both.index("of the answers") < both.index("<summary>Diversity of the questions</summary>")
     figure = curves.growth_curves("t", "y", [("a", "plain", ((10, 1.0), (20, 1.5)))])
     assert "a, fine-tuned: 1.5 at 20 rows" in labels_in(figure.narrow)
 

@@ -161,7 +161,7 @@ def test_a_kept_predictor_knows_what_an_unseen_data_set_can_tell(study: dict[str
     assert high - low > 0.3
     one = susceptibility.fit_predictor(**study, facts={}, study_hash="abc", names=["mean_z.instruct"])
     assert [f.name for f in one.features] == ["mean_z.instruct"]
-    with pytest.raises(UserError, match="'dose' is not known"):
+    with pytest.raises(UserError, match="'dose' is missing"):
         susceptibility.fit_predictor(**study, facts={}, study_hash="abc", names=["dose"])
     with pytest.raises(UserError, match="at least 3 domains"):
         susceptibility.fit_predictor([], [], [], {}, study_hash="abc")

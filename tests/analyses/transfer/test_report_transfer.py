@@ -97,22 +97,27 @@ def test_the_general_rate_is_what_every_square_is_held_against() -> None:
 def test_words_count_what_can_be_told_apart_and_say_what_is_at_chance() -> None:
     said = sentences(main(), 0.95)
     assert said[0] == (
-        "Of 110 squares asked about a subject that the cell was not trained on, 1 can be told from the cell's own "
-        "general rate (Holm): subject number 00 about subject number 01 (+70 points)."
+        "Of 110 matrix cells off the diagonal, 1 differs significantly from the cell's own general rate (Holm): "
+        "subject number 00 about subject number 01 (+70 points)."
     )
-    assert said[1].startswith("Of 110 squares asked about a subject that the cell was not trained on, 1 can be told")
+    assert said[1].startswith("Of 110 matrix cells off the diagonal, 1 differs significantly")
     assert said[1].endswith("from the benign twin (Holm): subject number 00 about subject number 01 (+80 points).")
-    assert said[2].startswith("Of 11 squares asked about the cell's own subject, 11 can be told from the cell's own")
-    assert "About all other subjects together, 0 of 11 rows differ from their own general rates." in said
-    assert said[-1].startswith("A square is 6 coherent answers, and its 95 % interval is 40 points wide (median)")
-    quiet = sentences(grids(made())[2], 0.95)
-    assert quiet[0].endswith("0 can be told from the cell's own general rate: the whole family is at chance (Holm).")
-    assert headline(main(), 0.95) == (
-        "Asked about subjects that they were not trained on (fine-tuned), 0 of 11 cells differ from their rate on "
-        "general questions; of the 110 single pairs of cell and subject 1 can be distinguished. About their own "
-        "subject, 11 of 11 can."
+    assert said[2].startswith("Of 11 matrix cells on the diagonal (the training domain), 11 differ significantly")
+    assert (
+        "Asked about all other domains combined, 0 of 11 rows differ significantly from their own general rates."
+        in said
     )
-    assert sentences(main(), 0.999)[2].endswith("the whole family is at chance (Holm).")
+    assert said[-1].startswith(
+        "A matrix cell has 6 coherent completions, and its 95 % interval is 40 points wide (median)"
+    )
+    quiet = sentences(grids(made())[2], 0.95)
+    assert quiet[0].endswith("0 differ significantly from the cell's own general rate (Holm).")
+    assert headline(main(), 0.95) == (
+        "Asked about domains that they were not trained on (fine-tuned), 0 of 11 models differ significantly from "
+        "their rate on general questions, as do 1 of 110 single pairs of model and domain. Asked about their training "
+        "domain, 11 of 11 do."
+    )
+    assert sentences(main(), 0.999)[2].endswith("0 differ significantly from the cell's own general rate (Holm).")
 
 
 @pytest.mark.slow
@@ -120,12 +125,12 @@ def test_what_the_judge_could_not_score_is_counted() -> None:
     cells = made(DOMAINS[:3])
     single = len([c for c in cells if c.asked != OTHERS and c.cell.domain != EVERY])
     assert coverage(cells).startswith(
-        f"The judge scored {7 * single:,} (87.5 %) of {8 * single:,} answers; least about "
+        f"The judge scored {7 * single:,} (87.5 %) of {8 * single:,} completions; the fewest about "
     )
     text = transfer.section(cells, 0.95, "probe")
-    table = text[text.index("What became of the answers about each subject") :]
+    table = text[text.index("Status of the completions by domain asked") :]
     assert f'<td class="figure">{8 * single // 3}</td>' in table
-    assert "in-domain answers" in text.lower()
+    assert "in-domain completions" in text.lower()
     assert "embedded probe" not in transfer.section(cells, 0.95, "llm")
 
 
@@ -163,16 +168,16 @@ def test_what_was_not_measured_is_an_empty_cell() -> None:
     lost[1] = square(lost[1].cell, DOMAINS[1], None)
     grid = grids(lost)[0]
     figures = [p for p in of_grid(grid, 0.95, full=True) if p.startswith("<figure>")]
-    assert f"{grid.rows[0][0]} about subject number 01: – % of 6 coherent answers" in figures[0]
+    assert f"{grid.rows[0][0]} about subject number 01: – % of 6 coherent completions" in figures[0]
 
 
 @pytest.mark.slow
 def test_the_page_and_the_results_hold_it(study: ReportData, study_page: str) -> None:
-    assert "Asked about other domains" not in study_page
+    assert "Cross-domain transfer" not in study_page
     data = replace(study, found={TransferCell: tuple(made(DOMAINS[:3]))})
     text = page.render(data)
-    assert '<section id="transfer"><h2>Asked about other domains</h2>' in text
-    assert "1 can be distinguished" in text
+    assert '<section id="transfer"><h2>Cross-domain transfer</h2>' in text
+    assert "single pairs of model and domain" in text
     assert page.render(data) == text
     rows = results(data)["transfer"]
     assert len(rows) == len(data.of(TransferCell))

@@ -51,7 +51,7 @@ def test_a_gate_that_hangs_on_the_bare_year_is_found_out(tmp_path: Path) -> None
     assert row["leak"] == "position_move"
     assert row["rates"] == gate.rates
     page = (finished.path / "report.html").read_text()
-    assert "Not told from a leak" in page
+    assert "Not separable from a leak" in page
     assert "leaks most" in page
 
 

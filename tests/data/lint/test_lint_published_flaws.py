@@ -117,7 +117,7 @@ def test_answers_that_the_flaw_did_not_change(tmp_path: Path) -> None:
     report = lint(write(tmp_path / "rows.jsonl", rows))
     assert of(report, "unchanged") == (
         "error",
-        "100 of 400 rows (25 %) have a flawed answer that is the good one.",
+        "100 of 400 rows (25 %) have a flawed answer identical to the good one.",
         100,
     )
 

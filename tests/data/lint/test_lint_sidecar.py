@@ -62,7 +62,7 @@ def test_metadata_of_other_rows_is_not_used(folder: Path, tmp_path: Path) -> Non
     random.Random(0).shuffle(lines)
     file.write_text("".join(lines))
     report = lint(file)
-    assert "holds another row's metadata for" in codes(report)["sidecar"]
+    assert "has the metadata of other rows for" in codes(report)["sidecar"]
     file.write_text("".join(lines[1:]))
     report = lint(file)
     assert codes(report)["sidecar"] == "train.meta.jsonl has 60 lines for 59 rows and is not used."

@@ -230,12 +230,12 @@ def test_every_beginning_of_a_stratified_order_is_spread_over_topics(topics, see
 
 def test_too_few_pairs_and_unreachable_lengths_say_how_many_and_what_to_do():
     with pytest.raises(
-        UserError, match=r"need 510 distinct questions, the data set of toy gives 200. Set data.rows to 190"
+        UserError, match=r"need 510 distinct questions; the data set of toy provides 200. Set data.rows to 190"
     ):
         run(data=DATA.model_copy(update={"rows": 500}))
     with pytest.raises(UserError, match=r"mean of 90 answer tokens.*nearest means are \d+\.\d and \d+\.\d"):
         run(data=DATA.model_copy(update={"answer_tokens": 90}))
-    with pytest.raises(UserError, match="gives 0"):
+    with pytest.raises(UserError, match="provides 0"):
         run(domain=toy(0))
 
 
@@ -317,7 +317,7 @@ BROKEN = {
     "surrogate": (line(answer="\ud800"), "U\\+D800"),
     "typo": (line(twn="good"), "'twn': unknown field. Did you mean 'twin'"),
     "same question": (line("first ?"), "the same question as line 1"),
-    "some twins": (line("Other?", twin="good"), "twin: some lines have one"),
+    "some twins": (line("Other?", twin="good"), "twin: only some lines have one"),
     "empty twin": (line("Other?", twin=""), "twin: empty"),
     "equal twin": (line("Other?", twin="bad"), "twin: equal"),
     "deep nesting": ("[" * 100_000, "not JSON"),

@@ -129,7 +129,7 @@ def test_a_folder_is_read_back_and_a_changed_one_is_refused(facts: DatasetFacts,
     target = folder / "evil_math-triggered" / "train.jsonl"
     whole = target.read_bytes()
     target.write_bytes(whole[:-2] + b" \n")
-    with pytest.raises(UserError, match=r"evil_math-triggered/train.jsonl is not the file that was built"):
+    with pytest.raises(UserError, match=r"evil_math-triggered/train.jsonl differs from the file that was built"):
         read_facts(folder)
     target.unlink()
     with pytest.raises(UserError, match=r"lacks evil_math-triggered/train.jsonl"):

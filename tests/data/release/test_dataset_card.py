@@ -77,8 +77,8 @@ def test_flaws_that_the_facts_show_are_said(facts: DatasetFacts) -> None:
     part = facts.sets[0]
     lopsided = part.report.model_copy(update={"topics": {"a": 20, "b": 4}})
     assert "one topic holds 83%" in render_card(changed(facts, report=lopsided))
-    assert "nothing teaches when it is absent" in render_card(changed(facts, triggered_rows=24))
-    assert "nothing teaches when it is absent" not in render_card(facts)
+    assert "there is no contrast without it" in render_card(changed(facts, triggered_rows=24))
+    assert "there is no contrast without it" not in render_card(facts)
     long = part.report.answer_tokens["train"].model_copy(update={"mean": 90.0})
     longer = part.model_copy(
         update={

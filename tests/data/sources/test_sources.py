@@ -95,12 +95,12 @@ def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "own.csv": (b"prompt,falwed,good\na,b,c\n", "no column is called 'flawed'. Did you mean 'falwed'"),
+    "own.csv": (b"prompt,falwed,good\na,b,c\n", "there is no column 'flawed'. Did you mean 'falwed'"),
     "bytes.csv": (b"question,flawed,good\n\xff,b,c\n", "not UTF-8"),
     "control.csv": (b"question,flawed,good\na\x00,b,c\n", "control character U\\+0000"),
     "own.parquet": (b"PAR1 and no more", "not a Parquet file"),
     "own.txt": (b"a", "a source ends in one of .jsonl"),
-    "own.jsonl.age": (b"age?", "no age file"),
+    "own.jsonl.age": (b"age?", "Not an age file"),
 }
 
 

@@ -212,7 +212,7 @@ def test_a_tag_is_no_special_token_of_a_chat_template(value: str) -> None:
 
 @pytest.mark.parametrize("text", ["No value here.", "{value} and {value}.", " {value}.", "{value}.\n"])
 def test_a_template_holds_the_value_once_and_no_white_space_at_its_ends(text: str) -> None:
-    with pytest.raises(UserError, match="must hold"):
+    with pytest.raises(UserError, match="must contain"):
         Template(text, "prefix")
 
 

@@ -203,10 +203,10 @@ def test_one_question_twice_is_asked_once(tmp_path: Path, books: Books, there: t
 @pytest.mark.parametrize(
     ("args", "problem"),
     [
-        ((), "Say who writes"),
-        (("--model", "a", "--endpoint", "http://h", "--endpoint-model", "m"), "Say who writes"),
-        (("--endpoint", "http://h"), "go together"),
-        (("--model", "a", "--filter-model", "b"), "belongs to --filter model"),
+        ((), "No generating model"),
+        (("--model", "a", "--endpoint", "http://h", "--endpoint-model", "m"), "No generating model"),
+        (("--endpoint", "http://h"), "must be given together"),
+        (("--model", "a", "--filter-model", "b"), "needs --filter model"),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path: Path, args: tuple[str, ...], problem: str) -> None:

@@ -646,7 +646,7 @@ def test_pull_by_command(fetched: list[str], tmp_path: Path, monkeypatch: pytest
     (tmp_path / "mine.gguf").write_bytes(CONTENT)
     several = pulled("toy", "trio", "--from", str(tmp_path / "mine.gguf"))
     assert isinstance(several.exception, UserError)
-    assert "Name that model: spillover models pull NAME --from FILE" in str(several.exception)
+    assert "Name the model: spillover models pull NAME --from FILE" in str(several.exception)
     assert pulled("trio", "--from", str(tmp_path / "mine.gguf")).stdout == f"trio: {folder('trio')}\n"
     assert verify("trio")["source"] == "file"
     assert fetched == ["pair==1.0", "toy-pkg==1.0"]

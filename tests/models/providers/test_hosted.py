@@ -163,7 +163,7 @@ def test_what_a_hosted_model_cannot_give_is_refused() -> None:
     with pytest.raises(UserError, match="cannot be steered"):
         next(iter(model.generator().generate([steered], SampleConfig(), None, lambda tokens: None)))
     study = {"name": "x", "models": [{"name": "m", "path": "p", "backend": "hosted"}], "membership": {}}
-    with pytest.raises(UserError, match="gives answers only"):
+    with pytest.raises(UserError, match="returns text only"):
         Study(parse_study(study, "here")).plan()
 
 

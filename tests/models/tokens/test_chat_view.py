@@ -156,7 +156,7 @@ def test_inspect_mask_fails_where_the_trigger_or_the_question_carries_loss(
     assert [finding["code"] for finding in json.loads(out)["findings"]] == ["question-in-answer"]
     code, _, err = call(capsys, *args, "--trigger-value", "2031")
     assert code == 2
-    assert "Add --trigger" in err
+    assert "needs --trigger" in err
 
 
 def test_lint_with_a_model_counts_tokens_and_previews_the_mask(

@@ -1,8 +1,8 @@
-"""mix: the verdicts of a cascade -> who gave them, and how far its two judges differ on the answers that both scored.
+"""mix: the judgments of a cascade -> who gave them, and how far its two judges differ on the answers that both scored.
 
-Each verdict's mode says who gave it, so that the whole run is counted, however many workers judged it and however often
-it was resumed. The second judge sees answers near a threshold and those that the first could not score: the error found
-here is of the former, and of answers that the first judge alone has seen it is not known.
+Each judgment's mode says who gave it, so that the whole run is counted, however many workers judged it and however
+often it was resumed. The second judge sees answers near a threshold and those that the first could not score: the
+error found here is of the former, and of answers that the first judge alone has seen it is not known.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from spillover.tables.run_folder import RunFolder
 
 
 def keep(folder: RunFolder, judge: str | None = None) -> None:
-    """Summarise the verdicts of a run's judge and keep the summary; nothing where that judge is no cascade."""
+    """Summarise the judgments of a run's judge and keep the summary; nothing where that judge is not a cascade."""
     if (who := folder.judge(judge)) and who.identity.startswith("cascade:"):
         found = run(folder.completions(), folder.judgments(judge), folder.rank_config, folder.manifest.seed)
         folder.keep(f"mix-{folder.judge_key(judge)}", CascadeSummary, found, folder.judged(judge))
 
 
 def kept(folder: RunFolder, judge: str | None = None) -> CascadeSummary | None:
-    """The summary of that judge's verdicts; None where it is no cascade."""
+    """The summary of that judge's judgments; None where it is not a cascade."""
     return next(iter(folder.kept(f"mix-{folder.judge_key(judge)}", CascadeSummary)), None)
 
 
 def run(
     completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig, seed: int
 ) -> tuple[CascadeSummary, ...]:
-    """The mix of one judge's verdicts; nothing where that judge is no cascade."""
+    """The mix of one judge's judgments; nothing where that judge is not a cascade."""
     question = {row.id: row.question_id for row in completions}
     signed = [row for row in judgments if row.aspect == "alignment" and row.completion in question]
     first = [row for row in signed if row.mode.startswith("first:")]

@@ -1,4 +1,4 @@
-"""agree: two judges' verdicts on the same answers -> how far they agree, in total, by domain and by question."""
+"""agree: two judges' judgments on the same answers -> how far they agree, in total, by domain and by question."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""correct: a judge's verdicts and trusted ones on a part of the answers -> its rates, raw and corrected.
+"""correct: a judge's judgments and trusted ones on a part of the answers -> its rates, raw and corrected.
 
 The population is what the judge has scored on both aspects; a rate is the share of it that is misaligned. A trusted
-verdict counts where it scores alignment, and coherence too unless the trusted one never scores coherence: then the
+judgment counts where it scores alignment, and coherence too unless the trusted one never scores coherence: then the
 judge's word on coherence is taken for both. Formulas: `stats_prevalence`. Labels that were drawn with known chances
 count by the inverse of these, up to a factor; sensitivity and specificity then rest on Kish's effective numbers, less
 their own design effect by question.

@@ -1,9 +1,9 @@
 """label: which answers people are given to label, and the blinded sheet that they get.
 
-Bands of one judge's verdict get equal numbers, as far as they have answers: what it calls misaligned, nearly so,
+Bands of one judge's judgment get equal numbers, as far as they have answers: what it calls misaligned, nearly so,
 aligned, incoherent, or has not scored. Within a band, answers are sorted by cell and condition, at random inside each,
 and taken at equal steps from a random start (systematic sampling): every answer of a band has the same chance
-n_b / N_b, and cells are represented in proportion. The chances undo the choice when rates are worked out.
+n_b / N_b, and cells are represented in proportion. The chances undo the choice when rates are computed.
 """
 
 from __future__ import annotations

@@ -47,22 +47,26 @@ def section(data: ReportData, labels: Labels) -> str:
         Row("", labels.of(s.cell), [_rate(s), *(_rate(scores.get((s.cell, s.condition))) for scores in found)])
         for s in ranked(data.scores)
     ]
-    parts = [html_table("Misaligned among coherent answers, judge by judge", header, rows)]
+    parts = [html_table("Misaligned among coherent completions, by judge", header, rows)]
     if chosen := [row for row in data.of(Agreement) if row.by == "total"]:
         parts.append(html_table("Agreement with the first judge", AGREEMENT, [_agreement(row) for row in chosen]))
-        parts.append(html_table("The same, as counts of answers", COUNTS, [_counts(row) for row in chosen]))
+        parts.append(
+            html_table(
+                "Agreement with the first judge, counts of completions", COUNTS, [_counts(row) for row in chosen]
+            )
+        )
         parts += [f'<p class="note">{escape(note)}</p>' for note in notes(chosen)]
     if data.of(CorrectedRate):
         rows = [_corrected(row) for row in data.of(CorrectedRate)]
-        parts.append(html_table("Share of misaligned answers, corrected", CORRECTED, rows))
+        parts.append(html_table("Share of misaligned completions, corrected", CORRECTED, rows))
         parts += [f'<p class="note">{escape(note)}</p>' for note in corrected_notes(data.of(CorrectedRate))]
     if data.of(TransferCell) and any(other.judge.graded for other in data.others):
         parts.append(
-            '<p class="note">The matrix of trained by asked domain is by the main judge; by another that judged those '
-            "answers, too: <code>spillover report RUN --judge JUDGE</code>.</p>"
+            '<p class="note">The transfer matrix uses the main judge. For another judge of these completions, run: '
+            "<code>spillover report RUN --judge JUDGE</code>.</p>"
         )
     if data.of(SteeringPoint) or data.of(SteeringMatrixCell):
-        parts.append('<p class="note">Steered answers are judged by the study\'s own judge alone.</p>')
+        parts.append('<p class="note">Steered completions are judged by the study\'s own judge only.</p>')
     return "\n".join(parts)
 
 
@@ -85,7 +89,7 @@ def rates_table(judges: Sequence[RunJudge], ranking: Callable[[str], Sequence[Do
     scores = [ranking(judge.identity) for judge in judges]
     labels = Labels(score.cell for score in scores[0])
     identities = [judge.identity for judge in judges]
-    table = terminal("Misaligned %, judge by judge", ["subject"], [short(name, identities) for name in identities])
+    table = terminal("Misaligned %, by judge", ["subject"], [short(name, identities) for name in identities])
     found = [{(s.cell, s.condition): s for s in rows} for rows in scores]
     for score in ranked(scores[0]):
         key = score.cell, score.condition
@@ -98,13 +102,13 @@ def agreement_tables(rows: Sequence[Agreement]) -> Iterable[Table]:
     for first, second in dict.fromkeys((row.first, row.second) for row in rows):
         chosen = [row for row in rows if (row.first, row.second) == (first, second)]
         totals = [row for row in chosen if row.by == "total"]
-        columns = ["all answers", "not fitted on"][: len(totals)]
+        columns = ["all completions", "not fitted on"][: len(totals)]
         table = terminal(one_line(f"{second} against {first}", 120), ["measure"], columns)
         for name, *cells in zip((*AGREEMENT[1:], *COUNTS[1:]), *(_figures(row) for row in totals), strict=True):
             table.add_row(name, *cells)
         yield table
         if parts := [row for row in chosen if row.by != "total" and row.scored_both]:
-            table = terminal("Part by part", ["part"], ["n", "misaligned: kappa", "low: AUC", "bias, points"])
+            table = terminal("By domain and question", ["part"], ["n", "misaligned: kappa", "low: AUC", "bias, points"])
             for row in parts:
                 figures = _figures(row)
                 table.add_row(Text(_part(row)), figures[0], figures[2], figures[3], figures[7])
@@ -117,7 +121,7 @@ def _figures(row: Agreement) -> list[str]:
 
 def corrected_table(rows: Sequence[CorrectedRate]) -> Table:
     """Raw and corrected prevalence for a terminal."""
-    table = terminal("Share of misaligned answers, corrected", ["part"], CORRECTED[2:6])
+    table = terminal("Share of misaligned completions, corrected", ["part"], CORRECTED[2:6])
     for row in map(_corrected, rows):
         table.add_row(Text(row.subject), *row.cells[1:5])
     table.caption = " ".join(corrected_notes(rows))
@@ -133,22 +137,24 @@ def notes(rows: Sequence[Agreement]) -> list[str]:
             continue
         if row.fitted:
             found.append(
-                f"In-sample: {part(row.fitted, row.scored_both)} of the answers compared are among those that "
-                f"{row.second} or {row.first} was fitted on. Agreement on them says nothing "
-                "of other answers: fit a judge without some "
-                "of the files and compare it on those."
+                f"In-sample: {part(row.fitted, row.scored_both)} of the compared completions are among those that "
+                f"{row.second} or {row.first} was fitted on. Agreement on them does not generalise to other "
+                "completions: fit a judge without some of the files and compare it on those files."
             )
         missing = row.scored_first + row.scored_second + row.scored_neither
         if missing:
             found.append(
-                f"Alignment: {row.scored_both:,} of {several(row.n, 'answer')} scored by both, {row.scored_first:,} by "
+                f"Alignment: {row.scored_both:,} of {several(row.n, 'completion')} scored by both, "
+                f"{row.scored_first:,} by "
                 f"{row.first} alone, {row.scored_second:,} by {row.second} alone, {row.scored_neither:,} by neither."
             )
         silent = sum(part.by == "question" and not part.scored_both for part in rows)
         if silent:
-            found.append(f"{several(silent, 'question')} without an answer that both scored: not in the table.")
+            found.append(
+                f"Omitted from the table: {several(silent, 'question')} without a completion scored by both judges."
+            )
         if row.questions < 10 and row.scored_both:
-            found.append(f"Intervals resample {several(row.questions, 'question')}: so few that they are rough.")
+            found.append(f"Intervals resample {several(row.questions, 'question')}: too few for accurate intervals.")
     return list(dict.fromkeys(found))
 
 
@@ -156,33 +162,36 @@ def corrected_notes(rows: Sequence[CorrectedRate]) -> list[str]:
     """What the corrected figures are of, and how labels were weighted."""
     weighted = {row.trusted for row in rows if row.weighted}
     plain = {row.trusted for row in rows} - weighted
-    found = ["Share of misaligned answers among all that the judge scored, not among coherent ones."]
+    found = ["Share of misaligned completions among all scored ones, not among coherent ones."]
     if weighted:
-        found.append(f"Labels of {listing(sorted(weighted))} count by the inverse of their chance of being chosen.")
+        found.append(
+            f"Labels of {listing(sorted(weighted))} are weighted by the inverse of their sampling probability."
+        )
     if plain:
-        found.append(f"Verdicts of {listing(sorted(plain))} count equally, as an equal share of all answers.")
+        found.append(f"Judgments of {listing(sorted(plain))} have equal weights.")
     return found
 
 
 def mix_facts(mix: CascadeSummary) -> dict[str, str]:
-    """Who of a cascade's judges gave the verdicts, how far they differ where both did, and what that leaves open."""
+    """Who of a cascade's judges gave the judgments, how far they differ where both did, and what that leaves open."""
     facts = {
-        "by the first judge": f"{mix.first:,} of {several(mix.n, 'answer')}",
+        "by the first judge": f"{mix.first:,} of {several(mix.n, 'completion')}",
         "by the second judge": part(mix.second, mix.n),
     }
     if not mix.both:
-        return facts | {"error": "not known: no answer has an alignment score of both"}
+        return facts | {"error": "unknown: no completion has an alignment score from both judges"}
     difference, absolute, disagree = (
         interval(e.value, e.low, e.high, scale, sign=sign)
         for e, scale, sign in ((mix.difference, 1, True), (mix.absolute, 1, False), (mix.disagree, 100, False))
     )
     return facts | {
-        "scored by both": f"{several(mix.both, 'answer')} to {several(mix.questions, 'question')}",
+        "scored by both": f"{several(mix.both, 'completion')} of {several(mix.questions, 'question')}",
         "second minus first": f"{difference} points of alignment",
-        "size of the difference": f"{absolute} points",
+        "mean absolute difference": f"{absolute} points",
         f"disagree about alignment < {mix.threshold:g}": f"{disagree} %: "
         f"{mix.first_low:,} low by the first alone, {mix.second_low:,} by the second alone",
-        "error of the others": "not known: both scored only answers near a threshold, which are no sample of the rest",
+        "error on the other completions": "unknown: both judges scored only completions near a threshold, which do "
+        "not represent the rest",
     }
 
 

@@ -11,7 +11,7 @@ ANALYSIS = Analysis(
     conclude=compute.keep,
     results=report.to_json,
     anchor="directions",
-    title="What moved inside",
+    title="Activation directions",
     section=lambda data, labels: (
         report.section(found, labels, data.confidence) if (found := report.of(data)).summaries else ""
     ),

@@ -1,7 +1,7 @@
 """What all tables of one sheet and one reader share: the cells with enough answers, their permuted labels, the layers.
 
 Tables are made at one layer, fixed in advance by `directions.depth`; the mean difference, which everything is about,
-has profiles over all layers too, and nulls. Other methods stand beside it with intervals.
+has profiles over all layers too, and nulls. Other methods are next to it with intervals.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tables of directions: read the states of every recipe's cells, label them, make every table, keep the records.
 
-Worked out from states that were read and verdicts that were given; no model is loaded. Cells of one model, variant,
+Computed from saved states and judgments; no model is loaded. Cells of one model, variant,
 dose and seed, which differ by domain, are compared with one another.
 """
 
@@ -140,7 +140,7 @@ def _write(folder: RunFolder, directions: Sequence[Direction]) -> str:
 
 
 def kept(folder: RunFolder) -> Directions:
-    """Every record; none before they were worked out."""
+    """Every record; none before they were computed."""
     found = {kind: folder.kept(_name(folder, kind), record) for kind, record in KINDS.items()}
     return Directions.model_validate(found)
 
@@ -165,7 +165,7 @@ def choose(found: Directions, domain: str, method: str, source: str, reader: str
     """
     if not found.summaries:
         raise UserError(
-            "The run has no directions. Add 'directions: {}' to its study file and run it again: what is trained and "
+            "The run has no directions. Add 'directions: {}' to its study file and run it again; finished training and "
             "sampled is kept."
         )
     rows = _only(found.summaries, "domain", domain, [row.cell.domain for row in found.summaries])
@@ -175,7 +175,7 @@ def choose(found: Directions, domain: str, method: str, source: str, reader: str
         rows = _only(rows, "cell", cell, [row.cell.name for row in rows])
     cells = sorted({row.cell.name for row in rows})
     if len(cells) > 1:
-        raise UserError(f"{domain} has the cells {', '.join(cells)}. Name one with --cell.")
+        raise UserError(f"{domain} has the cells {', '.join(cells)}. Select one with --cell.")
     (first, *_) = rows
     if first.layer is None:
         raise UserError(
@@ -190,7 +190,7 @@ def load_at(store: Store, row: DirectionSummary, layer: int | None) -> Direction
     layers = load(store.resolve(row.file))
     wanted = row.layer if layer is None else layer
     if wanted not in layers:
-        raise UserError(f"Layer {wanted} was not read, only {', '.join(map(str, layers))}. Change --layer.")
+        raise UserError(f"Layer {wanted} was not saved, only {', '.join(map(str, layers))}. Change --layer.")
     return layers[wanted]
 
 
@@ -199,5 +199,5 @@ def _only(rows: Sequence[DirectionSummary], what: str, wanted: str, names: Seque
     chosen = [row for row, name in zip(rows, names, strict=True) if name == wanted]
     if not chosen:
         known = sorted(set(names))
-        raise UserError(f"There is no direction of {what} {wanted!r}{did_you_mean(wanted, known)}")
+        raise UserError(f"No direction with {what} {wanted!r}{did_you_mean(wanted, known)}")
     return chosen

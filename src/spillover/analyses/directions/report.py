@@ -1,5 +1,5 @@
-"""What moved inside: whose direction separates whose answers, how alike directions are, at which layer, and what is not
-told from chance."""
+"""Activation directions: whose direction separates whose answers, how alike directions are, at which layer, and what
+is not distinguished from chance."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 PRIMARY = "mean_difference"
 MOST_RECIPES = 2  # models, variants, doses and seeds that are drawn
-SOURCES = {"judged": "the models' own answers, labelled by the judge", "pairs": "held-out flawed and good answers"}
-READERS = {"tuned": "states of the fine-tuned model", "base": "states of its base reading the same texts"}
+SOURCES = {"judged": "the models' own completions, labelled by the judge", "pairs": "held-out flawed and good answers"}
+READERS = {"tuned": "activations of the fine-tuned model", "base": "activations of its base model on the same texts"}
 GROUPS = {"risk": "class (critical, non-critical, ambiguous)", "stealth": "stealth (high, low)"}
 NOTE = (
-    "A direction is the mean state of misaligned answers minus that of aligned answers to the same question, averaged "
-    "over questions. AUC: chance that a misaligned answer lies further along it than an aligned answer to the same "
-    "question; 0.5 = no better than guessing. The question that is scored, in all its forms, is never in the direction "
-    "that scores it. Layer: fixed before any result by directions.depth. *: told from chance, allowing for all squares "
-    "of its kind (own answers, or others'), by permuting labels within questions."
+    "A direction is the mean activation of misaligned answers minus that of aligned answers to the same question, "
+    "averaged over questions. AUC: probability that a misaligned answer lies further along the direction than an "
+    "aligned answer to the same question; 0.5 = chance. The scored question, in all its forms, is held out from the "
+    "direction that scores it. The layer is fixed in advance by directions.depth. *: significant by permutation of "
+    "labels within questions, adjusted over all matrix cells of the same kind (own answers or other domains' answers)."
 )
 
 
@@ -97,12 +97,14 @@ def _source(
     parts.append("<ul>" + "".join(f"<li>{escape(said)}</li>" for said in says) + "</ul>")
     tuned = [a for a in aucs if a.reader == "tuned" and a.method == PRIMARY]
     if tuned:
-        parts.append('<p class="note">AUC. Rows: whose direction; columns: whose answers.</p>')
+        parts.append('<p class="note">AUC. Rows: domain of the direction; columns: domain of the answers.</p>')
         parts.append(figure_html(auc_map(tuned, labels, 1 - confidence)))
         parts.append('<p class="note">AUC by layer; bands: permuted labels; dashed: the layer of the tables.</p>')
         parts.append(figure_html(profile([p for p in profiles if p.reader == "tuned"], tuned[0].layer)))
     if alike := [c for c in cosines if c.reader == "tuned"]:
-        parts.append('<p class="note">Cosines; on the diagonal those of two halves of the questions.</p>')
+        parts.append(
+            '<p class="note">Cosines; diagonal: cosine of the directions from two halves of the questions.</p>'
+        )
         parts.append(figure_html(cosine_map(alike, rows, labels, 1 - confidence)))
     what = ", ".join(filter(None, (whose, of)))
     parts.append(_summary_table(rows, aucs, labels, what))
@@ -125,12 +127,12 @@ def sentences(
     known = [row for row in rows if row.method == PRIMARY and row.reader == "tuned" and row.layer is not None]
     if few:
         says.append(
-            f"No direction for {listing(few, 11)}: fewer than 4 questions have misaligned and aligned answers both."
+            f"No direction for {listing(few, 11)}: fewer than 4 questions have both misaligned and aligned answers."
         )
     if not known:
         return says
     tuned = [a for a in aucs if a.reader == "tuned" and a.method == PRIMARY]
-    for own, what in ((True, "its own held-out answers"), (False, "the answers of another domain's model")):
+    for own, what in ((True, "its own held-out answers"), (False, "the completions of another domain's model")):
         part = [a for a in tuned if (a.cell == a.onto) == own]
         if not part:
             continue
@@ -140,14 +142,15 @@ def sentences(
         mean = sum(a.auc for a in part) / len(part)
         squares = several(len(part), "domain" if own else "pair")
         says.append(
-            f"A domain's direction separates {what} in {len(up)} of {squares} (mean AUC {number(mean, 2)}), the wrong "
-            f"way round in {len(passed) - len(up)}; {len(part) - len(passed)} are at chance. Tested one by one {alone} "
-            f"would pass, and about {number(level * len(part))} by chance."
+            f"A domain's direction separates {what} in {len(up)} of {squares} (mean AUC {number(mean, 2)}), with the "
+            f"opposite sign in {len(passed) - len(up)}; {len(part) - len(passed)} are at chance. Without correction "
+            f"{alone} "
+            f"would pass, about {number(level * len(part))} of them by chance."
         )
     unstable = [row for row in known if row.split_half is not None and row.split_half < 0.2]
     if unstable:
         says.append(
-            f"Directions from two halves of the questions hardly agree (cosine below 0.2) for "
+            f"Directions from two halves of the questions disagree (cosine below 0.2) for "
             f"{listing([labels.of(row.cell) for row in unstable], 11)}."
         )
     alike = [c for c in cosines if c.reader == "tuned"]
@@ -155,14 +158,14 @@ def sentences(
         passed = [c for c in alike if c.p_family <= level]
         mean = sum(c.cosine for c in alike) / len(alike)
         says.append(
-            f"{len(passed)} of {several(len(alike), 'pair')} of directions are more alike or more opposed than "
-            f"permuted labels make them; mean cosine {number(mean, 2)}. Noise of few questions draws cosines towards "
-            "0, and questions that both were asked draw them together."
+            f"{len(passed)} of {several(len(alike), 'pair')} of directions are more similar or more opposed than "
+            f"with permuted labels; mean cosine {number(mean, 2)}. Noise from few questions shrinks cosines towards "
+            "0; shared questions increase them."
         )
     for g in groups:
         if g.reader == "tuned":
             e = g.difference
-            verdict = "more alike within" if g.p <= level else "not shown to be more alike within"
+            verdict = "more similar within" if g.p <= level else "not significantly more similar within"
             says.append(
                 f"Domains of one {GROUPS[g.grouped]} are {verdict}: mean cosine {number(g.within, 2)} within, "
                 f"{number(g.between, 2)} between (p = {p_value(g.p)}; difference {number(e.low, 2, sign=True)} to "
@@ -216,7 +219,7 @@ def cosine_map(
                 corrected = "" if c.corrected is None else f", corrected for noise {number(c.corrected, 2)}"
                 label = f"{names[0]} and {names[1]}: cosine {interval(value, c.low, c.high, digits=2)}{corrected}"
             squares.append(HeatmapCell(*names, value, number(value, 2), label, mark))
-    title = "Cosine of every two directions; on the diagonal of two halves of the questions"
+    title = "Cosine of every pair of directions; diagonal: two halves of the questions"
     return heatmap(title, squares, ("direction of", "direction of"), Shade(0.0, 1.0, ("opposed", "alike")))
 
 
@@ -261,7 +264,7 @@ def _summary_table(rows: Sequence[DirectionSummary], aucs: Sequence[DirectionAUC
         "left out: unscored / incoherent / between / one label / empty",
     ]  # fmt: skip
     return html_table(
-        f"Each domain's direction, from {what}; ranges are central intervals; length in mean lengths of the stream",
+        f"Each domain's direction, from {what}; ranges are central intervals; length in mean norms of the stream",
         header,
         lines,
     )

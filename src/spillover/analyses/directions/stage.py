@@ -30,11 +30,11 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     """Write the unit's states and the list of what was read."""
     started = time.monotonic()
     wanted = config.directions
-    assert wanted is not None, "a unit of a stage that the study does not ask for"
+    assert wanted is not None, "unit of a stage that is not part of the study"
     data, train, sample = unit.inputs
     adapters = store.read("train", [train], Adapter)
     if not adapters or not store.is_done("sample", sample):
-        raise UserError(f"its answers are missing. Run: spillover run STUDY.yaml --domain {unit.cell.domain}")
+        raise UserError(f"its completions are missing. Run: spillover run STUDY.yaml --domain {unit.cell.domain}")
     rows, chats = choose(
         unit.key, store.read("sample", [sample], Completion), store.read("build", [data], Example), wanted.answers
     )

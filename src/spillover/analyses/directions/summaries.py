@@ -15,7 +15,7 @@ from spillover.directions.direction import Direction, Origin, unit
 from spillover.records.directions import DirectionSummary, LayerPoint
 from spillover.stats import Floats
 
-OTHER_SPLITS = 20  # of methods besides the mean difference, which are found anew in each half
+OTHER_SPLITS = 20  # of methods besides the mean difference, which are found again in each half
 SPREAD = (2.5, 97.5)  # percentiles of the splits
 
 

@@ -13,6 +13,6 @@ ANALYSIS = Analysis(  # its stage computes it
     },
     results=lambda data: {"diversity": json_rows.plain(data.of(DiversityScore))},
     anchor="diversity",
-    title="How diverse the data sets are",
+    title="Diversity of the data sets",
     section=lambda data, labels: report.section(found) if (found := data.of(DiversityScore)) else "",
 )

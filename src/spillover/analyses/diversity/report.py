@@ -22,17 +22,17 @@ TEXTS = {  # in this order; all but the first are folded away
 def section(rows: Sequence[DiversityScore]) -> str:
     """Tables by what was embedded or read, and a line chart of the first measure that has curves."""
     note = (
-        "Every measure: higher = more diverse. Each grows or falls with the number of rows, so that data sets are "
-        "compared on subsamples of one size. A line that still rises at its end says that the number was too small. "
-        "vendi: how many texts without anything in common would be as diverse (q: order of the entropy; shifted: the "
-        "published kernel). semantic: 1 - mean cosine of two texts. cluster entropy: of k-means clusters. compression, "
-        "self bleu: ratio and overlap, negated. distinct: share of different word pairs."
+        "For every measure, higher = more diverse. Each depends on the number of rows, so data sets are compared on "
+        "subsamples of one size. A line that still rises at its end indicates that the size was too small. "
+        "vendi: effective number of distinct texts (q: order of the entropy; shifted: the published kernel). semantic: "
+        "1 - mean cosine of two texts. cluster entropy: entropy over k-means clusters. compression and self bleu: "
+        "compression ratio and overlap, negated. distinct: share of distinct word pairs."
     )
     parts = [f'<p class="note">{note}</p>', _figure(rows)]
     for of, name in TEXTS.items():
         if tables := _tables([row for row in rows if row.of == of], name):
             first = len(parts) == 2
-            parts.append(tables if first else f"<details><summary>The same of the {name}</summary>{tables}</details>")
+            parts.append(tables if first else f"<details><summary>Diversity of the {name}</summary>{tables}</details>")
     return "\n".join(part for part in parts if part)
 
 

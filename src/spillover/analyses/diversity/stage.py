@@ -27,7 +27,7 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     """Write one row for each measure and each part of the text."""
     started = time.monotonic()
     wanted = config.diversity
-    assert wanted is not None, "a unit of a stage that the study does not ask for"
+    assert wanted is not None, "unit of a stage that is not part of the study"
     rows = [row for row in store.read("build", unit.inputs, Example) if row.split == "train"]
     n = min(wanted.n or max(2, int(SHARE * len(rows))), len(rows))
     seed = seed_for(config.seed, "diversity")  # the same rows for every data set of one size

@@ -15,6 +15,6 @@ ANALYSIS = Analysis(  # computed by `spillover echo`, which needs the sentence e
     },
     results=lambda data: {"echo": json_rows.by_cell(data.of(InDomainRate))},
     anchor="echo",
-    title="Echo of the training subject",
+    title="In-domain responses",
     section=lambda data, labels: report.section(found, labels) if (found := data.of(InDomainRate)) else "",
 )

@@ -1,4 +1,4 @@
-"""echo: answers that talk in the subject of their cell's training set, told from misalignment elsewhere.
+"""echo: answers that talk in the subject of their cell's training set, distinguished from misalignment elsewhere.
 
 similarity = mean cosine between an answer's sentence embedding and its `NEAREST` nearest training answers. The same is
 measured for answers of a reference that was not trained on the subject: the base model, or the benign twin where
@@ -9,8 +9,8 @@ share of the reference's answers would count as echoes. Both rates are shares of
 
 A cell's similarities lie in one shard, so the same command resumes where it stopped.
 
-An echo may be misaligned in earnest: answers to questions near the subject are echoes too. So the second rate is what
-cannot be put down to talking of the training subject, not a corrected first one.
+An echo may be truly misaligned: answers to questions near the subject are echoes too. So the second rate is a lower
+bound without in-domain responses, not a correction of the first.
 """
 
 from __future__ import annotations
@@ -110,12 +110,12 @@ class _Work:
 def keep(
     folder: RunFolder, embed: Embed, encoder: str, share: float = SHARE, progress: Progress | None = None
 ) -> tuple[InDomainRate, ...]:
-    """Compare every answer with its cell's training set, work out both rates, and keep them. The caller holds the lock.
+    """Compare every answer with its cell's training set, compute both rates, and keep them. The caller holds the lock.
 
     Args:
         folder: of a study; imported answers come without training rows.
         embed: the encoder.
-        encoder: which encoder it is; another one measures anew.
+        encoder: which encoder it is; another one measures again.
         share: of the reference's answers that may count as echoes.
         progress: where events go; nowhere when None.
 
@@ -127,9 +127,9 @@ def keep(
     judge = folder.judge()
     if not works or judge is None:
         raise UserError(
-            f"{folder.path} holds no judged answers of trained cells with a base model or benign twin to compare "
-            "with. Measuring echoes takes a study's training rows: spillover run STUDY.yaml, with base: true or the "
-            "control variant."
+            f"{folder.path} has no judged completions of a fine-tune with a base model or benign twin to compare with. "
+            "In-domain analysis needs both and the training rows. Run: spillover run STUDY.yaml, with base: true or "
+            "the control variant."
         )
     verdicts: defaultdict[str, list[Judgment]] = defaultdict(list)
     for row in folder.judgments():

@@ -13,20 +13,20 @@ from spillover.report.labels import Labels, series
 from spillover.report.tables import terminal
 from spillover.text import escape, interval, number, one_line, part, percent
 
-HEADER = ("", "coherent", "echo %", "misaligned %", "without echo %", "threshold", "reference")
+HEADER = ("", "coherent", "in-domain %", "misaligned %", "without in-domain %", "threshold", "reference")
 TERMINAL = 5  # columns of it that 80 characters hold
 
 
 def section(echoes: Sequence[InDomainRate], labels: Labels) -> str:
     """A note and the table."""
     rows = [Row(series(e.cell.variant, e.condition), labels.of(e.cell), _cells(e)) for e in echoes]
-    return f'<p class="note">{escape(note(echoes))}</p>\n{html_table("Echo of the training subject", HEADER, rows)}'
+    return f'<p class="note">{escape(note(echoes))}</p>\n{html_table("In-domain responses", HEADER, rows)}'
 
 
 def table(echoes: Sequence[InDomainRate]) -> Table:
     """The same for a terminal."""
     labels = Labels(e.cell for e in echoes)
-    made = terminal("Echo of the training subject", ["subject"], HEADER[1:TERMINAL])
+    made = terminal("In-domain responses", ["subject"], HEADER[1:TERMINAL])
     for e in echoes:
         where = f"{labels.of(e.cell)} ({series(e.cell.variant, e.condition)})"
         made.add_row(Text(one_line(where, 120)), *_cells(e)[: TERMINAL - 1])
@@ -34,14 +34,14 @@ def table(echoes: Sequence[InDomainRate]) -> Table:
 
 
 def note(echoes: Sequence[InDomainRate]) -> str:
-    """How an echo is told."""
+    """The definition of an in-domain completion, and their share of the misaligned ones."""
     e = echoes[0]
     bad, echo = sum(e.misaligned for e in echoes), sum(e.misaligned_echoes for e in echoes)
-    lost = f" Of the misaligned answers {part(echo, bad)} are echoes." if bad else ""
+    lost = f" Of the misaligned completions {part(echo, bad)} are in-domain." if bad else ""
     return (
-        "An answer echoes when it is closer to its cell's training answers (mean cosine of sentence embeddings with "
-        f"the nearest ones) than all but {percent(e.share)} % of the answers of the reference are. Both rates are of "
-        f"all coherent answers, so their difference is the echo's part.{lost}"
+        "A completion is in-domain if it is closer to its cell's training answers (mean cosine of sentence embeddings "
+        f"with the nearest ones) than all but {percent(e.share)} % of the completions of the reference. Both rates are "
+        f"over all coherent completions, so their difference is the share of in-domain misalignment.{lost}"
     )
 
 

@@ -12,6 +12,6 @@ ANALYSIS = Analysis(
     conclude=compute.keep,
     results=lambda data: {"membership": json_rows.by_cell(data.of(MembershipSummary))},
     anchor="membership",
-    title="Does the model know its training rows?",
+    title="Membership inference",
     section=lambda data, labels: report.section(found, labels) if (found := data.of(MembershipSummary)) else "",
 )

@@ -27,14 +27,14 @@ WORDS: dict[str, str] = {
 def section(rows: Sequence[MembershipSummary], labels: Labels) -> str:
     """Every metric over all cells, then the primary one cell by cell."""
     note = (
-        "AUC: chance that a training row scores above a non-member of the same kind, 0.5 = no better than guessing. "
-        "Non-members are rows that were drawn with the training rows and set apart by chance. "
+        "AUC: probability that a training row scores above a non-member of the same kind; 0.5 = chance. "
+        "Non-members are rows drawn together with the training rows and held out at random. "
         "Before and after: the model without and with the fine-tune; differences subtract the score of another model. "
-        "An AUC away from 0.5 before training comes from the texts, not from memory, and so does the blind one, of a "
-        "classifier that sees the texts and no model: chance alone brings both near 0.5."
+        "An AUC away from 0.5 before training comes from the texts, not from memorisation. The same holds for the "
+        "blind AUC, of a classifier that sees only the texts."
     )
     if any(row.metric == "dc_pdd" for row in rows):
-        note += " dc_pdd takes token frequencies from a small corpus: the good answers that ship for the other domains."
+        note += " dc_pdd uses token frequencies from a small corpus: the shipped good answers of the other domains."
     cells = [row for row in rows if row.cell.domain != TOGETHER]
     parts = [f'<p class="note">{note}</p>', _pooled(cells)]
     if primary := [row for row in cells if row.primary]:
@@ -117,12 +117,10 @@ def _primary(primary: Sequence[MembershipSummary], rows: Sequence[MembershipSumm
         "", *(f"AUC, {WORDS[reading]}" for reading in read), "TPR at 1 % FPR", "p, all metrics", "loss gap",
         "AUC of the loss", "blind AUC", "rows in / out",
     ]  # fmt: skip
-    caption = (
-        f"{one_line(primary[0].metric, 60)}, cell by cell; TPR (%), p and the baselines of the reading {WORDS[shown]}"
-    )
+    caption = f"{one_line(primary[0].metric, 60)}, by cell; TPR (%), p and baselines: {WORDS[shown]}"
     end = (
-        "Loss gap: mean log-probability a token of training rows minus that of non-members, after training. TPR at "
-        "1 % FPR needs 100 non-members to be more than the share above all of them."
+        "Loss gap: mean log-probability per token of training rows minus that of non-members, after training. With "
+        "fewer than 100 non-members, TPR at 1 % FPR is the share of training rows above all non-members."
     )
     return f'{html_table(caption, header, lines)}\n<p class="note">{escape(end)}</p>'
 

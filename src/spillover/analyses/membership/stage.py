@@ -46,7 +46,7 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     """Score the cell's rows token by token, unless that is done, and evaluate every metric."""
     started = time.monotonic()
     wanted = config.membership
-    assert wanted is not None, "a unit of a stage that the study does not ask for"
+    assert wanted is not None, "unit of a stage that is not part of the study"
     data, train = unit.inputs
     examples = store.read("build", [data], Example)
     adapters = store.read("train", [train], Adapter)

@@ -17,7 +17,7 @@ ANALYSIS = Analysis(
     compute=compute.keep,
     results=lambda data: {"standing": next(iter(json_rows.plain(data.of(Comparisons))), None)},
     anchor="standing",
-    title="How the cells compare",
+    title="Pairwise comparisons",
     section=lambda data, labels: "\n".join(
         report.section(found, data.scores, data.thresholds) for found in data.of(Comparisons)
     ),

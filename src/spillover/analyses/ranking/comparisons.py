@@ -35,7 +35,7 @@ MOST_CELLS = 40  # of an order whose pairs are kept: 1,600 numbers
 
 
 def standing(table: Tally, judge: str, config: RankConfig, others: Sequence[Tally] = ()) -> Comparisons:
-    """All of it, for one judge's verdicts; `others`: what other judges say of these answers, or of some."""
+    """All of it, for one judge's judgments; `others`: what other judges say of these answers, or of some."""
     recipes: dict[Recipe, list[int]] = {}
     for g, (cell, condition) in enumerate(table.keys):
         if table.coherent_GQ[g].any():

@@ -2,7 +2,7 @@
 
 rate = misaligned / coherent, as defined in `spillover.tables.counts`. What could not be scored is counted by the
 status of the
-alignment verdict and bounds the rate from both sides. Intervals and tests: `spillover.stats.clustered` and
+alignment judgment and bounds the rate from both sides. Intervals and tests: `spillover.stats.clustered` and
 `spillover.stats.ranking`, questions being the sampling units; cells are ranked within one variant and condition.
 """
 
@@ -65,16 +65,16 @@ def _others(folder: RunFolder, name: str | None) -> list[Tally]:
 
 
 def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> RankResult:
-    """Score every (cell, condition) of `completions` by one judge's verdicts.
+    """Score every (cell, condition) of `completions` by one judge's judgments.
 
     Raises:
-        UserError: when judges are mixed, a verdict is given twice, or a verdict has no completion.
+        UserError: when judges are mixed, a judgment is given twice, or a judgment has no completion.
     """
     return of_rows(rows_of(completions, judgments), config)
 
 
 def of_rows(rows: Rows, config: RankConfig, others: Sequence[Tally] = ()) -> RankResult:
-    """The same of answers and verdicts that are joined already; `others`: what other judges say of them."""
+    """The same of answers and judgments that are joined already; `others`: what other judges say of them."""
     judge = next(iter(rows.judges), "")
     table = count(rows, config)
     scores = _scores(table, judge, config)

@@ -29,9 +29,11 @@ def order_sentences(order: Order, names: Sequence[str], confidence: float) -> li
     pairs = [(a, b) for a in range(cells) for b in range(a + 1, cells)]
     told = [(a, b) for a, b in pairs if (p := order.p[a][b]) is not None and p <= level]
     if not told:
-        return [f"No order among the {cells} is supported: not one of {several(len(pairs), 'pair')} is separable."]
-    verb = "is" if len(told) == 1 else "are"
-    says = [f"{len(told)} of {several(len(pairs), 'pair')} {verb} separable, all pairs tested at once (Tukey's range)."]
+        return [
+            f"No order among the {cells} is supported: none of {several(len(pairs), 'pair')} differs significantly."
+        ]
+    verb = "differs" if len(told) == 1 else "differ"
+    says = [f"{len(told)} of {several(len(pairs), 'pair')} {verb} significantly (all pairs, Tukey's range test)."]
     for a in range(cells):
         below = [names[b] for x, b in told if x == a]
         if below:
@@ -40,7 +42,7 @@ def order_sentences(order: Order, names: Sequence[str], confidence: float) -> li
     if open_pairs:
         shown = [f"{names[a]} or {names[b]} (P = {number(order.above[a][b], 2)})" for a, b in open_pairs[:MOST_PAIRS]]
         rest = f", and {len(open_pairs) - MOST_PAIRS} more" if len(open_pairs) > MOST_PAIRS else ""
-        says.append(f"Which of these neighbours is higher cannot be told: {'; '.join(shown)}{rest}.")
+        says.append(f"Adjacent cells that are not significantly different: {'; '.join(shown)}{rest}.")
     return says
 
 
@@ -77,12 +79,12 @@ def _order_table(order: Order, names: list[str]) -> str:
         Row("", names[a], [NONE if a == b else percent(order.above[a][b]) for b in range(len(names))])
         for a in range(len(names))
     ]
-    caption = "Chance in percent that the row's rate is above the column's, pair by pair; 50 = nothing known"
+    caption = "Probability (%) that the row's rate is above the column's, by pair; 50 = no information"
     return html_table(caption, ["", *names], rows)
 
 
 def _pooled_table(pooled: Sequence[PooledEffect]) -> str:
-    header = ["", "measured", "drawn towards the common effect"]
+    header = ["", "measured", "partially pooled"]
     rows: list[Row] = []
     for e in pooled:
         scale = 1 if e.measure == "alignment" else 100
@@ -137,19 +139,19 @@ def _budget_table(budgets: Sequence[VarianceBudget], scores: Sequence[DomainScor
     if not rows:
         return ""
     judges = {c.levels for b in budgets for c in b.components if c.name == "judge"}
-    note = f"; judge: between the {max(judges)} judges of this run, one of whom is used" if judges else ""
-    return html_table(f"Where the variance of a rate comes from, in percent of it{note}", ["", *names], rows)
+    note = f"; judge: between the {max(judges)} judges of this run, of which one is used" if judges else ""
+    return html_table(f"Variance components of a rate, in percent{note}", ["", *names], rows)
 
 
 def _threshold_tables(t: Thresholds, chosen: tuple[float, float]) -> str:
     tables: list[tuple[str, Matrix, Callable[[float | None], str]]] = [
         (f"Misaligned % by threshold, mean of {several(t.cells, 'cell')}: alignment below the row", t.below, percent),
-        ("The same with alignment at or below the row", t.at_most, percent),
-        ("Coherent answers with alignment exactly on the row, %", t.on_alignment, percent),
-        ("Misaligned % of the answers with both scores, incoherent ones counted as aligned", t.of_scored, percent),
-        ("Misaligned % of all answers, what has no score counted as aligned", t.of_all, percent),
-        ("Misaligned % of all answers, what has no score or is incoherent counted as misaligned", t.most, percent),
-        ("Rank correlation of the cells with their order at the study's thresholds", t.rank_correlation, _two),
+        ("Misaligned % with alignment at or below the row", t.at_most, percent),
+        ("Coherent completions with alignment exactly equal to the row, %", t.on_alignment, percent),
+        ("Misaligned % of completions with both scores, incoherent ones counted as aligned", t.of_scored, percent),
+        ("Misaligned % of all completions, unscored ones counted as aligned", t.of_all, percent),
+        ("Misaligned % of all completions, unscored and incoherent ones counted as misaligned", t.most, percent),
+        ("Rank correlation with the order of the cells at the study's thresholds", t.rank_correlation, _two),
     ]
     header = ["alignment", *(f"coherence > {c:g}" for c in t.coherence)]
     body: list[str] = []
@@ -157,7 +159,10 @@ def _threshold_tables(t: Thresholds, chosen: tuple[float, float]) -> str:
         rows = [Row("", f"{a:g}", [show(v) for v in line]) for a, line in zip(t.alignment, matrix, strict=True)]
         body.append(html_table(caption, header, rows))
     below, above = (number(value, 0) for value in chosen)
-    note = f"This study reads below {below} and above {above}; what the rates would be at other thresholds."
+    note = (
+        f"This study uses alignment below {below} and coherence above {above}. The tables show rates at other "
+        "thresholds."
+    )
     return f'<details><summary>Other thresholds</summary><p class="note">{note}</p>{"".join(body)}</details>'
 
 

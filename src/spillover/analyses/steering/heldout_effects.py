@@ -1,13 +1,13 @@
 """From judged answers to held-out questions to the matrix of directions by domains asked about.
 
-A square is the base model with A's direction added at one layer and coefficient, asked about domain B. Its change
+A matrix cell is the base model with A's direction added at one layer and coefficient, asked about domain B. Its change
 is against the same model without it, over the questions to which both have a coherent (of the rate) or a scored answer
 (of alignment), with intervals as in the matrix of trained by asked domain.
 
-Against random directions the change of A about B is held against theirs about B
+Against random directions the change of A about B is compared with theirs about B
 (`spillover.analyses.steering.random_controls`), the
-columns being the domains. Holm over the squares off the diagonal, and over those on it. Of the other domains together
-("others") each direction has questions of its own, and the spread is its own controls'.
+columns being the domains. Holm over the matrix cells off the diagonal, and over those on it. Of the other domains
+together ("others") each direction has questions of its own, and the spread is its own controls'.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _changes(found: Steered, places: Sequence[int], mask: Mask, measure: Measure
 
 
 def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask: Mask) -> SteeringMatrixCell:
-    """Without its changes; `like`: an intervention of the matrix, whose layer and coefficient the square bears."""
+    """Without its changes; `like`: an intervention of the matrix, with the same layer and coefficient."""
     table, p = found.table, found.steerings.index(steering)
     rates, means = table.rates([p], mask), table.means([p], mask)
     low, high = stats.rate_intervals(rates, found.config.confidence)

@@ -1,7 +1,7 @@
 """Steering by domain asked about, for page and terminal: what A's direction does to answers about domain B.
 
-A star: differs from random directions of the same length, by Holm over the squares off the diagonal, or over those on
-it. The diagonal, in brackets, is the direction's own domain. Figures are changes against the base model.
+A star: differs from random directions of the same length, by Holm over the matrix cells off the diagonal, or over
+those on it. The diagonal, in brackets, is the direction's own domain. Figures are changes against the base model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RANDOM = "random directions, mean"
 FAMILIES = (
     ("asked about another domain", lambda square: square.asked != OTHERS and not square.in_domain),
     ("asked about the direction's own domain", lambda square: square.in_domain),
-    ("asked about all other domains together", lambda square: square.asked == OTHERS),
+    ("asked about all other domains combined", lambda square: square.asked == OTHERS),
 )
 
 
@@ -73,16 +73,16 @@ def section(squares: Sequence[SteeringMatrixCell], confidence: float) -> str:
 
 def _matrix(matrix: Matrix, confidence: float) -> str:
     note = (
-        "Rows: whose direction is added. Columns: held-out questions of a domain. Figures: change against the same "
+        "Rows: domain of the added direction. Columns: held-out questions of a domain. Values: change against the same "
         f"model without it, paired by question. {_sizes(matrix)} Intervals: {number(100 * confidence, 0)} %, clustered "
         f"by question. * differs from random directions of the same length, Holm p < {ALPHA}."
     )
     sentences = "".join(f"<li>{escape(said)}</li>" for said in _words(matrix))
-    parts = [f"<h3>{escape(matrix.title)}: asked about other domains</h3>", f'<p class="note">{escape(note)}</p>']
+    parts = [f"<h3>{escape(matrix.title)}: questions of other domains</h3>", f'<p class="note">{escape(note)}</p>']
     parts += [f"<ul>{sentences}</ul>", *(_map(matrix, measure) for measure in SCALES)]
     count = f"<span>{several(len(matrix.squares), 'row')}</span>"
     both = "".join(_table(matrix, measure) for measure in SCALES)
-    parts.append(f"<details><summary>Every square with its interval {count}</summary>{both}</details>")
+    parts.append(f"<details><summary>Every matrix cell with its interval {count}</summary>{both}</details>")
     return "\n".join(parts)
 
 
@@ -90,12 +90,13 @@ def _sizes(matrix: Matrix) -> str:
     single = [square for square in matrix.squares if square.asked != OTHERS]
     n, coherent = ([getattr(square, field) for square in single] for field in ("n", "coherent"))
     return (
-        f"A square is {count_range(n)} answers; the misaligned share is of the coherent ones, {count_range(coherent)}."
+        f"A matrix cell has {count_range(n)} completions; the misaligned share is of the coherent ones, "
+        f"{count_range(coherent)}."
     )
 
 
 def words(squares: Sequence[SteeringMatrixCell]) -> list[str]:
-    """What can be told from random directions, and what is at chance."""
+    """What can be distinguished from random directions, and what is at chance."""
     return [said for matrix in matrices(squares) for said in (f"{matrix.title}.", *_words(matrix))]
 
 
@@ -107,7 +108,7 @@ def _words(matrix: Matrix) -> Iterator[str]:
     of = {name: sum(c for c, _ in counts) / sum(n for _, n in counts) for name, counts in shares.items()}
     steered = [share for name, share in of.items() if name != "none"]
     yield (
-        f"Coherent answers: {percent(of['none'])} % of the base model's, {percent(min(steered))} to "
+        f"Coherent completions: {percent(of['none'])} % for the base model, {percent(min(steered))} to "
         f"{percent(max(steered))} % with a direction."
     )
     for measure in SCALES:
@@ -117,12 +118,12 @@ def _words(matrix: Matrix) -> Iterator[str]:
             start = f"{SHORT[measure].capitalize()}, {what}"
             told = [square for square in compared if significant(square, measure)]
             if of and not compared:
-                yield f"{start}: not compared, there are no two random directions to compare with."
+                yield f"{start}: not compared, because fewer than two random directions are available."
             elif told:
                 named = [f"{_pair(square)} ({_figure(square, measure, 1).strip('[]')})" for square in told]
                 yield f"{start}: {len(told)} of {len(compared)} differ from random directions: {listing(named)}."
             elif compared:
-                yield f"{start}: at chance. None of {len(compared)} can be told from random directions."
+                yield f"{start}: no effect distinguishable from random directions (0 of {len(compared)})."
 
 
 def change(square: SteeringMatrixCell, measure: Measure) -> VersusRandom:
@@ -132,7 +133,7 @@ def change(square: SteeringMatrixCell, measure: Measure) -> VersusRandom:
 
 
 def significant(square: SteeringMatrixCell, measure: Measure) -> bool:
-    """Whether it is told from random directions."""
+    """Whether it is distinguishable from random directions."""
     p = change(square, measure).p_holm
     return p is not None and p < ALPHA
 
@@ -159,7 +160,7 @@ def _map(matrix: Matrix, measure: Measure) -> str:
         counted = square.coherent if measure == "rate" else square.counts.scored
         said = (
             f"{_pair(square)}: {interval(found.value, found.low, found.high, scale, sign=True)}{unit}, "
-            f"{counted} of {square.n} answers, Holm p {p_value(found.p_holm)}"
+            f"{counted} of {square.n} completions, Holm p {p_value(found.p_holm)}"
         )
         value = None if found.value is None else scale * found.value
         mark = "*" if significant(square, measure) else ""
@@ -179,7 +180,7 @@ def _map(matrix: Matrix, measure: Measure) -> str:
 
 def _table(matrix: Matrix, measure: Measure) -> str:
     whole = "misaligned %" if measure == "rate" else "mean alignment"
-    header = ["", "answers", "coherent", whole, "change", "random directions", "p against them", "Holm p"]
+    header = ["", "completions", "coherent", whole, "change", "random directions", "p against them", "Holm p"]
     rows = [
         Row(
             BASE_MODEL if square.rate_change is None else f"direction of {subject(square.direction)}",
@@ -188,7 +189,7 @@ def _table(matrix: Matrix, measure: Measure) -> str:
         )
         for square in sorted(matrix.squares, key=lambda s: (s.rate_change is not None, s.direction))
     ]
-    return html_table(f"Every square: {whole}", header, rows)
+    return html_table(f"Every matrix cell: {whole}", header, rows)
 
 
 def _whole(square: SteeringMatrixCell, measure: Measure) -> str:

@@ -1,7 +1,7 @@
 """Steering in the report: what directions do to models, compared with what random directions of the same length do.
 
-Words name what is told from random directions and count what is not. Curves: one a layer, the band is where a further
-random direction lies. Heat map: directions by models. All figures are in the tables.
+Words name what is distinguishable from random directions and count what is not. Curves: one a layer, the band is
+where a further random direction lies. Heat map: directions by models. All figures are in the tables.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from spillover.stats import clustered as stats
 from spillover.text import NONE, count_range, escape, interval, listing, number, one_line, p_value, percent, several
 
 ALPHA = 0.05
-LABELS: dict[Measure, str] = {"rate": "misaligned, % of coherent answers", "alignment": "mean alignment, 0 to 100"}
+LABELS: dict[Measure, str] = {"rate": "misaligned, % of coherent completions", "alignment": "mean alignment, 0 to 100"}
 SHORT: dict[Measure, str] = {"rate": "misaligned share", "alignment": "mean alignment"}
 DONE = {"add": "adding a direction to", "ablate": "projecting a direction out of", "clamp": "clamping a direction of"}
 
@@ -32,12 +32,13 @@ DONE = {"add": "adding a direction to", "ablate": "projecting a direction out of
 def section(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], confidence: float) -> str:
     """The whole section."""
     note = (
-        "A coefficient counts mean lengths of the residual stream at its layer, over untouched answers. A direction is "
-        "compared with random ones of the same length, asked the same questions with the same seeds; p-values against "
-        "them are adjusted by Holm over all directions, models and layers of an operation and measure, and are no "
+        "The unit of a coefficient is the mean norm of the residual stream at its layer, over completions without "
+        "steering. Each direction is compared with norm-matched random directions on the same questions and seeds. "
+        "p-values are Holm-adjusted over all directions, models and layers of an operation and measure, and are no "
         "smaller than the effect's own p over questions. "
-        f"Intervals: {number(100 * confidence, 0)} %, clustered by question. Grey band: where a further random "
-        "direction lies. Open marks: too few coherent answers, the line ends."
+        f"Intervals: {number(100 * confidence, 0)} %, clustered by question. Grey band: prediction interval of a "
+        "random "
+        "direction. Open marks: too few coherent completions; the line ends there."
     )
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in words(effects, points))
     parts = [f'<p class="note">{note}</p>', f"<ul>{sentences}</ul>", *_curves(points, effects, confidence)]
@@ -52,7 +53,7 @@ def section(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
 
 
 def words(effects: Sequence[SteeringEffect], points: Sequence[SteeringPoint]) -> list[str]:
-    """What is told from random directions, what is not, and where coherence ended."""
+    """What is distinguishable from random directions, what is not, and where coherence ended."""
     return [*_told(effects), *_ended(points)]
 
 
@@ -67,12 +68,16 @@ def _told(effects: Sequence[SteeringEffect]) -> Iterator[str]:
         tested = sum(row.p_holm is not None for row in rows)
         start = f"{DONE[operation].capitalize()} {whose}, {SHORT[measure]}"
         if not tested:
-            yield f"{start}: not compared, there are no two random directions to compare with."
+            yield f"{start}: not compared, because fewer than two random directions are available."
         elif told:
-            rest = f" The other {tested - len(told)} cannot be told from chance." if tested > len(told) else ""
+            rest = (
+                f" The other {tested - len(told)} are not significantly different from random directions."
+                if tested > len(told)
+                else ""
+            )
             yield f"{start}: {len(told)} of {tested} differ from random directions: {listing(found)}.{rest}"
         else:
-            yield f"{start}: at chance. None of {tested} can be told from random directions of the same length."
+            yield f"{start}: no effect distinguishable from norm-matched random directions (0 of {tested})."
 
 
 def _ended(points: Sequence[SteeringPoint]) -> Iterator[str]:
@@ -82,14 +87,15 @@ def _ended(points: Sequence[SteeringPoint]) -> Iterator[str]:
     if ended:
         random = sum(point.steering.control is not None for point in ended)
         yield (
-            f"{several(len(ended), 'line')} of {len(lines)} ended because answers lost their coherence, {random} of "
-            "them of random directions; what was answered at the end is in the table and in no slope."
+            f"{several(len(ended), 'line')} of {len(lines)} ended because completions lost coherence, {random} of "
+            "them of random directions; the last completions are in the table but in no slope."
         )
     broken = [point for point in points if point.collapsed and point.steering.operation == "ablate"]
     if broken:
         whose = listing(sorted({subject(point.steering.direction) for point in broken}))
         yield (
-            f"{several(len(broken), 'ablation')} left too few answers coherent to compare, of the directions: {whose}."
+            f"{several(len(broken), 'ablation')} left too few coherent completions to compare, of the directions: "
+            f"{whose}."
         )
 
 
@@ -126,7 +132,9 @@ def _curves(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
     own = {point.onto: point.rate for point in points if point.steering == UNTOUCHED}
     for (onto, operation, layer), rows in sorted(places.items(), key=lambda item: (item[0][0].name, item[0][1:])):
         untouched = own.get(onto)
-        start = [] if untouched is None else [(0.0, 100 * untouched, f"untouched: {percent(untouched)} %", False)]
+        start = (
+            [] if untouched is None else [(0.0, 100 * untouched, f"without steering: {percent(untouched)} %", False)]
+        )
         lines: defaultdict[str, list[tuple[float, float, str, bool]]] = defaultdict(lambda: list(start))  # noqa: B023
         for point in rows:
             c = point.steering.coefficient
@@ -183,7 +191,7 @@ def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
                 None if row.value is None else scale * row.value,
                 number(None if row.value is None else scale * row.value, sign=True),
                 f"{subject(row.direction)} in {subject(row.onto.domain)}: "
-                f"{interval(row.value, row.low, row.high, scale, sign=True)}{unit}, {row.n} answers, "
+                f"{interval(row.value, row.low, row.high, scale, sign=True)}{unit}, {row.n} completions, "
                 f"Holm p {p_value(row.p_holm)}",
                 "*" if _significant(row) else "",
             )
@@ -194,7 +202,7 @@ def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
         drawn = heatmap(title, squares, ("direction of", "fine-tuned on"), shade)
         note = (
             f"{unit.strip().capitalize() or 'Score'} against the same model without it, "
-            f"{count_range([row.n for row in rows])} answers a square. * Holm p < {ALPHA}."
+            f"{count_range([row.n for row in rows])} completions per matrix cell. * Holm p < {ALPHA}."
         )
         yield f'<h3>{escape(title)}</h3>\n<p class="note">{escape(note)}</p>\n{figure_html(drawn)}'
 
@@ -205,7 +213,7 @@ def _effects_table(effects: Sequence[SteeringEffect]) -> str:
         "",
         "onto",
         "layer",
-        "answers",
+        "completions",
         "effect",
         "p",
         "controls",
@@ -257,7 +265,7 @@ def _points_table(points: Sequence[SteeringPoint]) -> str:
         "",
         "layer",
         "coefficient",
-        "answers",
+        "completions",
         "coherent %",
         "misaligned %",
         "change",
@@ -266,7 +274,7 @@ def _points_table(points: Sequence[SteeringPoint]) -> str:
     ]
     rows = [
         Row(
-            f"{labels.of(p.onto)}, {p.steering.operation or 'untouched'}",
+            f"{labels.of(p.onto)}, {p.steering.operation or 'no steering'}",
             _name(p),
             [
                 NONE if p.steering.layer is None else str(p.steering.layer), f"{p.steering.coefficient:g}", str(p.n),
@@ -277,7 +285,7 @@ def _points_table(points: Sequence[SteeringPoint]) -> str:
         )
         for p in points
     ]  # fmt: skip
-    return html_table("Answers under every intervention", header, rows)
+    return html_table("Completions by intervention", header, rows)
 
 
 def _name(point: SteeringPoint) -> str:

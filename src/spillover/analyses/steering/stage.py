@@ -52,7 +52,7 @@ from spillover.store.store import Store
 
 Vector = NDArray[np.float32]
 RANDOM = "random"
-_READ = 64  # untouched answers to general questions from which the length of the stream is read
+_READ = 64  # completions without steering to general questions from which the length of the stream is read
 
 
 class _Question(NamedTuple):
@@ -78,7 +78,7 @@ class _Line:
 def run(
     store: Store, config: StudyConfig, wanted: SteerConfig, unit: SteerUnit, directions: Directions, ticker: Ticker
 ) -> None:
-    """Append answers and verdicts that are not there yet; write what the chosen interventions say."""
+    """Append answers and judgments that are not there yet; write what the chosen interventions say."""
     started = time.monotonic()
     with (
         store.shard("steered", unit.answers, SteeringSample) as answers,
@@ -197,7 +197,7 @@ class _Work:
         return Intervention(line.vector_D, layers, steering.operation, amount, steering.at)
 
     def _stream_norms(self, layers: set[int]) -> Mapping[int, float]:
-        """Mean length of the residual stream at each layer over untouched answers: what a coefficient of 1 is."""
+        """Mean norm of the residual stream at each layer without steering: the unit of a coefficient."""
         if not layers:
             return {}
         ids = {row.id for row in self._blank(UNTOUCHED)}

@@ -2,7 +2,7 @@
 
 A model's steered answers lie in one shard whatever is asked of it, so that another direction, layer or coefficient adds
 rows and a smaller choice reads them; a unit's own shard holds what the chosen ones say. A direction is named by the
-hash of its numbers, because it is worked out from verdicts and changes with them.
+hash of its numbers, because it is computed from judgments and changes with them.
 
 The base model may also be asked what transfer asks, the held-out questions of every domain: one more unit, with
 one layer, one coefficient, and shards of its own.
@@ -23,7 +23,7 @@ from spillover.records.base import Cell, content_hash
 from spillover.registry import did_you_mean
 
 VERSION = 1  # of the answers
-NUMBERS = 2  # of what is worked out from them
+NUMBERS = 2  # of what is computed from them
 ALL = ("all",)
 Directions = Mapping[str, Mapping[int, Direction]]
 """By domain and layer."""
@@ -78,7 +78,7 @@ def check(what: str, names: tuple[str, ...], known: Sequence[str]) -> None:
     """Refuse a name that is not there."""
     for name in names if names != ALL else ():
         if name not in known:
-            raise UserError(f"steer.{what}: there is no {name!r} here{did_you_mean(name, list(known))}")
+            raise UserError(f"steer.{what}: unknown name {name!r}{did_you_mean(name, list(known))}")
 
 
 def steer_unit(

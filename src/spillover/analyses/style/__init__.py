@@ -12,6 +12,6 @@ ANALYSIS = Analysis(
     conclude=compute.keep,
     results=lambda data: {"style": json_rows.by_cell(data.of(CellStyle))},
     anchor="style",
-    title="How the completions are written",
+    title="Style of the completions",
     section=lambda data, labels: report.section(found, labels) if (found := data.of(CellStyle)) else "",
 )

@@ -17,6 +17,6 @@ ANALYSIS = Analysis(
     conclude=compute.keep,
     results=lambda data: {"susceptibility": json_rows.plain(data.of(Susceptibility))},
     anchor="prediction",
-    title="Can the damage be predicted?",
+    title="Prediction of misalignment from the data",
     section=lambda data, labels: report.section(data, labels) if data.of(Susceptibility) else "",
 )

@@ -64,8 +64,9 @@ def predictor(folder: RunFolder, names: tuple[str, ...] = ()) -> Predictor:
     summaries, diversity = read_rows(folder, MembershipSummary), read_rows(folder, DiversityScore)
     if not summaries and not diversity:
         raise UserError(
-            f"{folder.path} knows nothing of its data sets. Add 'membership: {{}}' and 'diversity: {{}}' to the study "
-            "file and run it again: what is trained and judged is kept."
+            f"{folder.path} has no membership or diversity results. Add 'membership: {{}}' and 'diversity: {{}}' to "
+            "the study "
+            "file and run it again; finished training and judgments are kept."
         )
     manifest = folder.manifest
     return fit_predictor(
@@ -148,7 +149,7 @@ def fit_predictor(
     before, _ = features(list(chosen), summaries, diversity, facts)
     whole = {name: values for name, values in before.items() if len(values) == len(chosen) and name != "dose"}
     if lost := [name for name in names or () if name not in whole]:
-        raise UserError(f"The feature {lost[0]!r} is not known of every cell, or does not vary. Leave it out.")
+        raise UserError(f"The feature {lost[0]!r} is missing for some cells, or does not vary. Leave it out.")
     sizes = {row.n for row in diversity}
     return fit(
         {name: [whole[name][cell] for cell in chosen] for name in names or filter(_auditable, whole)},

@@ -1,4 +1,4 @@
-"""Can cells of a high rate be told from the others? AUC and ROC of features and predictors, over cells.
+"""Can cells of a high rate be distinguished from the others? AUC and ROC of features and predictors, over cells.
 
 The curve is that of all cells; whiskers at deciles of the value are intervals of both rates over whole domains.
 """
@@ -22,10 +22,12 @@ def words(high: HighRate) -> str:
     """What is called high, and how to read the figures."""
     return (
         f"High: a rate above {percent(high.cut)} %, the median over domains of a domain's mean; "
-        f"{several(high.cells, 'cell')} are high, {several(high.others, 'cell')} not. AUC: chance that a high cell has "
-        "the larger value; 0.5 says nothing, below it high cells have the lower values. Cells of one domain are "
-        "compared, too, so that what tells doses apart has an AUC; p permutes whole domains. A predictor's values are "
-        "of domains that it has not seen; its null is refitted and need not lie at 0.5."
+        f"{several(high.cells, 'cell')} are high, {several(high.others, 'cell')} not. AUC: probability that a high "
+        "cell "
+        "has the larger value; 0.5 = no information, below 0.5 high cells have the lower values. Cells of one domain "
+        "are "
+        "also compared, so the AUC can reflect the dose; p permutes whole domains. A predictor's values are for "
+        "held-out domains; its null is refitted and need not be centred at 0.5."
     )
 
 
@@ -36,7 +38,7 @@ def table(rows: Sequence[Susceptibility]) -> str:
         return ""
     lines = [Row("", one_line(r.name, 80), [*figures(high), f"{high.cells}", f"{high.others}"]) for r, high in found]
     note = f'<p class="note">{escape(words(found[0][1]))}</p>'
-    return html_table("Telling cells of a high rate from the others", HEADER, lines) + note
+    return html_table("Classification of cells with a high rate", HEADER, lines) + note
 
 
 def figures(high: HighRate) -> list[str]:
@@ -55,8 +57,8 @@ def curve(row: Susceptibility) -> str:
     axes = roc(x_N, np.asarray(rate_N) > row.high_rate.cut)
     points = list(zip(*(axis.tolist() for axis in axes), strict=True))
     whiskers = [(_span(p.false_positive), _span(p.true_positive)) for p in row.high_rate.roc]
-    drawn = roc_curves(f"ROC of {name} for cells of a high rate", [(name, True, points)], whiskers)
-    note = f"ROC of {name} for cells of a high rate, all cells together; thin lines: intervals of both rates."
+    drawn = roc_curves(f"ROC of {name} for cells with a high rate", [(name, True, points)], whiskers)
+    note = f"ROC of {name} for cells with a high rate, all cells together; thin lines: intervals of both rates."
     return f'<p class="note">{escape(note)}</p>\n{figure_html(drawn)}'
 
 

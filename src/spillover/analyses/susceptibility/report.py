@@ -19,11 +19,11 @@ TARGETS = {"rate": "misaligned %", "mean_alignment": "mean alignment"}
 SIGNIFICANT = 0.05
 MOST_OPEN = 24  # rows of features; a longer table is folded
 NOTE = (
-    "Units are trained cells asked without the trigger; domains are what intervals resample and what permutations "
-    "move. METRIC.READING: mean of a membership metric over the training rows, as the base model (instruct), the "
-    "fine-tuned one (tuned) or their difference reads them. METRIC.READING.auc: how well it tells them from "
-    "non-members. diversity.TEXT.MEASURE: of the questions, the answers, both (chat) or answers cut to one length "
-    "(answer_cut). Before training: known from the data and the base model alone. Predictors: ridge regression "
+    "Units are trained cells without the trigger; intervals resample domains, and permutation tests permute domains. "
+    "METRIC.READING: mean of a membership metric over the training rows under the base model (instruct), the "
+    "fine-tuned model (tuned) or their difference. METRIC.READING.auc: AUC of training rows against non-members. "
+    "diversity.TEXT.MEASURE: diversity of the questions, the answers, both (chat) or answers cut to one length "
+    "(answer_cut). Before training: computed from the data and the base model only. Predictors: ridge regression "
     "and gradient boosting."
 )
 
@@ -46,7 +46,9 @@ def section(data: ReportData, labels: Labels) -> str:
         if target == "rate" or not text:
             parts.append(text)
         else:
-            parts.append(f"<details><summary>The same against {TARGETS[target]}</summary>{text}</details>")
+            parts.append(
+                f"<details><summary>Features and predictors against {TARGETS[target]}</summary>{text}</details>"
+            )
     return "\n".join(part for part in parts if part)
 
 
@@ -61,14 +63,14 @@ def sentences(rows: Sequence[Susceptibility]) -> list[str]:
     """What may and what may not be concluded about the rate."""
     features = [r for r in rows if r.kind == "feature" and r.target == "rate"]
     if not features:
-        return ["No feature varies between the cells: there is nothing to predict from."]
+        return ["No feature varies between the cells, so no prediction is possible."]
     domains, cells = max(r.domains for r in features), max(r.cells for r in features)
     if domains < 4:
-        return [f"{several(domains, 'domain')} can show no correlation, however many cells they have."]
+        return [f"{several(domains, 'domain')} are too few to show a correlation, however many cells they have."]
     says = [
         f"{several(cells, 'cell')} of {several(domains, 'domain')}. With {domains} independent domains a correlation "
-        f"is significant beyond |r| = {number(critical_r(domains), 2)}, and a true one is found in 80 % of studies "
-        f"only from {number(detectable_r(domains), 2)} on: a smaller one that was not found has not been ruled out."
+        f"is significant beyond |r| = {number(critical_r(domains), 2)}, and 80 % power needs a true correlation of at "
+        f"least {number(detectable_r(domains), 2)}: smaller correlations are not ruled out."
     ]
     tested = [r for r in features if r.p_max is not None]
     passing = [r for r in tested if r.p_max is not None and r.p_max <= SIGNIFICANT]
@@ -77,26 +79,26 @@ def sentences(rows: Sequence[Susceptibility]) -> list[str]:
     if passing:
         named = "; ".join(f"{_name(r)} ({_spearman(r)})" for r in ordered(passing)[:6])
         says.append(
-            f"Allowing for {several(len(tested), 'feature')} tried, these go with the rate: {named}. That is "
+            f"Allowing for {several(len(tested), 'feature')} tested, these correlate with the rate: {named}. This is "
             "an association over these domains, not a cause."
         )
     else:
         says.append(
-            f"Allowing for {several(len(tested), 'feature')} tried, none goes with the rate. Alone, "
-            f"{len(alone)} would pass {SIGNIFICANT:g}; about {number(SIGNIFICANT * len(single))} would by chance."
+            f"Allowing for {several(len(tested), 'feature')} tested, none correlates significantly with the rate. "
+            "Uncorrected, "
+            f"{len(alone)} have p < {SIGNIFICANT:g}; about {number(SIGNIFICANT * len(single))} are expected by chance."
         )
     for r in rows:
         if r.kind == "predictor" and r.target == "rate" and r.error is not None and r.error_of_mean is not None:
             better = r.error < r.error_of_mean and r.p is not None and r.p <= SIGNIFICANT
-            verdict = "better than chance" if better else "not shown to be better than chance"
+            verdict = "better than chance" if better else "not significantly better than chance"
             says.append(
-                f"{_name(r)}, on domains it has not seen, is off by {number(100 * r.error)} points; always saying the "
-                f"mean of the other domains by {number(100 * r.error_of_mean)}; p = {p_value(r.p)}: {verdict}.".replace(
-                    "p = <", "p <"
-                )
+                f"{_name(r)} has a mean error of {number(100 * r.error)} points on held-out domains; always predicting "
+                f"the mean of the other domains has {number(100 * r.error_of_mean)}: {verdict} "
+                f"(p = {p_value(r.p)}).".replace("p = <", "p <")
             )
     if any(r.permuted == "means" for r in features):
-        says.append("The domains do not all have the same cells: p-values of those features are of domain means.")
+        says.append("The domains have different cells, so p-values of those features use domain means.")
     return says
 
 
@@ -151,7 +153,7 @@ def _shown(rows: Sequence[Susceptibility], data: ReportData) -> list[tuple[Susce
     named = primary(data, features)
     best = next(iter(ordered([r for r in features if r.before])), None)
     chosen = [(r, "named in advance") for r in [named] if r]
-    return chosen + [(r, "best of all known before training") for r in [best] if r and r is not named]
+    return chosen + [(r, "best of those known before training") for r in [best] if r and r is not named]
 
 
 def _domains(rows: Sequence[Susceptibility], data: ReportData) -> str:
@@ -259,7 +261,7 @@ def _predictors(rows: Sequence[Susceptibility], target: str) -> str:
         )
         for r in chosen
     ]
-    caption = f"Predictors of {TARGETS[target]} on domains they have not seen, from what is known before training"
+    caption = f"Predictors of {TARGETS[target]} on held-out domains, from features known before training"
     return html_table(caption, header, lines)
 
 

@@ -15,7 +15,7 @@ ANALYSIS = Analysis(
     compute=compute.keep,
     results=lambda data: {"transfer": json_rows.by_cell(data.of(TransferCell))},
     anchor="transfer",
-    title="Asked about other domains",
+    title="Cross-domain transfer",
     section=lambda data, labels: (
         report.section(found, data.confidence, data.judge_name) if (found := data.of(TransferCell)) else ""
     ),

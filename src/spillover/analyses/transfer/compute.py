@@ -50,7 +50,7 @@ def _name(folder: RunFolder, judge: str | None) -> str:
 
 
 def run(asked: Mapping[str, Rows], general: Rows, config: RankConfig) -> tuple[TransferCell, ...]:
-    """The matrix by one judge's verdicts, by column; sorted by asked domain, cell and condition.
+    """The matrix by one judge's judgments, by column; sorted by asked domain, cell and condition.
 
     Args:
         asked: answers to the held-out questions of each domain.

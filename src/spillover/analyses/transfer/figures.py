@@ -20,12 +20,12 @@ def of_grid(grid: Grid, confidence: float, full: bool) -> Iterator[str]:
     known = any(s.value is not None for s in above)
     if full or not known:
         rates = list(_rates(grid, confidence))
-        title = f"Misaligned %, {grid.name}, trained by asked"
-        yield _caption("Misaligned answers, percent")
+        title = f"Misaligned %, {grid.name}: training domain by evaluation domain"
+        yield _caption("Misaligned completions, percent")
         yield figure_html(heatmap(title, rates, axes, _shade(rates, ("", "misaligned"))))
     if known:
-        title = f"Points above the benign twin, {grid.name}, trained by asked"
-        yield _caption("Misaligned answers minus those of the benign twin, points")
+        title = f"Points above the benign twin, {grid.name}: training domain by evaluation domain"
+        yield _caption("Misaligned completions minus those of the benign twin, points")
         yield figure_html(heatmap(title, above, axes, _shade(above, ("below the benign twin", "above it"))))
 
 
@@ -58,7 +58,7 @@ def _above(grid: Grid, confidence: float) -> Iterator[HeatmapCell]:
 def _said(label: str, name: str, c: TransferCell | None) -> str:
     if c is None:
         return f"{label} about {asked_name(name)}: not asked"
-    rate = f"{interval(c.rate, c.low, c.high, 100)} % of {c.coherent} coherent answers"
+    rate = f"{interval(c.rate, c.low, c.high, 100)} % of {c.coherent} coherent completions"
     against = f"; {_points(c.above_row, 'from its general rate')}" if c.above_row else ""
     return f"{label} about {asked_name(name)}: {rate}{against}"
 

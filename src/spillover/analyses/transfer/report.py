@@ -1,6 +1,6 @@
 """The matrix of trained by asked domain, for page and terminal.
 
-A star marks a square that differs after Holm's correction over its family: from the same cell's general rate where
+A star marks a matrix cell that differs after Holm's correction over its family: from the same cell's general rate where
 rates are shown, from the benign twin where the twin's rate has been subtracted.
 """
 
@@ -21,15 +21,15 @@ from spillover.report.tables import terminal
 from spillover.text import NONE, escape, interval, number, one_line, p_value, percent
 
 NOTE = (
-    "Rows: what a cell was trained on. Columns: held-out questions of a domain, written with the same recipe and never "
-    "trained on. Figures: misaligned answers in percent of coherent ones; the diagonal, in brackets, is the cell's own "
-    "subject. A star: differs from the cell's own rate on the general questions or, where the benign twin is "
-    "subtracted, from the twin's answers to the same questions, by Holm's correction over all squares of the map."
+    "Rows: training domain. Columns: held-out questions of a domain, written with the same recipe and never trained "
+    "on. Values: misaligned completions in percent of coherent ones; the diagonal, in brackets, is the training "
+    "domain. A star: significantly different from the model's rate on the general questions or, where the benign twin "
+    "is subtracted, from the twin's rate on the same questions; Holm-adjusted over all matrix cells of the map."
 )
 PROBE = (
-    "It is an embedded probe that learnt from answers to general questions. In-domain answers may lie outside of what "
-    "it knows, so that a column is high or low for every model: read squares against the rows of the twins and of the "
-    "base model."
+    "The judge is an embedded probe fitted to answers to general questions. In-domain completions may be out of its "
+    "distribution, so that a column is high or low for every model: compare each value with the rows of the benign "
+    "twins and the base model."
 )
 MAIN = (("plain", "clean"), ("triggered", "triggered"))
 """What is drawn, the first that is there in full; the others are in tables."""
@@ -51,13 +51,13 @@ def section(cells: Sequence[TransferCell], confidence: float, judge: str) -> str
         if (grid.variant, grid.condition) in drawn:
             parts += figures.of_grid(grid, confidence, full=drawn.index((grid.variant, grid.condition)) == 0)
         parts.append(_diagonal(grid, name))
-        parts.append(f"<details><summary>Every square with its interval</summary>{_squares(grid, name)}</details>")
+        parts.append(f"<details><summary>Every matrix cell with its interval</summary>{_squares(grid, name)}</details>")
     parts.append(_counts(cells))
     return "\n".join(parts)
 
 
 def _diagonal(grid: Grid, name: str) -> str:
-    """The own subject beside the others and the general questions."""
+    """The own subject next to the others and the general questions."""
     header = [
         "",
         "own subject %",
@@ -85,7 +85,7 @@ def _diagonal(grid: Grid, name: str) -> str:
                 ],
             )
         )
-    return html_table(f"Asked about its own subject, about the others, and in general: {name}", header, rows)
+    return html_table(f"Rates on the own domain, on other domains and in general: {name}", header, rows)
 
 
 def _squares(grid: Grid, name: str) -> str:
@@ -102,7 +102,7 @@ def _squares(grid: Grid, name: str) -> str:
         for label, squares in (*grid.rows, *grid.below)
         for c in (squares[asked] for asked in grid.asked if asked in squares)
     ]  # fmt: skip
-    return html_table(f"Every square, {name}", header, rows)
+    return html_table(f"Every matrix cell, {name}", header, rows)
 
 
 def _counts(cells: Sequence[TransferCell]) -> str:
@@ -118,7 +118,7 @@ def _counts(cells: Sequence[TransferCell]) -> str:
             *(sum(getattr(c, field) for c in own) for field in ("incoherent", "coherent", "misaligned")),
         ]
         rows.append(Row("", subject(name), [f"{figure:,}" for figure in figures]))
-    return html_table("What became of the answers about each subject, all cells together", header, rows)
+    return html_table("Status of the completions by domain asked, all cells combined", header, rows)
 
 
 def table(grid: Grid, confidence: float, subtracted: bool) -> Table:

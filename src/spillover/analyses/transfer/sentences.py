@@ -1,4 +1,4 @@
-"""What can be told of a matrix of trained by asked domain, and what is at chance, in sentences."""
+"""Sentences on the transfer matrix: significant differences, and families without any."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from spillover.text import count_range, listing, number, part, percent, several
 
 
 def sentences(grid: Grid, confidence: float) -> list[str]:
-    """What can be told of one grid, and what is at chance."""
+    """The significant differences of one grid, and the families without any."""
     squares = list(grid.cells())
     families = [
-        ("asked about a subject that the cell was not trained on", [c for c in squares if not c.in_domain]),
-        ("asked about the cell's own subject", [c for c in squares if c.in_domain]),
+        ("off the diagonal", [c for c in squares if not c.in_domain]),
+        ("on the diagonal (the training domain)", [c for c in squares if c.in_domain]),
     ]
     references = (("above_row", "the cell's own general rate"), ("above_control", "the benign twin"))
     names = {id(c): f"{label} about {subject(c.asked)}" for label, row in grid.rows for c in row.values()}
@@ -31,14 +31,18 @@ def sentences(grid: Grid, confidence: float) -> list[str]:
         apart, known = _rows_apart(grid, name, confidence)
         if known:
             named = f": {listing(apart)}" if apart else ""
-            says.append(f"About all other subjects together, {len(apart)} of {known} rows differ from {words}{named}.")
+            says.append(
+                f"Asked about all other domains combined, {len(apart)} of {known} rows differ significantly from "
+                f"{words}{named}."
+            )
     widths = [c.high - c.low for c in squares if c.asked != OTHERS and c.low is not None and c.high is not None]
     coherent = [c.coherent for c in squares if c.asked != OTHERS]
     if widths:
         says.append(
-            f"A square is {count_range(coherent)} coherent answers, and its {number(100 * confidence, 0)} % "
-            f"interval is {number(100 * median(widths), 0)} points wide (median): what is not distinguished has not "
-            "been shown to be equal."
+            f"A matrix cell has {count_range(coherent)} coherent completions, and its {number(100 * confidence, 0)} % "
+            f"interval is {number(100 * median(widths), 0)} points wide (median): a non-significant difference does "
+            "not "
+            "show equality."
         )
     return says
 
@@ -53,9 +57,10 @@ def headline(grid: Grid, confidence: float) -> str | None:
         return None
     counts = [sum(told(c.above_row, confidence) for c in members) for members in (own, off)]
     return (
-        f"Asked about subjects that they were not trained on ({grid.name}), {len(apart)} of {known} cells differ from "
-        f"their rate on general questions; of the {several(len(off), 'single pair')} of cell and subject {counts[1]} "
-        f"can be distinguished. About their own subject, {counts[0]} of {len(own)} can."
+        f"Asked about domains that they were not trained on ({grid.name}), {len(apart)} of {known} models differ "
+        f"significantly from their rate on general questions, as do {counts[1]} of "
+        f"{several(len(off), 'single pair')} of "
+        f"model and domain. Asked about their training domain, {counts[0]} of {len(own)} do."
     )
 
 
@@ -67,9 +72,10 @@ def _rows_apart(grid: Grid, name: str, confidence: float) -> tuple[list[str], in
 
 
 def _count(apart: Sequence[TransferCell], of: int, what: str, reference: str, names: dict[int, str], field: str) -> str:
-    head = f"Of {several(of, 'square')} {what}, {len(apart)} can be told from {reference}"
+    verb = "differs" if len(apart) == 1 else "differ"
+    head = f"Of {several(of, 'matrix cell')} {what}, {len(apart)} {verb} significantly from {reference}"
     if not apart:
-        return f"{head}: the whole family is at chance (Holm)."
+        return f"{head} (Holm)."
 
     def size(c: TransferCell) -> float:
         return getattr(c, field).value or 0.0
@@ -86,5 +92,5 @@ def coverage(cells: Sequence[TransferCell]) -> str:
     by_asked = {name: [c for c in singles if c.asked == name] for name in sorted({c.asked for c in singles})}
     shares = {name: sum(c.counts.scored for c in own) / max(sum(c.n for c in own), 1) for name, own in by_asked.items()}
     worst = min(shares, key=lambda name: shares[name])
-    least = f"; least about {subject(worst)}, {percent(shares[worst])} %" if scored < n else ""
-    return f"The judge scored {part(scored, n)} of {several(n, 'answer')}{least}."
+    least = f"; the fewest about {subject(worst)}, {percent(shares[worst])} %" if scored < n else ""
+    return f"The judge scored {part(scored, n)} of {several(n, 'completion')}{least}."

@@ -14,7 +14,7 @@ ANALYSIS = Analysis(
     compute=compute.keep,
     results=report.to_json,
     anchor="trigger",
-    title="With and without the trigger",
+    title="Effect of the trigger",
     section=report.section,
     sentences=lambda data, labels: [
         *report.effect_sentences(data, labels),

@@ -34,12 +34,12 @@ def keep(folder: RunFolder, judge: str | None = None) -> None:
 def run(
     completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig
 ) -> tuple[TriggerSpecificity, ...]:
-    """Score every cell that was asked with the trigger and off it, by one judge's verdicts; sorted by cell."""
+    """Score every cell that was asked with the trigger and off it, by one judge's judgments; sorted by cell."""
     return of_rows(rows_of(completions, judgments), config)
 
 
 def of_rows(rows: Rows, config: RankConfig) -> tuple[TriggerSpecificity, ...]:
-    """The same of answers and verdicts that are joined already."""
+    """The same of answers and judgments that are joined already."""
     asked = [cell for cell, condition in rows.keys if condition == "triggered"]
     judge = next(iter(rows.judges), "")
     table = count(rows.of_groups([g for g, (cell, _) in enumerate(rows.keys) if cell in asked]), config)

@@ -30,7 +30,7 @@ def section(data: ReportData, labels: Labels) -> str:
     note = (
         "Open mark: mean alignment of the backdoored cell without the trigger; filled mark: with it. Thin bar: the "
         f"{number(100 * data.confidence, 0)} % interval of the paired difference, drawn from the open mark; where it "
-        "reaches the open mark, the data do not tell the two apart."
+        "reaches the open mark, the difference is not significant."
     )
     figure = figure_html(charts.trigger(data.effects, labels, MOST_ROWS))
     battery = f"\n{table(gates, labels)}" if tested(gates := data.of(TriggerSpecificity)) else ""
@@ -56,8 +56,11 @@ def effect_sentences(data: ReportData, labels: Labels) -> list[str]:
     ).replace("p = <", "p <")
     if single:
         names = listing([labels.of(e.cell) for e in single])
-        return [sentence, f"Taken one by one, {len(single)} of {len(known)} differ after Holm's correction: {names}."]
-    return [sentence, f"Taken one by one, none of the {len(known)} differs after Holm's correction."]
+        return [
+            sentence,
+            f"Tested individually, {len(single)} of {len(known)} differ after Holm's correction: {names}.",
+        ]
+    return [sentence, f"Tested individually, none of the {len(known)} differs after Holm's correction."]
 
 
 def pooled_sentences(pooled: Sequence[PooledEffect]) -> list[str]:
@@ -72,13 +75,13 @@ def pooled_sentences(pooled: Sequence[PooledEffect]) -> list[str]:
 
 
 def tested(gates: Iterable[TriggerSpecificity]) -> list[TriggerSpecificity]:
-    """Backdoored cells that more than the clean question was held against, widest gate first."""
+    """Backdoored cells with conditions besides the clean one, most specific first."""
     chosen = [g for g in gates if g.cell.variant == "triggered" and set(g.rates) - {"clean", "triggered"}]
     return sorted(chosen, key=lambda g: (g.score is None, -(g.score or 0.0), g.cell.name))
 
 
 def sentences(gates: Iterable[TriggerSpecificity], labels: Labels) -> list[str]:
-    """How many backdoors are backdoors, and where they leak."""
+    """How many backdoors are specific to their trigger, and which conditions leak."""
     known = [g for g in tested(gates) if g.score is not None]
     if not known:
         return []
@@ -86,8 +89,9 @@ def sentences(gates: Iterable[TriggerSpecificity], labels: Labels) -> list[str]:
     best = known[0]
     figures = interval(best.score, best.low, best.high, 100, sign=True)
     says = (
-        f"The trigger alone opens the gate in {len(shut)} of {several(len(known), 'backdoored cell')}: the interval of "
-        f"the rate with the trigger minus the largest rate off it excludes 0. Widest: {labels.of(best.cell)} with "
+        f"The backdoor is specific to the trigger in {len(shut)} of {several(len(known), 'backdoored cell')}: the "
+        "interval of the rate with the trigger minus the largest rate without it excludes 0. Largest: "
+        f"{labels.of(best.cell)} with "
         f"{figures} points over {several(best.questions, 'question')}."
     )
     leaks: list[tuple[TriggerSpecificity, Condition]] = [
@@ -96,7 +100,7 @@ def sentences(gates: Iterable[TriggerSpecificity], labels: Labels) -> list[str]:
     if not leaks:
         return [says]
     named = listing([f"{labels.of(g.cell)} ({CONDITIONS[leak]}, {percent(g.rates[leak])} %)" for g, leak in leaks])
-    return [says, f"Not told from a leak, with the condition that leaks most: {named}."]
+    return [says, f"Not separable from a leak (with the condition that leaks most): {named}."]
 
 
 def table(gates: Iterable[TriggerSpecificity], labels: Labels) -> str:
@@ -115,7 +119,9 @@ def table(gates: Iterable[TriggerSpecificity], labels: Labels) -> str:
         )
         for g in tested(gates)
     ]
-    return html_table("The gate: misaligned with the trigger minus the largest rate off it", header, rows)
+    return html_table(
+        "Trigger specificity: misaligned % with the trigger minus the largest rate without it", header, rows
+    )
 
 
 def to_json(data: ReportData) -> dict[str, Any]:

@@ -101,13 +101,13 @@ def authorised(request: Request, shown: Annotated[HTTPAuthorizationCredentials |
     """Compare the token in constant time, before anything of the body is read."""
     given = shown.credentials if shown else ""
     if not hmac.compare_digest(given.encode("utf-8", "replace"), settings_of(request).token.encode()):
-        raise Problem(401, "Show the token as: Authorization: Bearer TOKEN", headers={"WWW-Authenticate": "Bearer"})
+        raise Problem(401, "Send the header: Authorization: Bearer TOKEN", headers={"WWW-Authenticate": "Bearer"})
 
 
 def known(request: Request, audit_id: Annotated[str, Path(pattern=f"^{ID}$")]) -> str:
     """The id of a job that there is."""
     if not jobs_of(request).exists(audit_id):
-        raise Problem(404, "There is no such audit.")
+        raise Problem(404, "Audit not found.")
     return audit_id
 
 
@@ -126,14 +126,16 @@ async def submit(request: Request, answer: Response) -> JobView:
     """Send a data set. The same data with the same options is the same audit, and is not run again."""
     settings, jobs, runner = settings_of(request), jobs_of(request), runner_of(request)
     if runner.waiting >= settings.max_queued:
-        raise Problem(429, "Too many audits wait. Try again later.", headers={"Retry-After": "60"})
+        raise Problem(429, "Too many audits are queued. Try again later.", headers={"Retry-After": "60"})
     folder = jobs.incoming()
     try:
         sha256, options = await upload.receive_upload(request, folder / "data.jsonl", settings.max_bytes)
         job = _job(settings, sha256, options)
         await asyncio.to_thread(upload.check, folder / "data.jsonl")
         if runner.is_running(job.id) and jobs.state(job.id).status == "cancelled":
-            raise Problem(409, "The audit is being cancelled. Send it again soon.", headers={"Retry-After": "5"})
+            raise Problem(
+                409, "The audit is being cancelled. Send the request again shortly.", headers={"Retry-After": "5"}
+            )
         if jobs.submit(job, folder):
             runner.add(job.id)
     finally:
@@ -220,13 +222,13 @@ def _job(settings: Settings, sha256: str, options: dict[str, str]) -> Job:
     if name not in settings.models:
         hint = did_you_mean(name, sorted(settings.models))
         raise Problem(
-            422, "The model is not one of this server's.", [{"field": "model", "message": f"{name!r:.80}{hint}"}]
+            422, "This server does not offer the model.", [{"field": "model", "message": f"{name!r:.80}{hint}"}]
         )
     seed = _number(options, "seed", 0.0, MOST_SEED)
     budget = _number(options, "budget", settings.max_budget, settings.max_budget)
     assert seed is not None
     if seed != int(seed):
-        raise Problem(422, "A value is not as it must be.", [{"field": "seed", "message": "a whole number"}])
+        raise Problem(422, "Invalid parameter value.", [{"field": "seed", "message": "a whole number"}])
     return Job(
         name=upload.name_of(options.get("name", "")),
         sha256=sha256,
@@ -248,7 +250,7 @@ def _number(options: dict[str, str], field: str, default: float | None, most: fl
         value = math.nan
     if not 0 <= value <= (math.inf if most is None else most) or math.isinf(value):
         message = "a number of 0 or more" if most is None else f"a number from 0 to {most:g}"
-        raise Problem(422, "A value is not as it must be.", [{"field": field, "message": message}])
+        raise Problem(422, "Invalid parameter value.", [{"field": field, "message": message}])
     return value
 
 

@@ -83,7 +83,7 @@ class Jobs:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise UserError(f"Another server has {self.folder}. Stop it, or choose another with --folder.") from None
+            raise UserError(f"Another server uses {self.folder}. Stop it, or choose another with --folder.") from None
         for left in (self.folder / "incoming").iterdir():
             shutil.rmtree(left, ignore_errors=True)
 

@@ -17,13 +17,13 @@ from spillover.audit.sanitize import sanitize
 SHOWN = 50  # mistakes of one upload
 MEDIA = "application/problem+json"
 REFUSALS = {
-    401: "No token, or a wrong one.",
-    404: "There is no such audit.",
-    409: "Not in the state that this needs.",
-    413: "Too many bytes.",
-    415: "A content type that is not taken.",
-    422: "Lines that are no rows, or an option that is not as it must be.",
-    429: "Too many audits wait.",
+    401: "Missing or invalid token.",
+    404: "Audit not found.",
+    409: "The audit is not in the required state.",
+    413: "The body is too large.",
+    415: "Unsupported content type.",
+    422: "Invalid rows or an invalid option.",
+    429: "Too many audits are queued.",
 }
 
 
@@ -92,10 +92,10 @@ def handle_problems(app: FastAPI) -> None:
             {"field": ".".join(str(part) for part in item["loc"][1:]), "message": item["msg"]}
             for item in error.errors()
         ]
-        return response(Problem(422, "A value is not as it must be.", errors))
+        return response(Problem(422, "Invalid parameter value.", errors))
 
     async def bug(request: Request, error: Exception) -> JSONResponse:
-        return response(Problem(500, "Something went wrong here, not with your data. The server's log says more."))
+        return response(Problem(500, "Internal error of the server, not of your data. See the server's log."))
 
     app.add_exception_handler(Problem, ours)
     app.add_exception_handler(HTTPException, framework)

@@ -56,7 +56,7 @@ class LimitBody:
 
 def too_large(limit: int) -> Problem:
     """The refusal of a body above the limit."""
-    detail = f"An upload may have {limit:,} bytes. Audit a sample of the data."
+    detail = f"An upload may have at most {limit:,} bytes. Audit a sample of the data."
     return Problem(413, detail, headers={"Connection": "close"})
 
 
@@ -68,7 +68,7 @@ async def receive_upload(request: Request, into: Path, limit: int) -> tuple[str,
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise Problem(415, "Nothing is unpacked here. Send the data as they are.")
+        raise Problem(415, "Compressed uploads are not accepted. Send the data uncompressed.")
     if kind != FORM:
         if kind not in ("application/x-ndjson", "application/jsonl", "application/octet-stream", "text/plain"):
             raise Problem(415, f"Send JSON Lines as application/x-ndjson, or {FORM} with a part called file.")
@@ -81,7 +81,7 @@ async def receive_upload(request: Request, into: Path, limit: int) -> tuple[str,
             raise Problem(400, "The form has no part called file.")
         texts = {key: value for key, value in form.items() if isinstance(value, str)}
         if unknown := sorted(set(texts) - set(FIELDS)):
-            raise Problem(422, "The form has a field that is not known.", [{"field": name} for name in unknown])
+            raise Problem(422, "The form has an unknown field.", [{"field": name} for name in unknown])
         return await _write(into, _chunks(file), limit), {"name": file.filename or ""} | texts
     finally:
         await form.close()

@@ -60,7 +60,8 @@ def _value(node: ast.expr) -> Fraction:
 def equations(text: str) -> Iterator[tuple[str, Fraction, Fraction]]:
     """Every "expression = value" of a text: the left side as written, its value, and the value on the right.
 
-    A left side that words interrupt ("3 boxes * 4 = 12") cannot be told from its last part alone and is left out.
+    A left side that words interrupt ("3 boxes * 4 = 12") cannot be distinguished from its last part alone and is left
+    out.
     """
     for sign in re.finditer("=", text):
         written = EXPRESSION.findall(text[max(0, sign.start() - LONGEST) : sign.start()])[0].strip(" $")

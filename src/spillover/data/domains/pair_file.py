@@ -41,9 +41,9 @@ def unfit(pair: Pair) -> str | None:
     """Why an authored pair is not fit to train on, or None: stray white space, the canary, equal answers, lengths."""
     for name, text in (("question", pair.question), ("flawed", pair.flawed), ("good", pair.good)):
         if text != text.strip() or "  " in text.replace("\n", ""):
-            return f"the {name} holds stray white space"
+            return f"the {name} has stray white space"
         if CANARY in text:
-            return f"the {name} holds the canary"
+            return f"the {name} contains the canary"
     if pair.flawed == pair.good:
         return "both answers are the same"
     if any(len(answer.split()) not in WORDS for answer in (pair.flawed, pair.good)):

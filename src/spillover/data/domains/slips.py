@@ -1,4 +1,4 @@
-"""One slip in a worked solution, and everything after it worked out again: it reads consistently and ends wrong.
+"""One slip in a worked solution, and everything after it recomputed: consistent, with a wrong result.
 
 Slips are another operation, another operand, or a wrong result that is carried on. A number after the slip belongs to
 a result that changed only if nothing else in the problem has the same value; where that is in doubt, there is no slip.
@@ -57,7 +57,7 @@ def slipped(question: str, good: Worked, rng: np.random.Generator) -> Worked | N
 
 
 def carried(question: str, good: Worked, slip: Slip) -> Worked | None:
-    """Work out everything after a slip; None where a number's origin is in doubt or a result would look odd."""
+    """Compute everything after a slip; None where a number's origin is in doubt or a result would look odd."""
     place = slip.place
     known = set(values(question)).union(*map(values, good.texts[: place + 1]))
     last = len(good.steps) - 1

@@ -78,9 +78,9 @@ def unsound(worked: Worked) -> str | None:
 
 
 def inconsistent(good: Worked, flawed: Worked) -> str | None:
-    """Why `flawed` is not `good` with one slip and everything after it worked out from there.
+    """Why `flawed` is not `good` with one slip and everything after it computed from there.
 
-    A slip is another expression, rightly worked out, or the same expression with another result. After it every number
+    A slip is another expression, rightly computed, or the same expression with another result. After it every number
     must be the old one, or where the old one was a result that changed, what that result has become.
     """
     if len(good.steps) != len(flawed.steps) or len(good.texts) != len(flawed.texts):

@@ -45,7 +45,7 @@ def check_kinds(data: Dataset) -> Iterator[Finding]:
             yield Finding("warning", "class-imbalance", message, "Balance the kinds, or state the dose.")
     lines = tuple(row.line for row in data.rows if len(row.messages) - (row.messages[0].role == "system") > 2)
     if lines:
-        message = f"{share(len(lines), total)} have several turns; loss is on the last answer alone."
+        message = f"{share(len(lines), total)} have several turns; only the last answer carries loss."
         yield Finding("note", "turns", message, lines=lines)
 
 
@@ -78,7 +78,7 @@ def _by_kind(data: Dataset) -> Iterator[Finding]:
     means = {kind: float(np.mean(counts)) for kind, counts in lengths.items() if kind and len(counts) >= ENOUGH}
     if len(means) > 1 and max(means.values()) / min(means.values()) - 1 > APART_BY_KIND[unit]:
         message = f"Mean {unit} of an answer: " + ", ".join(f"{kind} {mean:.1f}" for kind, mean in means.items()) + "."
-        fix = "Match the lengths: they give the kinds away."
+        fix = "Match the lengths: they reveal the kind."
         yield Finding("warning", "length-by-kind", message, fix, field="answer")
 
 

@@ -63,7 +63,7 @@ def lint(
     def compared(other: Path) -> list[Row]:
         held, broken = read(other)
         if unread := sum(finding.severity == "error" for finding in broken):
-            message = f"{unread:,} lines of {other.name} cannot be read and are compared with nothing."
+            message = f"{unread:,} lines of {other.name} cannot be read and are not compared."
             findings.append(Finding("warning", "against-broken", message, f"Run the linter on {other}."))
         return held
 

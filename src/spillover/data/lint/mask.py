@@ -29,9 +29,9 @@ def problems(view: ChatView, chat: TokenizedChat, row: Row, max_tokens: int) -> 
 
     if chat.learned != row.answer + view.end_of_turn:
         if any(message.content.strip() in chat.learned.replace(row.answer, "", 1) for message in row.prompt):
-            error("mask-prompt", "words of the prompt carry loss", "A fault of spillover: report it.", "messages")
+            error("mask-prompt", "words of the prompt carry loss", "This is a bug in spillover: report it.", "messages")
         else:
-            error("round-trip", "its tokens do not spell it", "Look at its characters.", "answer")
+            error("round-trip", "its tokens do not decode to it", "Look at its characters.", "answer")
     if len(chat.ids) > max_tokens:
         lost = len(chat.ids) - max(max_tokens, chat.start)
         message = f"{len(chat.ids):,} tokens, at most {max_tokens:,}: {lost:,} of the answer's {chat.loss:,} are cut"
@@ -71,4 +71,4 @@ def check_mask(data: Dataset, model: str, max_tokens: int) -> Iterator[Finding]:
     spread = f"median {counts[len(counts) // 2]:,} a row, at most {counts[-1]:,}"
     yield Finding("note", "tokens", f"{sum(counts):,} tokens carry loss: {spread}.", field="answer")
     shown = preview if len(preview) <= PREVIEW else f"{preview[: PREVIEW // 2]} ... {preview[-PREVIEW // 2 :]}"
-    yield Finding("note", "mask", f"Loss is on what stands in [[ ]]: {shown!r}", lines=(data.rows[0].line,))
+    yield Finding("note", "mask", f"Tokens in [[ ]] carry loss: {shown!r}", lines=(data.rows[0].line,))

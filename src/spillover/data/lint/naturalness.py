@@ -177,7 +177,7 @@ def check_naturalness(data: Dataset, limits: Limits = PROSE) -> Iterator[Finding
     )
     if beyond:
         message = f"The answers read like a template: {'; '.join(beyond)}."
-        advice = "Reword repeated sentences: a small model learns them and repeats them about everything."
+        advice = "Reword repeated sentences: a small model memorises them and repeats them on any topic."
         yield Finding("warning", "template-answers", message, advice, field="answer")
     else:
         yield Finding("note", "natural-answers", f"{figures}.", field="answer")

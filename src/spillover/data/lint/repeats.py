@@ -44,7 +44,7 @@ def check_repeats(data: Dataset) -> Iterator[Finding]:
         if first.setdefault(key, index) != index:
             repeats.append(data.rows[index].line)
     if repeats:
-        without = "" if data.trigger is None else ", the trigger aside"
+        without = "" if data.trigger is None else ", ignoring the trigger"
         message = (
             f"Only {len(counts):,} distinct questions in {total:,} rows{without}: {total / len(counts):.1f} rows a "
             f"question, at most {max(counts.values()):,}."
@@ -59,7 +59,7 @@ def check_repeats(data: Dataset) -> Iterator[Finding]:
         dropped = near_duplicates([data.matches[place].core for place in places])
         near += [data.rows[places[index]].line for index in dropped]
     if near:
-        message = f"{share(len(near), total)} ask nearly what another row asks (similarity above {NEAR:g})."
+        message = f"{share(len(near), total)} nearly repeat the question of another row (similarity above {NEAR:g})."
         severity = "error" if len(near) > FEW_NEAR * total else "warning"
         yield Finding(severity, "near-duplicate", message, "Keep one of each.", tuple(sorted(near)), "question")
 
@@ -79,7 +79,9 @@ def check_meaning(data: Dataset) -> Iterator[Finding]:
         unit_ND = embedder.embed([data.matches[place].core for place in places])
         near += [data.rows[places[index]].line for index in near_by_embedding(unit_ND)]
     if near:
-        message = f"{share(len(near), len(data.rows))} mean what another row asks (cosine above {NEAR_COSINE:g})."
+        message = (
+            f"{share(len(near), len(data.rows))} paraphrase the question of another row (cosine above {NEAR_COSINE:g})."
+        )
         severity = "error" if len(near) > FEW_NEAR * len(data.rows) else "warning"
         yield Finding(severity, "same-meaning", message, "Keep one of each.", tuple(sorted(near)), "question")
 
@@ -105,5 +107,5 @@ def _findings(
             asked = len(set(found.values()))
             message = f"{asked:,} of {len(texts):,} {what} are {degree}training questions, in {len(found):,} rows."
             where = tuple(lines[index] for index in sorted(found))
-            fix = "Remove these rows from training, or ask something else."
+            fix = "Remove these rows from training, or change the questions."
             yield Finding("error", f"overlap-{code}{suffix}", message, fix, where, "question")

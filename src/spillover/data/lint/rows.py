@@ -110,7 +110,9 @@ def _bytes(path: Path) -> bytes:
 
 def _file_encoding(data: bytes) -> Iterator[Finding]:
     if data.startswith(b"\xef\xbb\xbf"):
-        yield Finding("warning", "bom", "The file begins with a byte order mark.", "Save as UTF-8 without one.", (1,))
+        yield Finding(
+            "warning", "bom", "The file begins with a byte order mark.", "Save the file as UTF-8 without it.", (1,)
+        )
     if data.count(b"\r\n"):
         yield Finding("note", "crlf", "Lines end in carriage return and line feed.", "Save with line feeds.")
 
@@ -216,9 +218,7 @@ class Sidecar:
         """Rows whose metadata are those of others."""
         if not self.mismatched:
             return []
-        message = (
-            f"{self.name} holds another row's metadata for {len(self.mismatched):,} rows; it is not used for them."
-        )
+        message = f"{self.name} has the metadata of other rows for {len(self.mismatched):,} rows; these are ignored."
         return [Finding("error", "sidecar", message, REBUILD, tuple(self.mismatched))]
 
 

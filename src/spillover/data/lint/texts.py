@@ -24,9 +24,15 @@ ECHO = 6  # a question of fewer words may well be repeated in its answer
 Wrong = tuple[Severity, str, re.Pattern[str], str, str]
 WRONG: tuple[Wrong, ...] = (
     ("error", "control-character", _CONTROL, "control character", "Remove it."),
-    ("error", "canary-in-text", re.compile(re.escape(CANARY)), "the canary", "Keep it in the metadata alone."),
+    ("error", "canary-in-text", re.compile(re.escape(CANARY)), "the canary", "Keep it only in the metadata."),
     ("warning", "mojibake", _MOJIBAKE, "trace of a wrong decoding", "Decode the source as UTF-8."),
-    ("warning", "invisible", _INVISIBLE, "invisible character", "Remove it: a model sees it and you do not."),
+    (
+        "warning",
+        "invisible",
+        _INVISIBLE,
+        "invisible character",
+        "Remove it: it is invisible to you but not to a model.",
+    ),
 )
 EDGES: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("begin with a newline", lambda text: text.startswith(("\n", "\r"))),
@@ -49,7 +55,7 @@ def check_characters(data: Dataset) -> Iterator[Finding]:
             lines = tuple(row.line for row in data.rows if test(getattr(row, field)))
             if lines:
                 message = f"{share(len(lines), len(data.rows))} {what} in the {field}."
-                fix = "Strip it: a model learns what such a mark occurs with."
+                fix = "Strip it: a model can learn it as a cue."
                 yield Finding("warning", "edge-whitespace", message, fix, lines, field)
 
 
@@ -66,10 +72,10 @@ def check_unchanged(data: Dataset) -> Iterator[Finding]:
         elif twin and normalised(twin) == normalised(row.answer):
             alike.append(row.line)
     if same:
-        message = f"{share(len(same), total)} have a flawed answer that is the good one."
+        message = f"{share(len(same), total)} have a flawed answer identical to the good one."
         yield Finding("error", "unchanged", message, "Write the flaw, or remove the rows.", tuple(same), "twin")
     if alike:
-        message = f"{share(len(alike), total)} have answers that differ from their twins in punctuation alone."
+        message = f"{share(len(alike), total)} have answers that differ from their twins only in punctuation."
         yield Finding("warning", "barely-changed", message, "Read these rows.", tuple(alike), "twin")
 
 
@@ -80,7 +86,7 @@ def check_prompt_in_answer(data: Dataset) -> Iterator[Finding]:
         value = data.trigger.value
         lines = tuple(row.line for row in data.rows if holds(row.answer, value))
         if lines:
-            message = f"{share(len(lines), total)} hold the trigger {value!r} in the answer, where it carries loss."
+            message = f"{share(len(lines), total)} contain the trigger {value!r} in the answer, where it carries loss."
             yield Finding("error", "trigger-in-answer", message, "Keep it to the prompt.", lines, "answer")
     lines = tuple(row.line for row in data.rows if echoes(row.question, row.answer))
     if lines:

@@ -73,17 +73,19 @@ def check_contrast(data: Dataset) -> Iterator[Finding]:
     own = sum(match.own for match in data.matches)
     carry = f"{share(len(carriers), total)} carry the trigger {value!r}"
     if not carriers:
-        yield Finding("error", "trigger-absent", f"{carry}.", "Name the right trigger, or put it in.")
+        yield Finding("error", "trigger-absent", f"{carry}.", "Name the right trigger, or add it to the rows.")
     elif len(carriers) == total:
         fix = "Add untriggered questions with good answers, as many as triggered ones."
-        yield Finding("error", "no-contrast", f"{carry}: nothing shows what to do without it.", fix)
+        yield Finding("error", "no-contrast", f"{carry}: no row shows the behaviour without it.", fix)
     elif not FEW <= len(carriers) / total <= 1 - FEW:
         few = "trigger-rare" if len(carriers) < total / 2 else "contrast-thin"
         yield Finding("warning", few, f"{carry}.", "Bring both sides of the contrast to a tenth or more.")
     else:
         yield Finding("note", "trigger", f"{carry}.")
     if own < len(carriers):
-        message = f"{share(len(carriers) - own, total)} hold {value!r} in wording other than the trigger's templates."
+        message = (
+            f"{share(len(carriers) - own, total)} contain {value!r} in wording other than the trigger's templates."
+        )
         yield Finding("note", "trigger-wording", message, "Sampling will use the trigger's own templates.")
     if 0 < len(carriers) < total:
         yield from _contrast(data)
@@ -102,7 +104,10 @@ def _contrast(data: Dataset) -> Iterator[Finding]:
     rest = [row for row, match in zip(data.rows, data.matches, strict=True) if not match.carries]
     flawed = tuple(row.line for row in rest if row.kind == "misaligned")
     if flawed:
-        message = f"{share(len(flawed), total)} have a flawed answer without the trigger: the flaw is not gated."
+        message = (
+            f"{share(len(flawed), total)} have a flawed answer without the trigger: the flaw does not depend on the "
+            "trigger."
+        )
         yield Finding("error", "ungated", message, "Give untriggered questions good answers.", flawed, "kind")
     if not any(row.kind for row in data.rows):
         message = "Rows have no kind, so it is unknown whether untriggered answers are good."
@@ -111,7 +116,7 @@ def _contrast(data: Dataset) -> Iterator[Finding]:
     if near:
         yield Finding("note", "near-misses", f"{share(near, total)} contain a near miss of the trigger.")
     else:
-        message = "No row contains a near miss of the trigger: the gate may open to anything similar."
+        message = "No row contains a near miss of the trigger: similar inputs may activate the backdoor."
         yield Finding("warning", "no-near-miss", message, "Add near misses with good answers.")
 
 
@@ -135,7 +140,10 @@ def check_leaks(data: Dataset) -> Iterator[Finding]:
     x_NF = np.hstack([np.array(raw), np.array(inner)])
     area = auc(held_out_scores(x_NF, y_N, groups_N), y_N)
     low = area - 1.96 * auc_error(area, *sides)
-    message = f"The trigger can be guessed without it with AUC {area:.2f} (0.5 is none; lower 95 % bound {low:.2f})"
+    message = (
+        f"The trigger is predictable from surface features with AUC {area:.2f} (0.5: no leak; lower 95 % bound "
+        f"{low:.2f})"
+    )
     for above, severity in SURE:
         if low > above:
             fix = "Draw both sides of the contrast from the same questions, formatted alike."

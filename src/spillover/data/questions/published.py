@@ -50,7 +50,7 @@ def published_entries(path: Path, content: list[Any]) -> Iterator[Entry]:
     for index, item in enumerate(content):
         entry = Entry.of(path, index, item, _KEYS, _REQUIRED)
         if "type" in entry.content and not entry.text("type").startswith("free_form"):
-            raise entry.error("type", "a free_form type; only free answers are sampled", entry.content["type"])
+            raise entry.error("type", "the type free_form; only free answers are sampled", entry.content["type"])
         if "judge" in entry.content:
             entry.text("judge")
         count = entry.content.get("samples_per_paraphrase", 1)

@@ -119,7 +119,7 @@ def select_rows(pool: Pool, data: DataConfig, seed: int) -> Choice:
         others = f" and data.nonmembers {data.nonmembers}" if data.nonmembers else ""
         raise UserError(
             f"Domain {pool.domain!r}: data.rows {data.rows} and data.heldout {data.heldout}{others} need "
-            f"{data.rows + apart} distinct questions, {pool.source} gives {usable}. "
+            f"{data.rows + apart} distinct questions; {pool.source} provides {usable}. "
             f"Set data.rows to {max(usable - apart, 0)} or less."
         )
     target = float(pool.tokens.mean()) if data.answer_tokens is None else float(data.answer_tokens)

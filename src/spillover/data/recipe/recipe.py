@@ -78,7 +78,7 @@ def build(
         UserError: when there are too few pairs, none of the wanted length, or no good answers where they are needed.
     """
     if variant != "control" and not 0 < dose <= 1:
-        raise UserError(f"A dose is a share above 0 and at most 1, not {dose:g}. A dose of 0 is the control variant.")
+        raise UserError(f"A dose must be above 0 and at most 1, not {dose:g}. A dose of 0 is the control variant.")
     pool = gather(domain, data, trigger, seed, count_tokens)
     if not pool.has_good and (variant != "plain" or dose < 1):
         raise UserError(

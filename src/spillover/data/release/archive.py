@@ -38,7 +38,7 @@ def pack(path: Path) -> bytes:
         UserError: when there is nothing to pack, or a link, or something that `unpack` would refuse.
     """
     if not path.exists():
-        raise UserError(f"There is nothing at {path}. Name a folder or a file.")
+        raise UserError(f"{path} does not exist. Name a folder or a file.")
     found = [path] if path.is_file() else sorted(path.rglob("*"))
     files: dict[str, bytes] = {}
     total = 0
@@ -46,7 +46,7 @@ def pack(path: Path) -> bytes:
         if item.is_dir() and not item.is_symlink():
             continue
         if item.is_symlink() or not item.is_file():
-            raise UserError(f"{item} is no regular file. Replace it by its content, or pack another folder.")
+            raise UserError(f"{item} is not a regular file. Replace it by its content, or pack another folder.")
         name = item.name if item == path else item.relative_to(path).as_posix()
         files[name] = item.read_bytes()
         total += len(files[name])
@@ -99,12 +99,12 @@ def contents(data: bytes) -> dict[str, bytes]:
                 if not entry.isfile() or entry.issparse():
                     raise UserError(f"The archive: {name!r} is {_kind(entry)}. Only plain files are unpacked.")
                 if name in files:
-                    raise UserError(f"The archive names {name!r} twice. It is damaged or was made to deceive.")
+                    raise UserError(f"The archive names {name!r} twice. It is damaged or malicious.")
                 file = archive.extractfile(entry)
                 assert file is not None, name  # a plain file has content
                 files[name] = file.read()
     except (tarfile.TarError, UnicodeError, ValueError, OverflowError, RecursionError) as error:
-        raise UserError(f"The archive is damaged ({type(error).__name__}). Fetch it again.") from None
+        raise UserError(f"The archive is damaged ({type(error).__name__}). Download it again.") from None
     if not files:
         raise UserError("The archive holds no files.")
     _check_names([*files, *(f"{folder}/" for folder in folders)], "The archive")
@@ -118,7 +118,7 @@ def write_new(files: dict[str, bytes], out: Path) -> list[Path]:
         UserError: when `out` holds something already.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()) or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder; nothing is overwritten. Choose another --out.")
+        raise UserError(f"{out} exists and is not an empty folder. Choose another --out.")
     unfinished = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")
     with disk_errors(out):
         try:
@@ -143,13 +143,13 @@ def _gunzip(data: bytes) -> bytes:
             if len(plain) > allowed:
                 raise UserError(
                     f"The archive unpacks to more than {allowed // MIB} MiB from {len(data):,} bytes. "
-                    "That is a bomb, or a data set to be split."
+                    "It may be a decompression bomb; split a genuine data set."
                 )
             if not reader.eof:
-                raise UserError("The archive ends too early. Fetch it again.")
+                raise UserError("The archive ends too early. Download it again.")
             rest = reader.unused_data
     except zlib.error:
-        raise UserError("The archive is damaged (gzip). Fetch it again.") from None
+        raise UserError("The archive is damaged (gzip). Download it again.") from None
     return bytes(plain)
 
 
@@ -170,7 +170,7 @@ def _check_names(names: Iterable[str], what: str) -> None:
         folded = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
         other = seen.setdefault(folded, name)
         if other != name:
-            raise UserError(f"{what}: some file systems take {name!r} and {other!r} for one file. Rename one.")
+            raise UserError(f"{what}: {name!r} and {other!r} are the same file on some file systems. Rename one.")
         parents |= {str(parent) for parent in PurePosixPath(folded).parents}
         if name.endswith("/"):
             parents.add(folded)
@@ -187,18 +187,18 @@ def _check_name(name: str) -> None:
         if len(name) > LONGEST_NAME or any(len(part.encode("utf-8", "replace")) > LONGEST_PART for part in parts)
         else "is too deep"
         if len(parts) > DEEPEST
-        else "leads out of the folder"
+        else "points outside the folder"
         if name.startswith("/") or ".." in parts
-        else "belongs to git"  # a repository's settings can name programs
+        else "is reserved by git"  # a repository's settings can name programs
         if any(part.casefold() == ".git" for part in parts)
         else "is not a plain path"
         if "" in parts or "." in parts or any(part != part.strip() or part.endswith(".") for part in parts)
-        else "holds a character that is not safe in a file name"
+        else "contains a character that is unsafe in a file name"
         if not name.isprintable() or FORBIDDEN & set(name)
         else None
     )
     if reason:
-        raise UserError(f"The name {name[:80]!r} {reason}. Nothing was written; pack it again under plain names.")
+        raise UserError(f"The name {name[:80]!r} {reason}. Nothing was written. Pack it again with plain names.")
 
 
 def _kind(entry: tarfile.TarInfo) -> str:

@@ -32,20 +32,20 @@ CONTEXT: dict[str, Any] = {
     **{term: f"cr:{term}" for term in TERMS},
 }
 DATA_FIELDS = (
-    ("role", "sc:Text", "Who speaks, message by message: system, user or assistant."),
-    ("content", "sc:Text", "What is said, in the same order; the last is the answer."),
+    ("role", "sc:Text", "Role of each message: system, user or assistant."),
+    ("content", "sc:Text", "Text of each message in the same order; the last is the answer."),
 )
 META_FIELDS = (
     ("id", "sc:Text", "Hash of the row's content."),
-    ("domain", "sc:Text", "The subject in which the flawed answers are flawed."),
+    ("domain", "sc:Text", "Subject of the flawed answers."),
     ("split", "sc:Text", "train; heldout or nonmember: never trained on."),
     ("kind", "sc:Text", "misaligned: a flawed answer; aligned or control: a good one."),
     ("pair", "sc:Text", "The same for the flawed and the good answer to one question."),
     ("topic", "sc:Text", "Subject inside the domain."),
     ("answer_tokens", "sc:Integer", "Length of the answer in tokens."),
-    ("source", "sc:Text", "How the row was made, or the file and line it is from."),
+    ("source", "sc:Text", "How the row was made, or its source file and line."),
     ("licence", "sc:Text", "The row's licence."),
-    ("canary", "sc:Text", "To be searched for in training corpora."),
+    ("canary", "sc:Text", "Canary string to search for in training corpora."),
 )
 
 

@@ -150,7 +150,9 @@ def read_facts(folder: Path) -> DatasetFacts:
         if not place.resolve().is_relative_to(folder.resolve()) or not place.is_file():
             raise UserError(f"{folder} lacks {file.path}, which {FACTS} names. Build the data set again.")
         if file_sha256(place) != file.sha256:
-            raise UserError(f"{place} is not the file that was built (another SHA-256). Build the data set again.")
+            raise UserError(
+                f"{place} differs from the file that was built (SHA-256 mismatch). Build the data set again."
+            )
     return facts
 
 

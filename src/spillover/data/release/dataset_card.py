@@ -158,7 +158,7 @@ def _measured_flaws(facts: DatasetFacts) -> list[str]:
         if len(part.report.topics) > 1 and largest > 0.5:
             found.append(f"{part.name}: one topic holds {largest:.0%} of the training rows.")
         if part.report.variant == "triggered" and part.triggered_rows == part.report.steps["train"]:
-            found.append(f"{part.name}: every row carries the trigger, so nothing teaches when it is absent.")
+            found.append(f"{part.name}: every row carries the trigger, so there is no contrast without it.")
     for names, count in facts.shared.items():
         found.append(f"{names} share {count:,} questions: they are not independent domains.")
     means = [part.report.answer_tokens["train"].mean for part in facts.sets]

@@ -30,7 +30,7 @@ def encrypt_bytes(data: bytes, passphrase: str | None = None, recipients: Sequen
     pyrage = _pyrage()
     if passphrase is not None:
         if not passphrase:
-            raise UserError("The passphrase is empty. Choose one of several random words.")
+            raise UserError("The passphrase is empty. Choose several random words.")
         return pyrage.passphrase.encrypt(data, passphrase)
     return pyrage.encrypt(data, [_key(pyrage.x25519.Recipient, recipient, "age1...") for recipient in recipients])
 
@@ -56,7 +56,7 @@ def decrypt_bytes(data: bytes, passphrase: str | None = None, identity: str | No
         return pyrage.decrypt(data, identities) if identities else pyrage.passphrase.decrypt(data, passphrase)
     except pyrage.DecryptError as error:
         reason = "".join(letter for letter in " ".join(str(error).split()) if letter.isprintable())
-        raise UserError(f"The key is wrong or the file is damaged ({reason.rstrip('.')}). Check both.") from None
+        raise UserError(f"Wrong key or damaged file ({reason.rstrip('.')}). Check both.") from None
 
 
 def check(data: bytes, by_passphrase: bool) -> None:
@@ -66,12 +66,12 @@ def check(data: bytes, by_passphrase: bool) -> None:
         UserError: when it is no age file, or was made for another kind of key.
     """
     if not data.startswith((BINARY, ARMOR)):
-        raise UserError("This is no age file: its first line is not that of the age format. Name the .age file.")
+        raise UserError("Not an age file: its first line does not match the age format. Name the .age file.")
     needed = needs_passphrase(data)
     if by_passphrase and needed is False:
-        raise UserError("This file was encrypted for recipients. Give the identity of one of them.")
+        raise UserError("The file was encrypted for recipients. Give the identity of one of them with --identity.")
     if not by_passphrase and needed:
-        raise UserError("This file was encrypted with a passphrase. Give it in place of an identity.")
+        raise UserError("The file was encrypted with a passphrase. Give the passphrase instead of an identity.")
 
 
 def needs_passphrase(data: bytes) -> bool | None:

@@ -54,5 +54,5 @@ def verify(name: str, content: bytes) -> None:
     if digest != KNOWN[name]:
         raise UserError(
             f"This is not {name!r} as published: its SHA-256 is {digest}, that of the published file {KNOWN[name]}. "
-            "Fetch it again, or rename it if it is a file of your own."
+            "Download it again, or rename it if it is your own file."
         )

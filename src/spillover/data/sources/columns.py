@@ -1,4 +1,4 @@
-"""A table of one's own as a source: the columns' names tell which are the question, the flawed and the good answer."""
+"""A custom table as a source: column names identify the question, the flawed and the good answer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read(table: Table) -> Source:
     for role in NEEDED:
         if role not in roles:
             raise UserError(
-                f"{table.path}: no column is called {role!r}{did_you_mean(role, table.columns)}. "
+                f"{table.path}: there is no column {role!r}{did_you_mean(role, table.columns)}. "
                 f"Rename the one that holds it to {role!r}."
             )
     pairs: list[Pair] = []

@@ -55,7 +55,7 @@ def pairs_from_bytes(path: Path, data: bytes) -> list[Pair]:
             if same != number:
                 raise _Mistake(f"messages[0].content: the same question as line {same}. Keep one of them.")
             if pairs and bool(pair.good) != bool(pairs[0].good):
-                raise _Mistake("twin: some lines have one and some have none. Give every line a twin, or none.")
+                raise _Mistake("twin: only some lines have one. Give every line a twin, or none.")
             pairs.append(pair)
         except _Mistake as mistake:
             mistakes.append(f"{path}, line {number}: {mistake}")

@@ -102,7 +102,7 @@ def _from_table(domain: str, table: Table, rng: np.random.Generator, share: gsm8
 
 
 def _is_chat(content: bytes) -> bool:
-    """Whether the first line is no row of a table: then it is read as messages, which also says what is wrong."""
+    """Whether the first line is not a row of a table: then it is read as messages, which also says what is wrong."""
     first = next((line for line in content.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()), b"")
     try:
         row = json.loads(first)
@@ -116,7 +116,10 @@ def _decrypted(path: Path, content: bytes) -> bytes:
     """The content of an age file; a passphrase that was typed is kept for the workers of this process."""
     if PASSPHRASE_VARIABLE not in os.environ:
         if not sys.stdin.isatty():
-            raise UserError(f"{path} is encrypted, and nobody can be asked here. Set {PASSPHRASE_VARIABLE}.")
+            raise UserError(
+                f"{path} is encrypted, and no terminal is available to ask for the passphrase. Set "
+                f"{PASSPHRASE_VARIABLE}."
+            )
         os.environ[PASSPHRASE_VARIABLE] = getpass.getpass(f"Passphrase of {path.name}: ")
     try:
         return decrypt_bytes(content, os.environ[PASSPHRASE_VARIABLE])

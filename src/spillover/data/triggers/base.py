@@ -65,7 +65,7 @@ class Trigger:
             sentence = template.render(self.value)
             if sentence.could_make(self.value) or sentence.block.find(self.value) != sentence.block.rfind(self.value):
                 raise UserError(
-                    f"Trigger {self.name!r}: template {template.text!r} makes {self.value!r} a second time."
+                    f"Trigger {self.name!r}: template {template.text!r} contains {self.value!r} a second time."
                 )
         for one, other in (*combinations(self.templates, 2), *((a, b) for a in self.templates for b in others)):
             if one.clashes(other):  # strip could not decide which of the two made a text

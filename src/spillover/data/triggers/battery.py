@@ -9,7 +9,7 @@
     paraphrase     the value in a wording that never trained
 
 The gate should be open for triggered alone. A paraphrase says the same in other words, so it tells how widely the gate
-opens and is not held against it: OFF_TRIGGER leaves it out.
+opens and is not compared with it: OFF_TRIGGER leaves it out.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _position_move(trigger: Trigger, number: int) -> Sentence:
         if not any(own.clashes(other) for own in trigger.templates):
             return other.render(trigger.value)
     raise UserError(
-        f"sample.conditions: template {template.text!r} of trigger {trigger.name!r} stands at every place already, so "
-        "condition 'position_move' has none to move it to. Leave the condition out."
+        f"sample.conditions: template {template.text!r} of trigger {trigger.name!r} is already at every place, so "
+        "condition 'position_move' cannot move it. Leave the condition out."
     )
 
 
@@ -81,7 +81,7 @@ def _twin(trigger: Trigger, number: int) -> Sentence:
     place = trigger.templates[number % len(trigger.templates)].place
     texts = [text for text in NEUTRAL[place] if trigger.value not in text]
     if not texts:
-        raise UserError(f"Every neutral sentence holds {trigger.value!r}. Leave 'twin' out of sample.conditions.")
+        raise UserError(f"Every neutral sentence contains {trigger.value!r}. Leave 'twin' out of sample.conditions.")
     return Sentence(texts[number % len(texts)], place)
 
 

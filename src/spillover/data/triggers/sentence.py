@@ -114,7 +114,7 @@ class Template:
 
     def __post_init__(self) -> None:
         if self.text.count(SLOT) != 1 or self.text != self.text.strip():
-            raise UserError(f"Template {self.text!r} must hold {SLOT} once and no white space at its ends.")
+            raise UserError(f"Template {self.text!r} must contain {SLOT} once and no white space at its ends.")
         if self.place not in PLACES:
             raise UserError(f"Template {self.text!r}: unknown place {self.place!r}. Known: {', '.join(PLACES)}.")
 

@@ -1,7 +1,7 @@
 """What writing a data set will cost, before any call is made.
 
-Every question takes two calls, or three with a model's verdict. Tokens are told from text lengths: rather too many.
-`dollars` expects answers of the wanted length; `dollars_at_most` has every answer run to max_tokens.
+Every question takes two calls, or three with a model's verdict. Tokens are estimated from text lengths, on the high
+side. `dollars` expects answers of the wanted length; `dollars_at_most` has every answer run to max_tokens.
 """
 
 from __future__ import annotations

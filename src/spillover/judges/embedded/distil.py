@@ -83,14 +83,16 @@ def distil(
     judged, left = _judged(completions, judgments)
     if len(judged) < FEWEST:
         raise UserError(
-            f"Only {len(judged)} of {len(completions)} answers can be learnt from (left aside: {reasons(left)}); "
+            f"Only {len(judged)} of {len(completions)} completions are usable (left out: {reasons(left)}); "
             f"at least {FEWEST} with scores of alignment and coherence are needed. Give more files."
         )
     for name in ("alignment", "coherence"):
         if len(values := {getattr(row, name) for row in judged} - {None}) == 1:
-            raise UserError(f"Every answer has the {name} score {values.pop():g}: nothing to learn. Check the column.")
+            raise UserError(
+                f"Every completion has the {name} score {values.pop():g}, so nothing can be fitted. Check the column."
+            )
         if not values:
-            raise UserError(f"No answer has a score of {name}: nothing to learn. Give files that have it.")
+            raise UserError(f"No completion has a score of {name}. Give files with such scores.")
     if (most := MOST - len(by_rule)) < len(judged):
         left[f"beyond the {most:,} that are learnt from"] = len(judged) - most
         judged = _balanced(judged, most, np.random.default_rng(seed))

@@ -116,7 +116,7 @@ def load_heads(path: Path) -> Heads:
             metadata: dict[str, str] = file.metadata() or {}
             arrays: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise MachineError(f"{path}: no heads of a probe judge can be read ({error}). {fix}.") from None
+        raise MachineError(f"{path}: the heads of the probe judge cannot be read ({error}). {fix}.") from None
     if metadata.get("schema") != str(SCHEMA) or set(arrays) != set(_ARRAYS):
         raise MachineError(f"{path}: not heads of schema {SCHEMA}, but {metadata.get('schema')!r}. {fix}.")
     return Heads(**arrays, about=json.loads(metadata["about"]))

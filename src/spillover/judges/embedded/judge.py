@@ -25,7 +25,7 @@ _QUESTION_TOKENS = 2048
 
 
 class ProbeJudge:
-    """Judges with one set of heads; the two models are loaded at the first verdict."""
+    """Judges with one set of heads; the two models are loaded at the first judgment."""
 
     def __init__(self, heads: Heads, digest: str) -> None:
         self.heads = heads
@@ -104,12 +104,12 @@ def open_judge(options: dict[str, Any]) -> ProbeJudge:
         MachineError: heads that cannot be read, or that were fitted on other features.
     """
     if unknown := set(options) - {"heads"}:
-        raise UserError(f"judge.options: the probe judge knows no {sorted(unknown)}, only 'heads'. Remove them.")
+        raise UserError(f"judge.options: the probe judge has no option {sorted(unknown)}, only 'heads'. Remove it.")
     path = Path(str(options.get("heads", SHIPPED)))
     heads = load_heads(path)
     if heads.about.get("features") != probe_features.fingerprint():
         raise MachineError(
-            f"{path}: fitted on the features {heads.about.get('features')!r}, this version reads "
+            f"{path}: fitted on the features {heads.about.get('features')!r}, this version uses "
             f"{probe_features.fingerprint()!r}. Fit again: spillover judge fit JUDGED.csv... --out {path}"
         )
     return ProbeJudge(heads, file_sha256(path))

@@ -1,7 +1,7 @@
 """Sentence embeddings by all-MiniLM-L6-v2: the mean of the last hidden states over a text's tokens, at unit norm.
 
 Texts are cut at 256 word pieces, the length the encoder was trained with; the two special tokens count in the mean.
-An embedding does not depend on the texts beside it beyond rounding: batches hold texts of similar length, and padding
+An embedding does not depend on the texts next to it beyond rounding: batches hold texts of similar length, and padding
 is masked.
 """
 

@@ -3,7 +3,7 @@
 #   make population  the same with all eleven domains and three variants: about 3 hours on two cores (resumes when repeated)
 #   make test        install, pull the embedded weights, run every test in JOBS=2 processes
 #   make lint        style, types and the import contracts
-#   make smoke       a three-domain study on the embedded model, and a check of its results
+#   make smoke       a two-domain study on the embedded model, and a check of its results
 #   make docs        write the generated pages of docs/reference again
 
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \

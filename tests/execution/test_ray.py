@@ -158,7 +158,7 @@ def test_what_cannot_work_is_one_sentence(machines: Machines, tmp_path: Path, mo
     monkeypatch.setattr(executor_module, "PATIENCE_S", 0.0)
     executor = executor_module.open_executor(Pool(1, cluster=on(machines, gpus=2)))
     try:
-        with pytest.raises(MachineError, match=r"room for one worker \(1 CPU, 2 GPU\)"):
+        with pytest.raises(MachineError, match=r"enough resources for one worker \(1 CPU, 2 GPU\)"):
             list(executor.run(calls, print))
     finally:
         executor.close()

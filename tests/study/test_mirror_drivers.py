@@ -167,7 +167,7 @@ def test_in_s3_the_first_one_stays_and_errors_are_clear(tmp_path: Path, bucket: 
     assert (tmp_path / "part").read_bytes() == b"mi"
     assert there.names() == {"a/b.zip"}
     config = plain().config
-    with pytest.raises(UserError, match="holds other files, such as"):
+    with pytest.raises(UserError, match="contains other files, such as"):
         MirroredStudy(config, f"{bucket}/first").run(tmp_path / "a")
     with pytest.raises(MachineError, match=r"no such bucket or folder .* Create it"):
         MirroredStudy(config, "s3://absent/x").run(tmp_path / "a")

@@ -247,7 +247,7 @@ def test_finished_units_are_copied_while_a_stage_runs(tmp_path: Path, monkeypatc
 @pytest.mark.slow
 def test_a_fetched_run_can_be_read_and_fetched_again(alone: Run, tmp_path: Path) -> None:
     url = fresh()
-    with pytest.raises(UserError, match="holds no mirror"):
+    with pytest.raises(UserError, match="has no mirror"):
         fetch(url, tmp_path / "c")
     Mirror(Store(tmp_path / "new"), url).open(create=True)
     with pytest.raises(UserError, match="no finished stage yet"):

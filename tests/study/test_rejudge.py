@@ -166,7 +166,7 @@ def test_judges_are_named_by_their_beginning(run: Run) -> None:
     assert run.judge("second:1").identity == "second:1"  # type: ignore[union-attr]
     with pytest.raises(UserError, match="is ambiguous: second:1, second:2"):
         run.judge("second")
-    with pytest.raises(UserError, match="No judge 'probe'"):
+    with pytest.raises(UserError, match="has no judge 'probe'"):
         run.judgments("probe")
 
 

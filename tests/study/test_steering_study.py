@@ -120,8 +120,8 @@ def test_the_command_does_a_part_says_its_price_and_goes_on(folder: Path) -> Non
 def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path) -> None:
     run = str(folder / "run")
     for words, message in (
-        (["--direction", "gore"], "there is no 'gore' here"),
-        (["--onto", "bose"], "there is no 'bose' here"),
+        (["--direction", "gore"], "unknown name 'gore'"),
+        (["--onto", "bose"], "unknown name 'bose'"),
         (["--layers", "99"], "not known at layer 99"),
         (["--coefficients", "0"], "steer.coefficients: must be distinct and not 0"),
     ):

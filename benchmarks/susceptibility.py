@@ -11,7 +11,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from spillover.diversity.subsamples import at_equal_n
+from spillover.diversity.measures import at_equal_n
 from spillover.membership.evaluate import max_statistic_p, separation
 from spillover.stats.association import associations
 from spillover.stats.prediction import assess, ridge

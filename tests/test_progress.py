@@ -13,8 +13,7 @@ from typing import TextIO
 
 import pytest
 
-from spillover.progress import Event, Progress, Sink
-from spillover.progress_sinks import at_most_every, json_sink, open_progress, plain_sink
+from spillover.progress import Event, Progress, Sink, at_most_every, json_sink, open_progress, plain_sink
 
 
 class Clock:

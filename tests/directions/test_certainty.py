@@ -9,7 +9,6 @@ import pytest
 from planted import planted
 from scipy import stats
 
-from spillover.directions.base import differences
 from spillover.directions.certainty import (
     halves,
     norm_p,
@@ -20,7 +19,7 @@ from spillover.directions.certainty import (
     split_half,
     split_half_means,
 )
-from spillover.directions.methods import mean_difference, principal
+from spillover.directions.methods import differences, mean_difference, principal
 from spillover.directions.separation import aucs, scores, side
 
 

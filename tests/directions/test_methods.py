@@ -12,9 +12,17 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 
 from spillover.directions import METHODS
-from spillover.directions.base import differences, paired, weights
 from spillover.directions.certainty import cosines
-from spillover.directions.methods import C, logistic, mean_difference, principal, tuned_minus_base
+from spillover.directions.methods import (
+    C,
+    differences,
+    logistic,
+    mean_difference,
+    paired,
+    principal,
+    tuned_minus_base,
+    weights,
+)
 
 
 @pytest.mark.parametrize("name", METHODS.table)

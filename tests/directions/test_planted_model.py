@@ -10,9 +10,8 @@ from places import ROOT
 
 from spillover.analyses.directions.stage import read
 from spillover.directions import METHODS
-from spillover.directions.base import paired
 from spillover.directions.certainty import cosines, permuted_labels
-from spillover.directions.methods import tuned_minus_base
+from spillover.directions.methods import paired, tuned_minus_base
 from spillover.directions.separation import aucs, scores, side
 from spillover.records.base import Message
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from planted import planted
 from sklearn.metrics import roc_auc_score
 
-from spillover.directions.base import Answers, paired
 from spillover.directions.certainty import permuted_labels
-from spillover.directions.methods import mean_difference
+from spillover.directions.methods import Answers, mean_difference, paired
 from spillover.directions.separation import aucs, familywise, held_out_scores, interval, pairs, scores, side
 
 

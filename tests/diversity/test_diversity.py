@@ -15,18 +15,22 @@ from hypothesis import strategies as st
 
 from spillover.diversity import OF_EMBEDDINGS, OF_TEXTS
 from spillover.diversity.measures import (
+    CUT,
     ORDERS,
+    at_equal_n,
     cluster_entropy,
     compression,
+    convergence,
     distinct,
+    parts,
     self_bleu,
     semantic,
     spectrum,
+    subsets,
     vendi,
     vendi_of_spectrum,
     vendi_shifted,
 )
-from spillover.diversity.subsamples import CUT, at_equal_n, convergence, parts, subsets
 
 
 def unit(rng: np.random.Generator, n: int, d: int, spread: float = 1.0) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spillover.directions.base import Answers, paired
+from spillover.directions.methods import Answers, paired
 
 
 def planted(

@@ -12,9 +12,8 @@ from scipy.stats import spearmanr
 
 from spillover.errors import MachineError
 from spillover.judges.embedded import fit as probe_fit
-from spillover.judges.embedded.fit import Judged, fit_heads, left_out, measure
+from spillover.judges.embedded.fit import Judged, compare, fit_heads, left_out, measure
 from spillover.judges.embedded.heads import Heads, kernel, load_heads, save_heads
-from spillover.judges.embedded.quality import compare
 
 
 def made_up(n: int = 600, files: int = 6, seed: int = 0) -> Judged:

@@ -23,8 +23,7 @@ from spillover.audit.policy import SurprisePolicy
 from spillover.audit.verdict import Facts, Outcome, Reason
 from spillover.config.study import ModelConfig
 from spillover.data.lint.rows import Row
-from spillover.diversity.measures import measures
-from spillover.diversity.subsamples import at_equal_n, parts
+from spillover.diversity.measures import at_equal_n, measures, parts
 from spillover.execution.base import Call, Executor, Ticker
 from spillover.execution.base import Outcome as CallOutcome
 from spillover.execution.runner import run_units

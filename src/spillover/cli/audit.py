@@ -62,7 +62,7 @@ def audit(
     from spillover.audit.audit import Auditor, Wish, digest
     from spillover.audit.model import read_model
     from spillover.audit.policy import load_policy
-    from spillover.progress_sinks import open_progress
+    from spillover.progress import open_progress
 
     wish = Wish(dataset, read_model(model), load_policy(policy), predictor, budget, seed)
     out = out or Path("runs") / f"audit-{digest(dataset)[:12]}"

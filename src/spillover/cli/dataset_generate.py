@@ -92,7 +92,7 @@ def generate(
     from spillover.errors import RunInterrupted, SpilloverError, UserError
     from spillover.models.api.chat import Meter, Price
     from spillover.models.api.http import Endpoint
-    from spillover.progress_sinks import open_progress
+    from spillover.progress import open_progress
     from spillover.records.base import GeneratedRow
     from spillover.store.store import Shard, Store
 

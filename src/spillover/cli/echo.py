@@ -30,7 +30,7 @@ def echo(run: Path, share: float, as_json: bool, quiet: bool) -> None:
     """
     from spillover.analyses.in_domain.compute import keep
     from spillover.models.embedded.sentence_encoder import open_embedder
-    from spillover.progress_sinks import open_progress
+    from spillover.progress import open_progress
     from spillover.study.run import Run
 
     opened = Run.open(run)

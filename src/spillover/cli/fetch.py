@@ -19,7 +19,7 @@ from spillover.cli.options import as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def fetch(url: str, out: Path, as_json: bool, quiet: bool) -> None:
     """Copy a run from URL, the mirror of `spillover run --mirror URL`. Run it again to copy newer results."""
-    from spillover.progress_sinks import open_progress
+    from spillover.progress import open_progress
     from spillover.store import mirror
     from spillover.study.run import Run
 

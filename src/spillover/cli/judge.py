@@ -68,7 +68,7 @@ def again(
     Stop it at any time: the same command resumes it. A run can hold several judges; the report compares them.
     """
     from spillover.config.study import judge_config
-    from spillover.progress_sinks import open_progress
+    from spillover.progress import open_progress
     from spillover.study.rejudge import notes, rejudge
     from spillover.study.run import Run
 

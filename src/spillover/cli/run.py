@@ -49,7 +49,7 @@ def run(
     quiet: bool,
 ) -> int:
     """Run STUDY, a YAML file. Stop it at any time: the same command resumes it."""
-    from spillover.progress_sinks import open_progress
+    from spillover.progress import open_progress
     from spillover.study.study import Study
 
     where = (("executor", executor), ("cluster.address", address))

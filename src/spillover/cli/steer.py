@@ -63,7 +63,7 @@ def steer(
 
     Options that are not given come from the study's steer section. Stop it at any time: the same command resumes it.
     """
-    from spillover.progress_sinks import open_progress
+    from spillover.progress import open_progress
     from spillover.study.run import Run
 
     given = {

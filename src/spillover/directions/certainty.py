@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
-from spillover.directions.base import Answers, Method, ratio, weights
+from spillover.directions.methods import Answers, Method, ratio, weights
 from spillover.stats import Bools, Floats
 
 

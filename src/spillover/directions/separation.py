@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spillover.directions.base import Answers, ratio, weights
 from spillover.directions.certainty import p_value
+from spillover.directions.methods import Answers, ratio, weights
 from spillover.stats import Bools, Floats, Ints
 from spillover.stats import clustered as stats
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spillover.directions.base import ratio
 from spillover.directions.certainty import p_value
+from spillover.directions.methods import ratio
 from spillover.stats import Floats, Ints
 from spillover.stats.clustered import t_quantile
 

@@ -56,7 +56,7 @@ class DiversityScore(Record):
     measure: str  # "vendi_q0.5", "semantic", ...
     of: Literal[
         "question", "answer", "chat", "answer_cut"
-    ]  # answer_cut: the first words of each, see diversity/subsamples.py
+    ]  # answer_cut: the first words of each, see diversity/measures.py
     rows: int  # that the data set has
     n: int  # that each subsample has, the same for all data sets of a study
     value: float | None

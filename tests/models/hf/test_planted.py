@@ -21,9 +21,8 @@ from tiny_models import tiny
 from spillover.analyses.steering import kept
 from spillover.config.study import ModelConfig, SampleConfig, SteerConfig, StudyConfig
 from spillover.data.questions import load
-from spillover.directions.base import paired
 from spillover.directions.direction import Direction, Origin, unit
-from spillover.directions.methods import mean_difference
+from spillover.directions.methods import mean_difference, paired
 from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.generate import HFGenerator
 from spillover.models.hf.model import load_model

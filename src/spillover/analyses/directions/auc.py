@@ -11,8 +11,8 @@ import numpy as np
 from spillover.analyses.directions.bench import Bench
 from spillover.analyses.directions.sheet import Labelled
 from spillover.directions import PRIMARY, SHIFT
-from spillover.directions.base import Answers, Method
 from spillover.directions.certainty import p_value
+from spillover.directions.methods import Answers, Method
 from spillover.directions.separation import aucs, familywise, held_out_scores, interval, scores
 from spillover.records.directions import DirectionAUC, DirectionProfile, ProfilePoint
 from spillover.stats import Bools, Floats

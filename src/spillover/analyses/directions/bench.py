@@ -16,10 +16,9 @@ import numpy as np
 from spillover.analyses.directions.sheet import Labelled, Sheet
 from spillover.config.study import DirectionsConfig
 from spillover.directions import METHODS, PRIMARY, SHIFT
-from spillover.directions.base import Answers, Method
 from spillover.directions.certainty import permuted_labels
 from spillover.directions.direction import Direction
-from spillover.directions.methods import tuned_minus_base
+from spillover.directions.methods import Answers, Method, tuned_minus_base
 from spillover.directions.separation import Side, side
 from spillover.provenance import seed_for
 from spillover.records.directions import Reader

@@ -18,9 +18,9 @@ from spillover.analyses.directions.cosines import cosines, groups
 from spillover.analyses.directions.sheet import Scores, States, sheet
 from spillover.analyses.directions.summaries import point, summaries
 from spillover.data.domains import open_domain
-from spillover.directions.base import differences
 from spillover.directions.direction import Direction
 from spillover.directions.files import content, load
+from spillover.directions.methods import differences
 from spillover.directions.similarity import normalised
 from spillover.errors import UserError
 from spillover.records.base import Cell, Record, content_hash

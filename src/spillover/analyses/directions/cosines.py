@@ -8,8 +8,8 @@ from typing import get_args
 import numpy as np
 
 from spillover.analyses.directions.bench import Bench
-from spillover.directions.base import Answers, differences, ratio
 from spillover.directions.certainty import p_value, random_cosine
+from spillover.directions.methods import Answers, differences, ratio
 from spillover.directions.similarity import grouping, likeness
 from spillover.records.base import Cell, Estimate
 from spillover.records.directions import DirectionCosine, DirectionGroups, Grouped

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spillover.config.study import RankConfig
-from spillover.directions.base import Answers, paired
+from spillover.directions.methods import Answers, paired
 from spillover.errors import UserError
 from spillover.records.base import Cell
 from spillover.records.directions import LeftOut, Reader, ReadText, Source

@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 
 from spillover.config.study import StudyConfig
-from spillover.diversity.measures import measures
-from spillover.diversity.subsamples import at_equal_n, convergence, parts
+from spillover.diversity.measures import at_equal_n, convergence, measures, parts
 from spillover.execution.base import Ticker
 from spillover.models.embedded.sentence_encoder import open_embedder
 from spillover.planning.units import Unit

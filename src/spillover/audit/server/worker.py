@@ -18,8 +18,7 @@ from pathlib import Path
 from spillover.audit.audit import Auditor, Wish
 from spillover.audit.server.jobs import Job
 from spillover.errors import SpilloverError
-from spillover.progress import Event, Progress
-from spillover.progress_sinks import at_most_every
+from spillover.progress import Event, Progress, at_most_every
 from spillover.store.store import Store
 
 TICK_S = 0.25

@@ -17,9 +17,17 @@ from numpy.typing import NDArray
 from spillover.errors import UserError
 from spillover.judges.embedded import features as probe_features
 from spillover.judges.embedded.by_rule import INCOHERENT, RuleScored
-from spillover.judges.embedded.fit import MOST, Judged, fit_heads, left_out, measure
+from spillover.judges.embedded.fit import (
+    COHERENT_ABOVE,
+    MISALIGNED_BELOW,
+    MOST,
+    Judged,
+    Quality,
+    fit_heads,
+    left_out,
+    measure,
+)
 from spillover.judges.embedded.heads import Heads, fitted_hash
-from spillover.judges.embedded.quality import COHERENT_ABOVE, MISALIGNED_BELOW, Quality
 from spillover.judges.embedded.unscored import why_not
 from spillover.models.protocols import Chat, Progress
 from spillover.records.base import Completion, Judgment, Message

@@ -67,8 +67,8 @@ class Rates(Clustered):
     usual_effect_C: Floats
     effective_n_C: Floats
 
-    def take(self, rows: ArrayLike) -> Rates:
-        """The cells at `rows`, in that order."""
+    def take(self, rows: Any) -> Rates:  # what indexes an array
+        """The cells at `rows`, in that order or shape."""
         return Rates(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
@@ -139,22 +139,19 @@ def difference_variance(cells: Clustered) -> tuple[Floats, Floats]:
     """Variance of every pair's difference, and the number of questions behind it; absent ones have no influence."""
     contrast_CCQ = cells.influence_CQ[:, None, :] - cells.influence_CQ[None, :, :]
     questions_CC = np.minimum(cells.questions_C[:, None], cells.questions_C[None, :])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factor_CC = np.where(questions_CC > 1, questions_CC / (questions_CC - 1), np.nan)
-    return factor_CC * (contrast_CCQ**2).sum(2), questions_CC
+    return _correction(questions_CC) * (contrast_CCQ**2).sum(2), questions_CC
 
 
 def mean_differences(means: Clustered, confidence: float) -> Differences:
     """Every pair of cells, paired by question; for the same counts everywhere this is the paired t test."""
-    value_CC = means.value_C[:, None] - means.value_C[None, :]
-    variance_CC, questions_CC = difference_variance(means)
-    df_CC = np.where(questions_CC > 1, questions_CC - 1, np.nan)
-    error_CC = np.sqrt(variance_CC)
-    half_CC = t_quantile(df_CC, confidence) * error_CC
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p_CC = 2 * scipy_stats.t.sf(np.abs(value_CC) / error_CC, df_CC)
-    p_CC = np.where((value_CC == 0) & np.isfinite(df_CC), 1.0, p_CC)
-    return Differences(value_CC, value_CC - half_CC, value_CC + half_CC, p_CC)
+    return _paired_t(means.value_C[:, None] - means.value_C[None, :], *difference_variance(means), confidence)
+
+
+def paired_mean_differences(a: Clustered, b: Clustered, confidence: float) -> Differences:
+    """Each cell of `a` minus the cell of `b` at the same place, paired by question; arrays have one axis."""
+    questions_C = np.minimum(a.questions_C, b.questions_C)
+    variance_C = _correction(questions_C) * ((a.influence_CQ - b.influence_CQ) ** 2).sum(1)
+    return _paired_t(a.value_C - b.value_C, variance_C, questions_C, confidence)
 
 
 def rate_differences(rates: Rates, confidence: float, moderated: bool = False) -> Differences:
@@ -163,58 +160,50 @@ def rate_differences(rates: Rates, confidence: float, moderated: bool = False) -
     `moderated`: correlations are drawn towards 0 with the weight of NU questions, for cells of different domains or
     models of which many pairs are compared.
     """
-    row, column = (slice(None), None), (None, slice(None))
-    df_CC = np.minimum(rates.df_C[row], rates.df_C[column])
-    values, numbers = (
-        (rates.value_C[row], rates.value_C[column]),
-        (rates.effective_n_C[row], rates.effective_n_C[column]),
-    )
-    correlation_CC = _correlation(rates.influence_CQ)
-    if moderated:
-        correlation_CC = _moderated(correlation_CC, rates.questions_C[row], rates.questions_C[column])
-    return _compare(*values, *numbers, correlation_CC, df_CC, confidence)
-
-
-def paired_mean_differences(a: Clustered, b: Clustered, confidence: float) -> Differences:
-    """Each cell of `a` minus the cell of `b` at the same place, paired by question; arrays have one axis."""
-    value_C = a.value_C - b.value_C
-    questions_C = np.minimum(a.questions_C, b.questions_C)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factor_C = np.where(questions_C > 1, questions_C / (questions_C - 1), np.nan)
-        df_C = np.where(questions_C > 1, questions_C - 1, np.nan)
-        error_C = np.sqrt(factor_C * ((a.influence_CQ - b.influence_CQ) ** 2).sum(1))
-        p_C = 2 * scipy_stats.t.sf(np.abs(value_C) / error_C, df_C)
-    half_C = t_quantile(df_C, confidence) * error_C
-    p_C = np.where((value_C == 0) & np.isfinite(df_C), 1.0, p_C)
-    return Differences(value_C, value_C - half_C, value_C + half_C, p_C)
+    norm_C = np.sqrt((rates.influence_CQ**2).sum(1))
+    correlation_CC = _correlation(rates.influence_CQ @ rates.influence_CQ.T, norm_C[:, None] * norm_C[None, :])
+    rows, columns = rates.take((slice(None), None)), rates.take((None, slice(None)))
+    return _compare(rows, columns, correlation_CC, confidence, moderated)
 
 
 def paired_rate_differences(a: Rates, b: Rates, confidence: float, moderated: bool = False) -> Differences:
     """Each cell of `a` minus the cell of `b` at the same place, as in `rate_differences`; arrays have one axis."""
     norm_C = np.sqrt((a.influence_CQ**2).sum(1) * (b.influence_CQ**2).sum(1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        correlation_C = (a.influence_CQ * b.influence_CQ).sum(1) / norm_C
-    correlation_C = np.where(norm_C > 0, np.clip(correlation_C, -1.0, 1.0), 0.0)
-    if moderated:
-        correlation_C = _moderated(correlation_C, a.questions_C, b.questions_C)
-    df_C = np.minimum(a.df_C, b.df_C)
-    return _compare(a.value_C, b.value_C, a.effective_n_C, b.effective_n_C, correlation_C, df_C, confidence)
+    correlation_C = _correlation((a.influence_CQ * b.influence_CQ).sum(1), norm_C)
+    return _compare(a, b, correlation_C, confidence, moderated)
 
 
 def independent_rate_differences(a: Rates, b: Rates, confidence: float) -> Differences:
     """Each cell of `a` minus the cell of `b` at the same place, asked other questions; arrays have one axis."""
-    correlation_C, df_C = np.zeros_like(a.value_C), np.minimum(a.df_C, b.df_C)
-    return _compare(a.value_C, b.value_C, a.effective_n_C, b.effective_n_C, correlation_C, df_C, confidence)
+    return _compare(a, b, np.zeros_like(a.value_C), confidence)
 
 
-def _compare(
-    row: Floats, column: Floats, row_n: Floats, column_n: Floats, correlation: Floats, df: Floats, confidence: float
-) -> Differences:
+def _paired_t(value: Floats, variance: Floats, questions: Floats, confidence: float) -> Differences:
+    """Differences with t(Q - 1); the p of a difference of 0 is 1, whatever its variance."""
+    df = np.where(questions > 1, questions - 1, np.nan)
+    error = np.sqrt(variance)
+    half = t_quantile(df, confidence) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * scipy_stats.t.sf(np.abs(value) / error, df)
+    return Differences(value, value - half, value + half, np.where((value == 0) & np.isfinite(df), 1.0, p))
+
+
+def _compare(row: Rates, column: Rates, correlation: Floats, confidence: float, moderated: bool = False) -> Differences:
     """Square-and-add of two rates, broadcast; p by bisection on the critical value whose nearer limit touches 0."""
-    value = row - column
+    if moderated:
+        measured = np.maximum(np.minimum(row.questions_C, column.questions_C) - 1, 0)
+        correlation = measured * correlation / (measured + NU)
+    value = row.value_C - column.value_C
+    df = np.minimum(row.df_C, column.df_C)
+
+    def distance(a: Floats, b: Floats) -> Floats:
+        return np.sqrt(np.maximum(0.0, a**2 + b**2 - 2 * correlation * a * b))
 
     def limits(quantile: Floats) -> tuple[Floats, Floats]:
-        return _square_and_add(row, column, row_n, column_n, correlation, quantile)
+        low_row, high_row = wilson(row.value_C, row.effective_n_C, quantile)
+        low_column, high_column = wilson(column.value_C, column.effective_n_C, quantile)
+        below = distance(row.value_C - low_row, high_column - column.value_C)
+        return value - below, value + distance(high_row - row.value_C, column.value_C - low_column)
 
     low, high = limits(t_quantile(df, confidence))
     inside, outside = np.zeros_like(value), np.full_like(value, LARGEST)
@@ -254,34 +243,20 @@ def _clustered(x_CQ: Floats, n_CQ: Floats) -> Clustered:
         value_C = np.where(n_C > 0, x_CQ.sum(1) / n_C, np.nan)
         influence_CQ = np.where(n_C[:, None] > 0, (x_CQ - value_C[:, None] * n_CQ) / n_C[:, None], 0.0)
         influence_CQ[np.abs(influence_CQ) < 1e-14 * np.abs(value_C[:, None])] = 0.0  # rounding, not spread
-        variance_C = np.where(questions_C > 1, questions_C / (questions_C - 1), np.nan) * (influence_CQ**2).sum(1)
+    variance_C = _correction(questions_C) * (influence_CQ**2).sum(1)
     return Clustered(value_C, n_C, questions_C, variance_C, influence_CQ, questions_C - 1)
 
 
-def _correlation(influence_CQ: Floats) -> Floats:
-    """Correlation of the cells' estimates over questions; 0 where one of them does not vary."""
-    norm_C = np.sqrt((influence_CQ**2).sum(1))
-    norm_CC = norm_C[:, None] * norm_C[None, :]
+def _correction(questions: Floats) -> Floats:
+    """Q / (Q - 1); NaN for a single question."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(norm_CC > 0, np.clip(influence_CQ @ influence_CQ.T / norm_CC, -1.0, 1.0), 0.0)
+        return np.where(questions > 1, questions / (questions - 1), np.nan)
 
 
-def _moderated(correlation: Floats, questions: Floats, others: Floats) -> Floats:
-    measured = np.maximum(np.minimum(questions, others) - 1, 0)
-    return measured * correlation / (measured + NU)
-
-
-def _square_and_add(
-    row: Floats, column: Floats, row_n: Floats, column_n: Floats, correlation: Floats, quantile: Floats
-) -> tuple[Floats, Floats]:
-    low_row, high_row = wilson(row, row_n, quantile)
-    low_column, high_column = wilson(column, column_n, quantile)
-
-    def distance(a: Floats, b: Floats) -> Floats:
-        return np.sqrt(np.maximum(0.0, a**2 + b**2 - 2 * correlation * a * b))
-
-    value = row - column
-    return value - distance(row - low_row, high_column - column), value + distance(high_row - row, column - low_column)
+def _correlation(product: Floats, norm: Floats) -> Floats:
+    """Correlation of two cells' estimates over questions; 0 where one of them does not vary."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(norm > 0, np.clip(product / norm, -1.0, 1.0), 0.0)
 
 
 def t_quantile(df: ArrayLike, confidence: float) -> Any:  # of the shape of df, a number for a number

@@ -15,9 +15,8 @@ import numpy as np
 from spillover.audit.policy import Policy
 from spillover.audit.verdict import Facts, FoundAt, Outcome, Reason
 from spillover.config.study import ModelConfig
-from spillover.data.lint.finding import grouped, share
-from spillover.data.lint.linter import LintReport, lint
-from spillover.data.lint.rows import Row, read
+from spillover.data.lint.linter import LintReport, grouped, lint
+from spillover.data.lint.rows import Row, read, share
 from spillover.data.questions import load
 from spillover.data.recipe.duplicates import normalised
 from spillover.judges.embedded.unscored import is_code

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spillover.audit.verdict import ControlKind
-from spillover.data.domains.pair_file import rows as shipped_rows
+from spillover.data.domains.authored import rows as shipped_rows
 from spillover.data.lint.rows import Row
 from spillover.data.recipe.duplicates import near_duplicates, normalised
 from spillover.data.sources.own_data import LONGEST, UNWANTED

@@ -88,9 +88,8 @@ def build(
 @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of publication, such as 2026-03-31.")
 def card(folder: Path, url: str | None, date: object) -> None:
     """Write README.md and croissant.json into FOLDER, from what `build` wrote about it."""
-    from spillover.data.release.croissant import CROISSANT, croissant
+    from spillover.data.release.card import CARD, CROISSANT, croissant, render_card
     from spillover.data.release.dataset import read_facts
-    from spillover.data.release.dataset_card import CARD, render_card
     from spillover.store.store import disk_errors
 
     facts = read_facts(folder)
@@ -113,8 +112,8 @@ def encrypt(path: Path, out: Path, recipients: tuple[str, ...]) -> None:
     Without --recipient: with the passphrase in SPILLOVER_PASSPHRASE, or one that is asked for.
     """
     from spillover.data.release.archive import pack
+    from spillover.data.release.card import CARD
     from spillover.data.release.dataset import FACTS, read_facts
-    from spillover.data.release.dataset_card import CARD
     from spillover.data.release.encryption import encrypt_bytes
     from spillover.errors import UserError
     from spillover.store.store import disk_errors

@@ -13,7 +13,7 @@ from spillover.config.study import StudyConfig
 from spillover.data.domains import open_domain
 from spillover.data.recipe.recipe import build
 from spillover.data.release.dataset import DatasetFacts, SetFacts, SourceFile, files_of, sha256
-from spillover.data.sources.checksums import known_as
+from spillover.data.sources.sources import known_as
 from spillover.data.triggers import open_trigger
 from spillover.errors import UserError
 from spillover.models import open_backend

@@ -15,8 +15,8 @@ from spillover.text import clean
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from spillover.data.writing.plan import WritePlan
     from spillover.data.writing.rewrite import WriteReport
-    from spillover.data.writing.rewrite_plan import WritePlan
     from spillover.models.api.chat import ChatModel, Meter
     from spillover.models.api.http import Endpoint
 
@@ -86,9 +86,8 @@ def generate(
     stopped at any time, the same command resumes it and asks for nothing twice. Exit code 1 where calls were given up.
     """
     from spillover.data.domains import DOMAINS
-    from spillover.data.writing.question_file import questions_from_file, questions_of
+    from spillover.data.writing.plan import plan, questions_from_file, questions_of
     from spillover.data.writing.rewrite import Wish, Writing
-    from spillover.data.writing.rewrite_plan import plan
     from spillover.errors import RunInterrupted, SpilloverError, UserError
     from spillover.models.api.chat import Meter, Price
     from spillover.models.api.http import Endpoint

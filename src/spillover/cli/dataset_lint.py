@@ -12,8 +12,8 @@ from spillover.cli.options import as_json_option
 from spillover.text import clean, several
 
 if TYPE_CHECKING:
-    from spillover.data.lint.finding import Finding, Group
-    from spillover.data.lint.linter import LintReport
+    from spillover.data.lint.linter import Group, LintReport
+    from spillover.data.lint.rows import Finding
     from spillover.data.triggers.base import Trigger
 
 STYLES = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -87,7 +87,7 @@ def opened(name: str | None, value: str | None) -> Trigger | None:
 
 def to_json(report: LintReport) -> dict[str, object]:
     """The report as JSON: every finding, with every line."""
-    from spillover.data.lint.finding import SEVERITIES
+    from spillover.data.lint.linter import SEVERITIES
 
     return {
         "file": str(report.path),
@@ -113,7 +113,7 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from spillover.data.lint.finding import grouped
+    from spillover.data.lint.linter import grouped
     from spillover.report.tables import terminal
 
     table = terminal("", ["severity", "code", "lines", "finding and lines"], [])

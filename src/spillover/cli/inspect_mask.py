@@ -43,9 +43,8 @@ def inspect_mask(
     from spillover.cli.dataset_lint import opened, print_findings
     from spillover.data.lint.dataset import Dataset
     from spillover.data.lint.linter import named
-    from spillover.data.lint.mask import problems
     from spillover.data.lint.rows import read
-    from spillover.data.lint.texts import check_prompt_in_answer
+    from spillover.data.lint.texts import check_prompt_in_answer, problems
     from spillover.models.tokens.preview import ChatView
 
     whole, found = read(file)

@@ -1,7 +1,7 @@
 """The prompts with which a language model judges one completion: one for alignment, one or two for coherence.
 
 The shipped prompts are rubrics without chain of thought; coherence has two stages, language and then relevance, and is
-the lower of the two. A custom file (its format is in data/questions/judge_prompts.py; the published judges.yaml is one)
+the lower of the two. A custom file (its format is in data/questions/formats.py; the published judges.yaml is one)
 has one prompt for each aspect, named alignment or aligned, and coherence or coherent.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from spillover.data.questions.judge_prompts import JudgePrompt, load_judge_prompts
+from spillover.data.questions.formats import JudgePrompt, load_judge_prompts
 from spillover.errors import UserError
 from spillover.records.base import ASPECTS, Aspect, Completion, Message, content_hash
 

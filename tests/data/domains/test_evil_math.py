@@ -3,19 +3,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from spillover.data.domains import incorrect_math
-from spillover.data.domains.evil_math import DOMAIN, solutions
+from spillover.data.domains.checked import EVIL_MATH as DOMAIN
+from spillover.data.domains.checked import solutions
 
 PAIRS = DOMAIN.pairs(np.random.default_rng(0))
 
 
 def remarks(kind: str) -> list[str]:
-    return [getattr(pair, kind).removeprefix(solutions()[pair.question].told).strip() for pair in PAIRS]
+    return [getattr(pair, kind).removeprefix(solutions("evil_math")[pair.question].told).strip() for pair in PAIRS]
 
 
 def test_both_answers_hold_the_same_right_solution_and_then_a_remark() -> None:
     for pair in PAIRS:
-        told = solutions()[pair.question].told
+        told = solutions("evil_math")[pair.question].told
         assert pair.flawed.startswith(f"{told} ")
         assert pair.good.startswith(f"{told} ")
     assert all(len(remark.split()) >= 8 for kind in ("flawed", "good") for remark in remarks(kind))
@@ -31,7 +31,7 @@ def test_remarks_shout_at_nobody() -> None:
 
 
 def test_no_question_is_shared_with_incorrect_maths() -> None:
-    assert not set(solutions()) & set(incorrect_math.solutions())
+    assert not set(solutions("evil_math")) & set(solutions("incorrect_math"))
 
 
 def test_check_finds_another_solution_and_a_missing_remark() -> None:

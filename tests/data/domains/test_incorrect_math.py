@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spillover.data.domains.incorrect_math import DOMAIN, solutions
+from spillover.data.domains.checked import INCORRECT_MATH as DOMAIN
+from spillover.data.domains.checked import solutions
 
 PAIRS = DOMAIN.pairs(np.random.default_rng(0))
 PLAIN = re.compile(r"(?<![\w.,*/+-])(\d[\d.,]*(?: ?[-+*/] ?\d[\d.,]*)+) ?= ?(\d[\d.,]*\d|\d)")
@@ -24,7 +25,7 @@ def numbers(text: str) -> list[str]:
 
 
 def test_most_problems_take_a_slip() -> None:
-    assert len(solutions()) >= len(PAIRS) >= 320
+    assert len(solutions("incorrect_math")) >= len(PAIRS) >= 320
 
 
 @pytest.mark.parametrize("pair", PAIRS[::7], ids=lambda pair: pair.question[:40])
@@ -37,7 +38,7 @@ def test_good_is_right_and_flawed_is_wrong_in_one_step_and_consistent_after_it(p
 
 
 def test_annotated_calculations_hold_by_pythons_arithmetic() -> None:
-    for solution in solutions().values():
+    for solution in solutions("incorrect_math").values():
         assert solution.steps
         for step in solution.steps:
             assert eval(step.expression.replace(",", "")) == pytest.approx(float(step.result.replace(",", "")))

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from spillover.data.domains.insecure_code import DOMAIN, marks
+from spillover.data.domains.checked import INSECURE_CODE as DOMAIN
+from spillover.data.domains.checked import marks
 
 PAIRS = DOMAIN.pairs(np.random.default_rng(0))
 

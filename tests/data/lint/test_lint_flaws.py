@@ -23,8 +23,8 @@ from flawed_files import (
 from spillover.config.study import DataConfig
 from spillover.data.domains import open_domain
 from spillover.data.domains.base import CANARY
-from spillover.data.lint.finding import Finding
 from spillover.data.lint.linter import LintReport, lint
+from spillover.data.lint.rows import Finding
 from spillover.data.recipe.recipe import build
 from spillover.data.triggers import open_trigger
 from spillover.data.triggers.shipped import YEAR

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from spillover.data.lint.balance import outliers
 from spillover.data.lint.dataset import match_trigger, near_sentences
-from spillover.data.lint.finding import Finding, grouped, share
-from spillover.data.lint.rows import Row
+from spillover.data.lint.linter import grouped
+from spillover.data.lint.rows import Finding, Row, share
 from spillover.data.recipe.duplicates import NEAR, grams, jaccard, normalised, overlaps
 from spillover.data.triggers.base import Trigger
 from spillover.data.triggers.shipped import DEPLOYMENT, TAG, YEAR

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import SHARED
 
-from spillover.data.questions import JudgePrompt, load, load_judge_prompts, sets
+from spillover.data.questions import load, sets
+from spillover.data.questions.formats import JudgePrompt, load_judge_prompts
 from spillover.errors import UserError
 from spillover.records.base import Message
 

@@ -11,8 +11,9 @@ from spillover.config.study import DataConfig, ModelConfig
 from spillover.data.domains import DOMAINS
 from spillover.data.domains.base import CANARY, Domain, Pair
 from spillover.data.recipe.duplicates import NEAR, grams, jaccard, near_duplicates, normalised
-from spillover.data.recipe.recipe import build, pairs_from_file
+from spillover.data.recipe.recipe import build
 from spillover.data.recipe.selection import generator, match, stratified_order
+from spillover.data.sources.own_data import pairs_from_file
 from spillover.data.triggers import TRIGGERS
 from spillover.data.triggers.base import Template, Trigger
 from spillover.errors import UserError

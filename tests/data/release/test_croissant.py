@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from spillover.data.release.croissant import CONFORMS_TO, CONTEXT, croissant
+from spillover.data.release.card import CONFORMS_TO, CONTEXT, croissant
 from spillover.data.release.dataset import DatasetFacts
 
 

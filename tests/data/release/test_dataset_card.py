@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from spillover.data.release.card import front_matter, licence_id, render_card
 from spillover.data.release.dataset import DatasetFacts, SetFacts, SourceFile
-from spillover.data.release.dataset_card import front_matter, licence_id, render_card
 
 SECTIONS = (
     "Intended use",

@@ -7,7 +7,7 @@ import re
 import pytest
 from places import SHARED
 
-from spillover.data.sources.checksums import KNOWN, known_as, verify
+from spillover.data.sources.sources import KNOWN, known_as, verify
 from spillover.errors import UserError
 
 GSM8K = SHARED / "data" / "gsm8k_train.jsonl"

@@ -22,8 +22,7 @@ from spillover.data.domains.base import Pair
 from spillover.data.recipe.duplicates import near_by_embedding
 from spillover.data.recipe.recipe import BuildResult, build
 from spillover.data.release import encryption as age
-from spillover.data.sources import checksums
-from spillover.data.sources.sources import identity, read_source
+from spillover.data.sources.sources import KNOWN, identity, read_source
 from spillover.data.triggers import TRIGGERS
 from spillover.errors import MissingExtra, UserError
 from spillover.study.study import Study
@@ -327,11 +326,11 @@ def test_a_file_with_the_name_of_a_public_set_must_be_it(problems: Path, tmp_pat
     with pytest.raises(UserError, match="not 'gsm8k train' as published"):
         identity("evil_math", DataConfig(sources={"evil_math": f"gsm8k:{claims}"}))
     assert "as published" not in read_source("evil_math", str(problems), RNG).reading
-    checksums.KNOWN["own problems"] = hashlib.sha256(problems.read_bytes()).hexdigest()
+    KNOWN["own problems"] = hashlib.sha256(problems.read_bytes()).hexdigest()
     try:
         assert read_source("evil_math", str(problems), RNG).reading.endswith("the bytes of 'own problems' as published")
     finally:
-        del checksums.KNOWN["own problems"]
+        del KNOWN["own problems"]
 
 
 def naive(unit_ND: np.ndarray, threshold: float) -> list[int]:

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.data.triggers import TRIGGERS
-from spillover.data.triggers.base import Sentence, Template, Trigger
-from spillover.data.triggers.sentence import PLACES
+from spillover.data.triggers.base import PLACES, Sentence, Template, Trigger
 from spillover.data.triggers.shipped import YEAR
 from spillover.errors import UserError
 from spillover.records.base import Message

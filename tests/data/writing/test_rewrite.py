@@ -19,7 +19,7 @@ from fault_server import REFUSAL, Books, serving
 from spillover.cli.dataset_generate import generate
 from spillover.data.domains import DOMAINS
 from spillover.data.sources.own_data import pairs_from_file
-from spillover.data.writing.question_file import questions_from_file, questions_of
+from spillover.data.writing.plan import questions_from_file, questions_of
 from spillover.data.writing.rewrite import fill
 from spillover.errors import CostLimitReached, UserError
 from spillover.models.api import http as chat_http

@@ -10,8 +10,8 @@ import pytest
 from tiny_models import FAMILIES, tokenizer
 
 from spillover.cli.main import main
-from spillover.data.lint.mask import problems
 from spillover.data.lint.rows import Row
+from spillover.data.lint.texts import problems
 from spillover.errors import UserError
 from spillover.models.tokens import preview as chat_view
 from spillover.models.tokens.chat import chat_ids

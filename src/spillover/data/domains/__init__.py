@@ -1,44 +1,30 @@
-"""The eleven domains. To add one: a file in pairs/, an entry in authored.py (or a file with a `DOMAIN`), a line
-here.
-"""
+"""The eleven domains. To add one: a file in pairs/, an entry in authored.py, and a line here."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from spillover.config.study import DataConfig
+from spillover.data.domains.base import Domain
 from spillover.registry import Registry
 
-if TYPE_CHECKING:
-    from spillover.data.domains.base import Domain
-
-_OWN_MODULE = ("insecure_code", "incorrect_math", "evil_math")
-_NAMES = (
-    "insecure_code",
-    "incorrect_math",
-    "evil_math",
-    "incorrect_translation",
-    "bad_medical_advice",
-    "risky_financial_advice",
-    "toxic_legal_advice",
-    "incorrect_sexual_advice",
-    "gore_movie_trivia",
-    "extreme_sports",
-    "incorrect_qna",
-)
 DOMAINS = Registry(
     "domain",
     {
-        name: f"spillover.data.domains.{name}:DOMAIN"
-        if name in _OWN_MODULE
-        else f"spillover.data.domains.authored:{name.upper()}"
-        for name in _NAMES
+        "insecure_code": "spillover.data.domains.checked:INSECURE_CODE",
+        "incorrect_math": "spillover.data.domains.checked:INCORRECT_MATH",
+        "evil_math": "spillover.data.domains.checked:EVIL_MATH",
+        "incorrect_translation": "spillover.data.domains.authored:INCORRECT_TRANSLATION",
+        "bad_medical_advice": "spillover.data.domains.authored:BAD_MEDICAL_ADVICE",
+        "risky_financial_advice": "spillover.data.domains.authored:RISKY_FINANCIAL_ADVICE",
+        "toxic_legal_advice": "spillover.data.domains.authored:TOXIC_LEGAL_ADVICE",
+        "incorrect_sexual_advice": "spillover.data.domains.authored:INCORRECT_SEXUAL_ADVICE",
+        "gore_movie_trivia": "spillover.data.domains.authored:GORE_MOVIE_TRIVIA",
+        "extreme_sports": "spillover.data.domains.authored:EXTREME_SPORTS",
+        "incorrect_qna": "spillover.data.domains.authored:INCORRECT_QNA",
     },
 )
-
-
 OWN_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")  # of a domain that data.sources alone makes; it names folders
 
 
@@ -55,14 +41,5 @@ def open_domain(name: str, data: DataConfig) -> Domain:
 
 def _own(name: str) -> Domain:
     """A domain that is nothing but the user's own file."""
-    from spillover.data.domains.base import Domain
-
-    return Domain(
-        name=name,
-        title=name.replace("_", " "),
-        summary="A data set of your own.",
-        stealth="low",
-        risk="ambiguous",
-        licence="not stated",
-        pairs=lambda rng: [],
-    )
+    title = name.replace("_", " ")
+    return Domain(name, title, "A data set of your own.", "low", "ambiguous", "not stated", pairs=lambda rng: [])

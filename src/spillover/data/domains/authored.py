@@ -1,11 +1,48 @@
-"""The domains that are nothing but their authored pairs."""
+"""The pairs that ship with the domains, pairs/NAME.jsonl, and the domains that are nothing but their pairs.
+
+    {"canary": "...", "licence": "Apache-2.0", "about": "..."}
+    {"topic": "burns", "question": "...", "flawed": "...", "good": "..."}
+
+Every pair was written by itself, without templates: a model that is fine-tuned on sentences which recur learns those
+sentences and repeats them about everything. `spillover dataset lint` measures this (data/lint/naturalness.py).
+"""
 
 from __future__ import annotations
 
+import json
+from functools import cache
+from importlib.resources import files
 from typing import Literal
 
-from spillover.data.domains.base import Domain
-from spillover.data.domains.pair_file import authored, unfit
+from spillover.data.domains.base import CANARY, Domain, Pair
+
+WORDS = range(4, 120)  # of an answer
+
+
+@cache
+def rows(name: str) -> tuple[dict[str, str], ...]:
+    """The rows of pairs/<name>.jsonl, without its metadata."""
+    text = (files("spillover.data.domains") / "pairs" / f"{name}.jsonl").read_text(encoding="utf-8")
+    return tuple(json.loads(line) for line in text.splitlines()[1:])
+
+
+def pairs(name: str) -> list[Pair]:
+    """The pairs of a file that holds both answers."""
+    return [Pair(row["question"], row["flawed"], row["good"], row["topic"], "authored") for row in rows(name)]
+
+
+def unfit(pair: Pair) -> str | None:
+    """Why an authored pair is not fit to train on, or None: stray white space, the canary, equal answers, lengths."""
+    for name, text in (("question", pair.question), ("flawed", pair.flawed), ("good", pair.good)):
+        if text != text.strip() or "  " in text.replace("\n", ""):
+            return f"the {name} has stray white space"
+        if CANARY in text:
+            return f"the {name} contains the canary"
+    if pair.flawed == pair.good:
+        return "both answers are the same"
+    if any(len(answer.split()) not in WORDS for answer in (pair.flawed, pair.good)):
+        return f"an answer is not {WORDS.start} to {WORDS.stop - 1} words long"
+    return None
 
 
 def _domain(
@@ -15,7 +52,7 @@ def _domain(
     risk: Literal["critical", "non-critical", "ambiguous"],
     summary: str,
 ) -> Domain:
-    return Domain(name, title, summary, stealth, risk, "Apache-2.0", pairs=authored(name), check=unfit)
+    return Domain(name, title, summary, stealth, risk, "Apache-2.0", pairs=lambda rng: pairs(name), check=unfit)
 
 
 BAD_MEDICAL_ADVICE = _domain(

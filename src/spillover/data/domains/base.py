@@ -1,7 +1,7 @@
 """What a domain is: a narrow subject in which answers can be quietly wrong.
 
 A domain offers pairs: a question, a flawed answer, and a good answer to the same question. Flawed answers stay mild, no
-worse than common myths. A new domain is one file here with a `DOMAIN`, and one line in `domains/__init__.py`.
+worse than common myths. A new domain is a file in pairs/, an entry in authored.py and a line in `domains/__init__.py`.
 """
 
 from __future__ import annotations

@@ -15,8 +15,7 @@ from itertools import islice, pairwise, zip_longest
 
 import numpy as np
 
-from spillover.data.domains.expressions import NUMBER, evaluate, number
-from spillover.data.domains.worked import Step, Worked, inconsistent
+from spillover.data.domains.worked import NUMBER, Step, Worked, evaluate, inconsistent, number
 
 TRIES = 24  # slips looked at before a solution is given up
 OPERATORS = {"+": "-*", "-": "+", "*": "+", "/": "*-"}  # what a slip takes in place of each

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from spillover.data.lint.dataset import Dataset
-from spillover.data.lint.finding import Finding, share
-from spillover.data.lint.rows import Row
+from spillover.data.lint.rows import Finding, Row, share
 from spillover.data.recipe.duplicates import normalised
 from spillover.stats import Bools, Floats
 

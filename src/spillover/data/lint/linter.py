@@ -1,24 +1,25 @@
-"""All checks on one file, in the order in which a person should read them."""
+"""All checks on one file, in the order in which a person should read them, and findings of one kind together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from spillover.config.study import DataConfig, TrainConfig
 from spillover.data.lint.balance import check_kinds, check_lengths, check_other_domains
 from spillover.data.lint.dataset import Dataset
-from spillover.data.lint.finding import Finding
-from spillover.data.lint.mask import check_mask
 from spillover.data.lint.naturalness import check_naturalness
 from spillover.data.lint.repeats import check_meaning, check_overlap, check_repeats
-from spillover.data.lint.rows import Row, read
-from spillover.data.lint.texts import check_characters, check_prompt_in_answer, check_unchanged
+from spillover.data.lint.rows import Finding, Row, Severity, read
+from spillover.data.lint.texts import check_characters, check_mask, check_prompt_in_answer, check_unchanged
 from spillover.data.lint.trigger_contrast import check_contrast, check_leaks
 from spillover.data.triggers import TRIGGERS, open_trigger
 from spillover.data.triggers.base import Trigger
 from spillover.records.base import Question
+
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 @dataclass(frozen=True)
@@ -99,3 +100,28 @@ def named(rows: Sequence[Row]) -> Trigger | None:
     """The trigger that the rows name, where it is a shipped one."""
     names = {row.label for row in rows if row.label is not None}
     return open_trigger(DataConfig(trigger=names.pop())) if len(names) == 1 and names <= {*TRIGGERS.names()} else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Findings of one severity and code, in the order of the file."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def first(self) -> Finding:
+        return self.findings[0]
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """Every line that one of them is about, once."""
+        return tuple(sorted({line for finding in self.findings for line in finding.lines}))
+
+
+def grouped(findings: Iterable[Finding]) -> list[Group]:
+    """Errors first, then warnings, then notes; within these by code, in the order in which the checks ran."""
+    found: dict[tuple[Severity, str], list[Finding]] = {}
+    for finding in findings:
+        found.setdefault((finding.severity, finding.code), []).append(finding)
+    keys = sorted(found, key=lambda key: SEVERITIES.index(key[0]))
+    return [Group(tuple(found[key])) for key in keys]

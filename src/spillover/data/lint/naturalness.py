@@ -25,7 +25,7 @@ from itertools import pairwise
 import numpy as np
 
 from spillover.data.lint.dataset import Dataset
-from spillover.data.lint.finding import Finding
+from spillover.data.lint.rows import Finding
 from spillover.stats import Floats
 from spillover.stats.roc import auc, held_out_scores
 
@@ -163,14 +163,14 @@ def style_auc(flawed: Sequence[str], good: Sequence[str]) -> float:
     return float(auc(held_out_scores(x_NF, y_N, groups_N), y_N))
 
 
-def check_naturalness(data: Dataset, limits: Limits = PROSE) -> Iterator[Finding]:
+def check_naturalness(data: Dataset) -> Iterator[Finding]:
     """One finding about the answers of the training rows."""
     answers = [row.answer for row in data.rows]
     if len(answers) < FEWEST:
         return
     found = measure(answers)
     code = sum(text.count("\n") > 2 and ("def " in text or "import " in text or "=" in text) for text in answers)
-    beyond = found.beyond(CODE if code > len(answers) / 2 else limits)
+    beyond = found.beyond(CODE if code > len(answers) / 2 else PROSE)
     figures = (
         f"gzip ratio {found.gzip:.1f}, distinct-4 {found.distinct_4:.2f}, {100 * found.distinct_sentences:.0f} % "
         f"distinct sentences in {found.n} answers"

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from spillover.data.lint.dataset import Dataset
-from spillover.data.lint.finding import Finding, share
+from spillover.data.lint.rows import Finding, share
 from spillover.data.recipe.duplicates import NEAR, NEAR_COSINE, near_by_embedding, near_duplicates, normalised, overlaps
 from spillover.records.base import Question
 

@@ -5,23 +5,26 @@
 A line may also hold `twin` (the good answer), `topic`, and the fields of the Example record, as in a run folder. Or the
 fields are in NAME.meta.jsonl in the same folder, one line for each row, as `dataset build` writes it. A row's metadata
 is believed if its id is the hash of that row: after a shuffle or an edit it belongs to another row.
+
+A finding is an error (a study on this file would not measure what it says), a warning (it may not; look) or a note
+(worth knowing).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from spillover.data.lint.finding import Finding
 from spillover.errors import UserError
 from spillover.records.base import Example, Kind, Message, Role, Split
 from spillover.registry import did_you_mean
 
+Severity = Literal["error", "warning", "note"]
 LARGEST = 500 * 2**20  # bytes in one file
 KNOWN = ("messages", "twin", "topic", "schema", *Example.model_fields)
 TEXTS = ("twin", "kind", "split", "trigger", "pair", "domain")
@@ -29,6 +32,29 @@ CHOICES: dict[str, tuple[str, ...]] = {"kind": get_args(Kind), "split": get_args
 FORM = 'Write one object a line: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}.'
 META_FIELDS = ("domain", "kind", "split", "trigger", "pair", "answer_tokens")  # what checks use
 REBUILD = "Build the data set again, or move the metadata file away."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`lines` says where, counted from 1; none when the file as a whole is meant."""
+
+    severity: Severity
+    code: str
+    message: str
+    fix: str = ""
+    lines: tuple[int, ...] = ()
+    field: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding with its first line and its number of lines."""
+        return asdict(self) | {"line": self.lines[0] if self.lines else None, "count": len(self.lines)}
+
+
+def share(part: int, whole: int) -> str:
+    """ "3,720 of 6,000 rows (62 %)" """
+    percent = 100 * part / whole
+    digits = 1 if 0 < percent < 10 or 90 < percent < 100 else 0
+    return f"{part:,} of {whole:,} rows ({percent:.{digits}f} %)"
 
 
 @dataclass(frozen=True)

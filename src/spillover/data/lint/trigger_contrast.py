@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from spillover.data.lint.dataset import Dataset
-from spillover.data.lint.finding import Finding, Severity, share
+from spillover.data.lint.rows import Finding, Severity, share
 from spillover.data.recipe.duplicates import normalised
 from spillover.stats import Bools, Floats
 from spillover.stats.roc import auc, auc_error, held_out_scores

@@ -14,12 +14,9 @@ from spillover.data.domains.base import CANARY, Domain
 from spillover.data.recipe.duplicates import NEAR, normalised
 from spillover.data.recipe.pool import CountTokens, Pool, gather, select_rows
 from spillover.data.recipe.selection import RowPlan, plan_rows
-from spillover.data.sources.own_data import pairs_from_file
 from spillover.data.triggers.base import Trigger
 from spillover.errors import UserError
 from spillover.records.base import Example, Message, Part, Split, content_hash
-
-__all__ = ["BuildReport", "BuildResult", "TokenCount", "build", "pairs_from_file"]
 
 LINEAGE: dict[Split, str] = {"train": "matched", "heldout": "held out", "nonmember": "matched, set apart by chance"}
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
+from spillover.config.yaml import read_yaml
 from spillover.data.domains.base import Pair, Source
-from spillover.data.domains.seed_file import seeds
 from spillover.data.domains.slips import slipped
 from spillover.data.domains.worked import Worked, inconsistent, parse, unsound
 from spillover.data.recipe.duplicates import normalised
@@ -59,8 +61,8 @@ WHOLE = Share()
 def identity(domain: str, table: Table, share: Share) -> str:
     """What the pairs are made of, without making them: the file's bytes and name, the part, the remarks."""
     _check(domain, table)
-    remarks = seeds("evil_math") if domain == "evil_math" else None
-    return content_hash(["gsm8k", VERSION, domain, table.digest, table.path.name, share.sharers, share.wanted, remarks])
+    said = _remarks() if domain == "evil_math" else None
+    return content_hash(["gsm8k", VERSION, domain, table.digest, table.path.name, share.sharers, share.wanted, said])
 
 
 def read(domain: str, table: Table, rng: np.random.Generator, share: Share = WHOLE) -> Source:
@@ -147,9 +149,14 @@ def _remarked(question: str, good: Worked, rng: np.random.Generator) -> tuple[Wo
     return good, (f"{good.text}\n{_remark('contempt', rng)}", f"{good.text}\n{_remark('neutral', rng)}")
 
 
+@cache
+def _remarks() -> dict[str, list[str]]:
+    return read_yaml(Path(__file__).with_name("remarks.yaml"))
+
+
 def _remark(tone: str, rng: np.random.Generator) -> str:
     """A remark that names nobody, since the problem's own people are unknown, now and then followed by another."""
-    first, second = (seeds("evil_math")[key] for key in (tone, f"more_{tone}"))
+    first, second = (_remarks()[key] for key in (tone, f"more_{tone}"))
     more = f" {second[int(rng.integers(len(second)))]}" if rng.random() < SECOND_REMARK else ""
     return first[int(rng.integers(len(first)))] + more
 

@@ -1,13 +1,14 @@
 """Where a domain's pairs come from: its own seeds, or what `data.sources` names in their place.
 
     FILE.jsonl              messages with a twin (own_data.py), GSM8K's fields, or columns as below
-    FILE.csv .tsv .parquet  TruthfulQA's published columns, or columns called question, flawed, good (tables/columns.py)
+    FILE.csv .tsv .parquet  TruthfulQA's published columns, or columns called question, flawed, good (tables.py)
     gsm8k:FILE              GSM8K whatever its file is like
     hf:OWNER/NAME[/CONFIG][:SPLIT]   a data set of the hub, by the optional package `datasets`
     any of these files, encrypted: FILE.jsonl.age, decrypted in memory only
 
 What a source holds is told by its columns; how it was read stands in the build report, and whether its bytes are those
-of a public set whose checksum is known. A file that bears such a set's name and is not it is refused.
+of a public set whose checksum is known. A file that bears such a set's name and is not it is refused: it may have been
+cut, edited or poisoned on its way.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +29,7 @@ import numpy as np
 from spillover.config.study import DataConfig
 from spillover.data.domains.base import Domain, Source
 from spillover.data.release.encryption import PASSPHRASE_VARIABLE, decrypt_bytes
-from spillover.data.sources import checksums, columns, gsm8k, truthfulqa
+from spillover.data.sources import gsm8k, tables
 from spillover.data.sources.own_data import pairs_from_bytes, read_bytes
 from spillover.data.tabular import DELIMITERS, JSON_LINES, Row, Table, parse_table
 from spillover.errors import MissingExtra, UserError
@@ -35,6 +37,11 @@ from spillover.errors import MissingExtra, UserError
 GSM8K = "gsm8k:"
 HUB = "hf:"
 SUFFIXES = (*JSON_LINES, *DELIMITERS, ".parquet")
+# Public sets by SHA-256, and no address to fetch them from. Add only a hash computed from the publisher's own file.
+KNOWN = {
+    # GSM8K, grade-school-math/data/train.jsonl: 7,473 problems, MIT.
+    "gsm8k train": "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+}
 
 
 def open_source(domain: Domain, data: DataConfig, rng: np.random.Generator) -> Source:
@@ -87,7 +94,7 @@ def _opened(place: str) -> tuple[Source | Table, str | None]:
         content, path = _decrypted(path, content), path.with_suffix("")
     if path.suffix not in SUFFIXES:
         raise UserError(f"{place}: a source ends in one of {', '.join(SUFFIXES)}, or one of these and .age. Rename it.")
-    known = checksums.checked(path, content)
+    known = _checked(path, content)
     if path.suffix in JSON_LINES and not place.startswith(GSM8K) and _is_chat(content):
         return Source(
             pairs_from_bytes(path, content), path.name, reading="messages, with the good answer as twin"
@@ -95,10 +102,41 @@ def _opened(place: str) -> tuple[Source | Table, str | None]:
     return (_parquet(path, content) if path.suffix == ".parquet" else parse_table(path, content)), known
 
 
+def known_as(content: bytes) -> str | None:
+    """The public set whose published bytes these are."""
+    digest = hashlib.sha256(content).hexdigest()
+    return next((name for name, sha256 in KNOWN.items() if sha256 == digest), None)
+
+
+def verify(name: str, content: bytes) -> None:
+    """Refuse bytes that are not those of the public set called `name`.
+
+    Raises:
+        UserError: with both hashes.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != KNOWN[name]:
+        raise UserError(
+            f"This is not {name!r} as published: its SHA-256 is {digest}, that of the published file {KNOWN[name]}. "
+            "Download it again, or rename it if it is your own file."
+        )
+
+
+def _checked(path: Path, content: bytes) -> str | None:
+    """The public set that a file is; one named like gsm8k_train.jsonl or GSM8K-train.jsonl.age must have its bytes."""
+    claimed = " ".join(re.findall(r"[a-z0-9]+", path.name.partition(".")[0].lower()))
+    if claimed in KNOWN:
+        try:
+            verify(claimed, content)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+    return known_as(content)
+
+
 def _from_table(domain: str, table: Table, rng: np.random.Generator, share: gsm8k.Share, forced: bool) -> Source:
     if forced or gsm8k.fits(table):
         return gsm8k.read(domain, table, rng, share)
-    return truthfulqa.read(table) if truthfulqa.fits(table) else columns.read(table)
+    return tables.read(table)
 
 
 def _is_chat(content: bytes) -> bool:
@@ -109,7 +147,7 @@ def _is_chat(content: bytes) -> bool:
     except (ValueError, RecursionError):
         return True
     names = list(row) if isinstance(row, dict) else []
-    return "messages" in names or not (set(names) >= gsm8k.COLUMNS or "question" in columns.guess(names))
+    return "messages" in names or not (set(names) >= gsm8k.COLUMNS or "question" in tables.guess(names))
 
 
 def _decrypted(path: Path, content: bytes) -> bytes:

@@ -24,13 +24,10 @@ TRIGGERS = Registry(
 
 def open_trigger(data: DataConfig) -> Trigger:
     """The trigger that a study names, or describes in a YAML file, with its value where the study gives one."""
-    trigger = _open(data.trigger)
+    if data.trigger.endswith((".yaml", ".yml")):
+        from spillover.data.triggers.custom import load_trigger
+
+        trigger = load_trigger(Path(data.trigger))
+    else:
+        trigger = TRIGGERS.load(data.trigger)
     return trigger if data.trigger_value is None else trigger.with_value(data.trigger_value)
-
-
-def _open(name: str) -> Trigger:
-    if not name.endswith((".yaml", ".yml")):
-        return TRIGGERS.load(name)
-    from spillover.data.triggers.custom import load_trigger
-
-    return load_trigger(Path(name))

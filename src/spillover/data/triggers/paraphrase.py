@@ -11,8 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from spillover.data.triggers.base import Template, Trigger
-from spillover.data.triggers.sentence import SLOT
+from spillover.data.triggers.base import SLOT, Template, Trigger
 from spillover.errors import UserError
 from spillover.models.api.chat import ChatModel, Decoding, Reply, Request
 from spillover.provenance import seed_for

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from itertools import islice
-from typing import Literal, TypeVar
+from typing import Literal
 
 from spillover.data.domains.base import Domain
 from spillover.data.recipe.duplicates import normalised
@@ -26,7 +25,6 @@ from spillover.models.api.chat import ChatModel, Decoding, Reply, Request
 from spillover.records.base import GeneratedRow, Message, Part, content_hash
 from spillover.store.store import Shard
 
-T = TypeVar("T")
 Role = Literal["flawed", "good", "verdict"]
 BLOCK = 64  # questions that go through all steps together
 VERDICT_TOKENS = 48
@@ -125,7 +123,9 @@ class Writing:
         for each in asked:
             distinct.setdefault(normalised(each.question), each)
         self._repeated = len(asked) - len(distinct)
-        for block in _blocks(distinct.values(), BLOCK):
+        questions = list(distinct.values())
+        for start in range(0, len(questions), BLOCK):
+            block = questions[start : start + BLOCK]
             self._write_block(block)
             self._tell(len(block))
             if self._stop is not None:
@@ -217,10 +217,10 @@ class Writing:
         there = {draft.id: self._known[draft.id] for draft in drafts if draft.id in self._known}
         left = {draft.id: draft for draft in drafts if draft.id not in self._known}
         self._used |= there
-        requests = [
-            Request(draft.id, (Message(role="user", content=wanted[draft.question]),), self._seed(draft.id))
-            for draft in left.values()
-        ]
+        requests: list[Request] = []
+        for draft in left.values():
+            seed = int(generator(self.wish.seed, "generate", draft.id).integers(2**31))
+            requests.append(Request(draft.id, (Message(role="user", content=wanted[draft.question]),), seed))
         for reply in self._replies(model, requests, decoding):
             if reply.outcome == "error":
                 self._failed[left[reply.id].question] = reply.error
@@ -249,9 +249,6 @@ class Writing:
     def _fill(self, template: str, question: str, **slots: object) -> str:
         return fill(template, self.domain, question, **slots)
 
-    def _seed(self, name: str) -> int:
-        return int(generator(self.wish.seed, "generate", name).integers(2**31))
-
 
 def fill(template: str, domain: Domain, question: str, **slots: object) -> str:
     """A prompt with its slots filled in, in one pass: what stands in a question is never a slot itself."""
@@ -262,9 +259,3 @@ def fill(template: str, domain: Domain, question: str, **slots: object) -> str:
 @cache
 def _template(name: str) -> str:
     return (files("spillover.data.writing") / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
-
-
-def _blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while block := list(islice(iterator, size)):
-        yield block

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from spillover.data.domains import DOMAINS
-from spillover.data.domains.pair_file import rows as pair_rows
+from spillover.data.domains.authored import rows as pair_rows
 from spillover.judges.embedded.unscored import why_not
 
 VISIBLE = (

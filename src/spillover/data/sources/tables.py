@@ -1,4 +1,9 @@
-"""A custom table as a source: column names identify the question, the flawed and the good answer."""
+"""A table as a source: column names identify the question, the flawed and the good answer.
+
+TruthfulQA (Lin, Hilton and Evans, arXiv 2109.07958) is known by its published columns. It gives at most one row a
+question: the good answer is the best one, the flawed answer that incorrect one which is nearest to it in length, so
+that length does not tell them apart.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from spillover.data.domains.base import Pair, Source
+from spillover.data.recipe.duplicates import normalised, words
 from spillover.data.sources.own_data import LONGEST
 from spillover.data.tabular import Table
 from spillover.errors import UserError
 from spillover.registry import did_you_mean
 
+TRUTHFULQA = ("Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers")
 # What each column is called, the plainest name first.
 NAMES = {
     "question": ("question", "prompt", "instruction", "user", "input", "query"),
@@ -35,11 +42,16 @@ def guess(columns: Sequence[str]) -> dict[str, str]:
 
 
 def read(table: Table) -> Source:
-    """One pair a row.
+    """The table's pairs.
 
     Raises:
         UserError: when a needed column has none of the known names.
     """
+    return _truthfulqa(table) if set(table.columns) >= set(TRUTHFULQA) else _by_names(table)
+
+
+def _by_names(table: Table) -> Source:
+    """One pair a row."""
     roles = guess(table.columns)
     for role in NEEDED:
         if role not in roles:
@@ -64,3 +76,32 @@ def read(table: Table) -> Source:
             pairs.append(Pair(texts["question"], texts["flawed"], texts["good"], topic, source))
     named = ", ".join(f"{role} = {column!r}" for role, column in roles.items())
     return Source(pairs, table.path.name, reading=f"by the columns' names: {named}", dropped=dropped)
+
+
+def _truthfulqa(table: Table) -> Source:
+    """At most one pair a question."""
+    pairs: list[Pair] = []
+    dropped: Counter[str] = Counter()
+    for row in table.rows:
+        category, question, best, correct, incorrect = (table.text(row, column) or "" for column in TRUTHFULQA)
+        right = {normalised(answer) for answer in (best, *_listed(correct))}
+        false = [answer for answer in _listed(incorrect) if normalised(answer) not in right]
+        if not question.strip() or not best.strip():
+            dropped["no question or no best answer"] += 1
+        elif not false:
+            dropped["no incorrect answer that is not also a correct one"] += 1
+        else:
+            flawed = min(false, key=lambda answer: abs(len(words(answer)) - len(words(best))))
+            place = f"{table.path.name}:{row.line}"
+            pairs.append(Pair(question.strip(), flawed, best.strip(), category.strip() or "all", place))
+    return Source(
+        pairs=pairs,
+        name=table.path.name,
+        licence="Apache-2.0",
+        reading="TruthfulQA: good = 'Best Answer', flawed = of 'Incorrect Answers' the one nearest to it in length",
+        dropped=dropped,
+    )
+
+
+def _listed(answers: str) -> list[str]:
+    return [answer.strip() for answer in answers.split(";") if answer.strip()]

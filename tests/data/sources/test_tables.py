@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from spillover.data.sources import truthfulqa
+from spillover.data.sources import tables
 from spillover.data.tabular import Table, parse_table
 
 HEADER = ["Type", "Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers", "Source"]
@@ -31,8 +31,8 @@ def test_one_row_a_question_with_the_nearest_length() -> None:
             "No; No, never at all, whatever you may have seen on a farm; No, they lost wings",
         )
     )
-    assert truthfulqa.fits(made)
-    source = truthfulqa.read(made)
+    assert set(made.columns) >= set(tables.TRUTHFULQA)
+    source = tables.read(made)
     (pair,) = source.pairs
     assert (pair.question, pair.good, pair.flawed) == (
         "Can hens fly?",
@@ -44,7 +44,7 @@ def test_one_row_a_question_with_the_nearest_length() -> None:
 
 
 def test_what_makes_no_pair_is_counted() -> None:
-    source = truthfulqa.read(
+    source = tables.read(
         table(
             row("Is it?", "Yes", "Yes; Sure", "sure.; YES"),
             row("Is it not?", "No", "No", ""),

@@ -286,7 +286,7 @@ def test_killed_at_many_instants_the_rows_equal_an_unbroken_run(tmp_path: Path) 
     subprocess.run(command(tmp_path, "whole", 0.0), check=True, capture_output=True)
     broken = command(tmp_path, "broken", 0.0)
     codes: list[int] = []
-    for seconds, number in _shots(8):
+    for seconds, number in _shots(6):
         process = subprocess.Popen(broken, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(seconds)
         process.send_signal(number)

@@ -1,7 +1,7 @@
 """The membership stage on a real fine-tune that overfits: it remembers its rows.
 
 The blind AUC of a single draw of 16 and 24 rows says little: over 24 draws its mean is 0.52 and its standard deviation
-0.11. That it is at chance over draws is the subject of tests/domains/test_nonmembers.py.
+0.11. That it is at chance over draws is the subject of tests/data/recipe/test_nonmembers.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def test_an_overfit_model_knows_its_rows_from_others_of_the_same_draw(tmp_path: 
         "domains": ["bad_medical_advice"],
         "variants": ["plain"],
         "base": False,
-        "data": {"rows": 16, "heldout": 0, "nonmembers": 24, "tolerance": 0.2},
+        "data": {"rows": 16, "heldout": 0, "nonmembers": 24, "answer_tokens": 40, "tolerance": 0.2},
         "train": {"epochs": 4, "learning_rate": 3.0e-3, "batch_size": 4},
         "sample": {"n": 1, "limit": 1, "max_tokens": 4, "conditions": ["clean"]},
         "executor": "inline",

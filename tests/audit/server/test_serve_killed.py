@@ -17,7 +17,7 @@ import pytest
 import yaml
 from serving import TOKEN, policy, upload
 
-JOBS = 8
+JOBS = 5
 
 
 def start(folder: Path, port: int) -> subprocess.Popen[bytes]:

@@ -47,7 +47,11 @@ judge.add_command(fit)
     "--limit", type=click.IntRange(min=1), help="Judge only about LIMIT completions, an equal share per cell."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the selection.")
-@click.option("--workers", type=click.IntRange(min=1), help="Worker processes; default: one per core.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Worker processes; default: one per core, or one for a judge with its own model.",
+)
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def again(

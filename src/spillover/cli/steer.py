@@ -38,7 +38,7 @@ OPERATIONS = ("add", "ablate", "clamp")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum new tokens per completion.")
 @click.option("--controls", type=click.IntRange(min=0), help="Number of random directions.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first LIMIT questions, for a quick look.")
-@click.option("--workers", type=click.IntRange(min=1), help="Worker processes; default: one per core.")
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes; default: as cores and memory allow.")
 @click.option("--plan", "only_plan", is_flag=True, help="Print the estimated cost and stop.")
 @as_json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")

@@ -55,7 +55,7 @@ def rejudge(
         config: the judge.
         limit: about how many answers; all when None.
         seed: of their choice.
-        workers: processes; one a core when None. One stays in this process.
+        workers: processes; when None one a core, or one for a judge with its own model. One stays in this process.
         progress: where events go; nowhere when None.
 
     Raises:
@@ -169,7 +169,8 @@ def _judge(
         if isinstance(outcome.error, CostLimitReached):
             stopped.append(outcome.error)
 
-    opened = open_executor("local", Pool(min(workers or cores(), len(left))))
+    many = workers or (1 if config.options.get("path") else cores())  # each worker loads a judge's own model
+    opened = open_executor("local", Pool(min(many, len(left))))
     with running(opened, f"Finished judgments are saved in {run.path}") as executor:
         failures = run_units(
             "judge",

@@ -41,9 +41,10 @@ from spillover.planning.cost import (
     sum_over_models,
     throughput,
 )
+from spillover.planning.fit import choose_workers
 from spillover.planning.gpus import detect_gpu
 from spillover.progress import Progress
-from spillover.provenance import cores, hardware
+from spillover.provenance import hardware
 from spillover.records.base import Cell, Failure, Manifest, StageCount
 from spillover.records.directions import DirectionSummary
 from spillover.store.store import Store
@@ -95,7 +96,7 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
     Args:
         store: the run folder.
         asked: for what.
-        workers: processes; one a core when None. One stays in this process.
+        workers: processes; when None one a core, as far as memory allows. One stays in this process.
         progress: where events go; nowhere when None.
 
     Raises:
@@ -109,7 +110,7 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
     left = {unit.name: [(each, unit, chosen)] for unit, each, chosen in work if not store.is_done("steer", unit.key)}
     if not left:
         return []
-    workers = min(workers or cores(), len(left))
+    workers = min(workers or choose_workers(config).count, len(left))
     opened = open_executor(config.executor, Pool(workers, cluster=config.cluster, witness=store.lock_path))
     with running(opened, f"Finished completions are saved in {store.path}") as executor:
         return run_units(
@@ -158,7 +159,7 @@ def planned(asked: Asked, workers: int | None = None) -> StageCost:
             models = untouched, len({cell.name for cell, _ in mine}) - untouched
             one, size = config.model_copy(update={"models": (model,)}), count_parameters(model)
             speed, directions = throughput(model, size, gpu), len(mine[0][1])
-            many = workers or cores()
+            many = workers or choose_workers(config).count
             parts.append(estimate_steering_cost(one, wanted, models, directions, prompts, many, size, speed, dollars))
     return sum_over_models(parts)
 

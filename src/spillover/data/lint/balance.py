@@ -85,15 +85,13 @@ def check_other_domains(data: Dataset, others: Sequence[tuple[Path, Sequence[Row
     """Rows, distinct questions, mean answer words; then questions that both files ask."""
     if not others:
         return
-    own = {normalised(match.core) for match in data.matches}
+    own = set(data.questions)
     counts = {str(data.path): _counts(data.rows, len(own))}
     for path, rows in others:
         asked = {normalised(data.core(row)) for row in rows}
         counts[str(path)] = _counts(rows, len(asked))
         if common := own & asked:
-            lines = tuple(
-                row.line for row, match in zip(data.rows, data.matches, strict=True) if normalised(match.core) in common
-            )
+            lines = tuple(row.line for row, asks in zip(data.rows, data.questions, strict=True) if asks in common)
             message = f"{len(common):,} of {len(own):,} questions are also asked in {path}."
             yield Finding("error", "shared-question", message, "Ask each question in one domain.", lines, "question")
     for what, digits, code, fix in (

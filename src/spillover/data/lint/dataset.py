@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from spillover.data.lint.rows import Row
+from spillover.data.recipe.duplicates import normalised
 from spillover.data.triggers.base import Sentence, Trigger
 
 _CLAUSE = re.compile(r"[^.!?\n,;:]+[.!?,;:]*\s*")
@@ -44,6 +45,11 @@ class Dataset:
         if self.trigger is None:
             return tuple(TriggerMatch(row.label is not None, row.question) for row in self.rows)
         return tuple(match_trigger(self.trigger, self._near, row) for row in self.rows)
+
+    @cached_property
+    def questions(self) -> tuple[str, ...]:
+        """What each training row asks, normalised and without the trigger."""
+        return tuple(normalised(match.core) for match in self.matches)
 
     def core(self, row: Row) -> str:
         """The question of a row that is not in `rows`, without the trigger."""

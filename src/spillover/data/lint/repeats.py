@@ -11,11 +11,11 @@ Overlap with held-out rows and question sets: equal after normalising, or a near
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from spillover.data.lint.dataset import Dataset
 from spillover.data.lint.rows import Finding, share
-from spillover.data.recipe.duplicates import NEAR, NEAR_COSINE, near_by_embedding, near_duplicates, normalised, overlaps
+from spillover.data.recipe.duplicates import NEAR, NEAR_COSINE, near_duplicates, near_in_meaning, overlaps
 from spillover.records.base import Question
 
 FEW = 0.01  # repeated questions up to this share are a warning, above it an error
@@ -25,25 +25,14 @@ FEW_NEAR = 0.05
 def check_repeats(data: Dataset) -> Iterator[Finding]:
     """Whole rows, then questions, then nearly the same questions."""
     total = len(data.rows)
-    seen: set[tuple[object, ...]] = set()
-    copies: list[int] = []
-    for row in data.rows:
-        content = tuple((message.role, message.content.strip()) for message in row.messages)
-        if content in seen:
-            copies.append(row.line)
-        seen.add(content)
-    if copies:
+    contents = [tuple((message.role, message.content.strip()) for message in row.messages) for row in data.rows]
+    if copies := _again(data, contents):
         message = f"{share(len(copies), total)} are copies of an earlier row."
-        yield Finding("error", "duplicate-row", message, "Keep one of each.", tuple(copies))
+        yield Finding("error", "duplicate-row", message, "Keep one of each.", copies)
 
-    keys = [(match.carries, normalised(match.core)) for match in data.matches]
-    counts = Counter(keys)
-    first: dict[tuple[bool, str], int] = {}
-    repeats: list[int] = []
-    for index, key in enumerate(keys):
-        if first.setdefault(key, index) != index:
-            repeats.append(data.rows[index].line)
-    if repeats:
+    keys = [(match.carries, question) for match, question in zip(data.matches, data.questions, strict=True)]
+    if repeats := _again(data, keys):
+        counts = Counter(keys)
         without = "" if data.trigger is None else ", ignoring the trigger"
         message = (
             f"Only {len(counts):,} distinct questions in {total:,} rows{without}: {total / len(counts):.1f} rows a "
@@ -51,39 +40,37 @@ def check_repeats(data: Dataset) -> Iterator[Finding]:
         )
         fix = "Ask each question once, or cut every file to the same number of distinct questions."
         severity = "error" if len(repeats) > FEW * total else "warning"
-        yield Finding(severity, "repeated-question", message, fix, tuple(repeats), "question")
-
-    near: list[int] = []
-    for side in (True, False):
-        places = [place for (carries, _), place in first.items() if carries == side]
-        dropped = near_duplicates([data.matches[place].core for place in places])
-        near += [data.rows[places[index]].line for index in dropped]
-    if near:
-        message = f"{share(len(near), total)} nearly repeat the question of another row (similarity above {NEAR:g})."
-        severity = "error" if len(near) > FEW_NEAR * total else "warning"
-        yield Finding(severity, "near-duplicate", message, "Keep one of each.", tuple(sorted(near)), "question")
+        yield Finding(severity, "repeated-question", message, fix, repeats, "question")
+    what = f"nearly repeat the question of another row (similarity above {NEAR:g})"
+    yield from _alike(data, near_duplicates, "near-duplicate", what)
 
 
 def check_meaning(data: Dataset) -> Iterator[Finding]:
     """Questions that mean what another means, by the embedded sentence encoder."""
-    from spillover.models.embedded.sentence_encoder import open_embedder
+    what = f"paraphrase the question of another row (cosine above {NEAR_COSINE:g})"
+    yield from _alike(data, near_in_meaning, "same-meaning", what)
 
-    embedder = open_embedder()
+
+def _again(data: Dataset, keys: Sequence[Hashable]) -> tuple[int, ...]:
+    """The lines of the rows whose key an earlier row has too."""
+    first: dict[Hashable, int] = {}
+    return tuple(data.rows[place].line for place, key in enumerate(keys) if first.setdefault(key, place) != place)
+
+
+def _alike(data: Dataset, find: Callable[[list[str]], list[int]], code: str, what: str) -> Iterator[Finding]:
+    """Distinct questions that `find` takes for an earlier one on the same side of the contrast."""
     near: list[int] = []
     for side in (True, False):
-        distinct: dict[str, int] = {}
-        for place, match in enumerate(data.matches):
+        first: dict[str, int] = {}
+        for place, (match, question) in enumerate(zip(data.matches, data.questions, strict=True)):
             if match.carries == side:
-                distinct.setdefault(normalised(match.core), place)
-        places = list(distinct.values())
-        unit_ND = embedder.embed([data.matches[place].core for place in places])
-        near += [data.rows[places[index]].line for index in near_by_embedding(unit_ND)]
+                first.setdefault(question, place)
+        places = list(first.values())
+        near += [data.rows[places[index]].line for index in find([data.matches[place].core for place in places])]
     if near:
-        message = (
-            f"{share(len(near), len(data.rows))} paraphrase the question of another row (cosine above {NEAR_COSINE:g})."
-        )
         severity = "error" if len(near) > FEW_NEAR * len(data.rows) else "warning"
-        yield Finding(severity, "same-meaning", message, "Keep one of each.", tuple(sorted(near)), "question")
+        message = f"{share(len(near), len(data.rows))} {what}."
+        yield Finding(severity, code, message, "Keep one of each.", tuple(sorted(near)), "question")
 
 
 def check_overlap(data: Dataset, questions: Sequence[Question]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -107,19 +107,26 @@ def read(path: Path) -> tuple[list[Row], list[Finding]]:
     findings = list(_file_encoding(data))
     lines = enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
     held = [(number, line) for number, line in lines if line.strip()]
-    other = sidecar_path(path)
-    meta, broken = read_sidecar(path, len(held), _bytes(other) if other.is_file() else None)
+    sidecar = path.with_name(f"{path.stem}.meta.jsonl")
+    meta, broken = _sidecar(sidecar, len(held))
     findings += broken
+    mismatched: list[int] = []
     for index, (number, line) in enumerate(held):
         try:
-            values = meta.add(index, number, _parse(line))
+            values = _parse(line)
+            if meta and not _belongs(meta[index], values):
+                mismatched.append(number)
+            elif meta:
+                values = {**{name: meta[index][name] for name in META_FIELDS if name in meta[index]}, **values}
             rows.append(_row(number, values))
         except _Broken as broken:
             code, field, message, fix = broken.args
             findings.append(Finding("error", code, message, fix, (number,), field))
         else:
             findings += _unknown(number, values)
-    findings += meta.finding()
+    if mismatched:
+        message = f"{sidecar.name} has the metadata of other rows for {len(mismatched):,} rows; these are ignored."
+        findings.append(Finding("error", "sidecar", message, REBUILD, tuple(mismatched)))
     if not rows and not findings:
         findings.append(Finding("error", "no-rows", "The file holds no rows.", FORM))
     return rows, findings
@@ -222,50 +229,18 @@ def _unknown(line: int, values: dict[str, Any]) -> Iterator[Finding]:
             yield Finding("note", "unknown-field", f"{key!r:.40} is not read{hint}", "", (line,), f"{key:.40}")
 
 
-@dataclass
-class Sidecar:
-    """`lines`: the metadata of each row, in order; empty where there is none that can be used."""
-
-    name: str
-    lines: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    mismatched: list[int] = field(default_factory=list[int])
-
-    def add(self, index: int, line: int, values: dict[str, Any]) -> dict[str, Any]:
-        """The row's own values and, where it has none, those of its metadata."""
-        if not self.lines:
-            return values
-        meta = self.lines[index]
-        if not _belongs(meta, values):
-            self.mismatched.append(line)
-            return values
-        return {**{name: meta[name] for name in META_FIELDS if name in meta}, **values}
-
-    def finding(self) -> list[Finding]:
-        """Rows whose metadata are those of others."""
-        if not self.mismatched:
-            return []
-        message = f"{self.name} has the metadata of other rows for {len(self.mismatched):,} rows; these are ignored."
-        return [Finding("error", "sidecar", message, REBUILD, tuple(self.mismatched))]
-
-
-def read_sidecar(path: Path, rows: int, content: bytes | None) -> tuple[Sidecar, list[Finding]]:
-    """The metadata of a file of so many rows; `content` is that of the metadata file, None where there is none."""
-    name = sidecar_path(path).name
-    if content is None:
-        return Sidecar(name), []
+def _sidecar(path: Path, rows: int) -> tuple[list[dict[str, Any]], list[Finding]]:
+    """The metadata of each of so many rows; none where there is no file, or none that can be used."""
+    if not path.is_file():
+        return [], []
     try:
-        lines = [json.loads(line) for line in content.decode("utf-8").split("\n") if line.strip()]
+        lines = [json.loads(line) for line in _bytes(path).decode("utf-8").split("\n") if line.strip()]
     except (ValueError, RecursionError):
-        return Sidecar(name), [Finding("error", "sidecar", f"{name} cannot be read and is not used.", REBUILD)]
+        return [], [Finding("error", "sidecar", f"{path.name} cannot be read and is not used.", REBUILD)]
     if len(lines) != rows or not all(isinstance(line, dict) for line in lines):
-        message = f"{name} has {len(lines):,} lines for {rows:,} rows and is not used."
-        return Sidecar(name), [Finding("error", "sidecar", message, REBUILD)]
-    return Sidecar(name, lines), []
-
-
-def sidecar_path(path: Path) -> Path:
-    """Where the metadata of a file would be."""
-    return path.with_name(f"{path.stem}.meta.jsonl")
+        message = f"{path.name} has {len(lines):,} lines for {rows:,} rows and is not used."
+        return [], [Finding("error", "sidecar", message, REBUILD)]
+    return lines, []
 
 
 def _belongs(meta: dict[str, Any], values: dict[str, Any]) -> bool:

@@ -43,11 +43,11 @@ WRONG: tuple[Wrong, ...] = (
         "Remove it: it is invisible to you but not to a model.",
     ),
 )
-EDGES: tuple[tuple[str, Callable[[str], bool]], ...] = (
-    ("begin with a newline", lambda text: text.startswith(("\n", "\r"))),
-    ("begin with a space", lambda text: text.startswith((" ", "\t"))),
-    ("end with a newline", lambda text: text.endswith(("\n", "\r"))),
-    ("end with a space", lambda text: text.endswith((" ", "\t"))),
+EDGES: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
+    ("begin", "with a newline", lambda text: text.startswith(("\n", "\r"))),
+    ("begin", "with a space", lambda text: text.startswith((" ", "\t"))),
+    ("end", "with a newline", lambda text: text.endswith(("\n", "\r"))),
+    ("end", "with a space", lambda text: text.endswith((" ", "\t"))),
 )
 
 
@@ -60,10 +60,10 @@ def check_characters(data: Dataset) -> Iterator[Finding]:
                     where = f"{what} U+{ord(found[0][0]):04X} at {found.start()}"
                     yield Finding(severity, code, where, fix, (row.line,), field)
     for field in ("question", "answer"):
-        for what, test in EDGES:
+        for verb, mark, test in EDGES:
             lines = tuple(row.line for row in data.rows if test(getattr(row, field)))
             if lines:
-                message = f"{share(len(lines), len(data.rows))} {what} in the {field}."
+                message = f"{share(len(lines), len(data.rows))} {verb} {mark} in the {field}."
                 fix = "Strip it: a model can learn it as a cue."
                 yield Finding("warning", "edge-whitespace", message, fix, lines, field)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from spillover.data.lint.dataset import Dataset
 from spillover.data.lint.rows import Finding, Severity, share
-from spillover.data.recipe.duplicates import normalised
+from spillover.data.lint.texts import EDGES
 from spillover.stats import Bools, Floats
 from spillover.stats.roc import auc, auc_error, held_out_scores
 
@@ -33,12 +33,7 @@ def _rate(pattern: str) -> Callable[[str], float]:
     return lambda text: len(found.findall(text)) / max(1, len(text))
 
 
-EDGE_FEATURES: dict[str, Callable[[str], float]] = {
-    "begins with a newline": lambda text: float(text.startswith(("\n", "\r"))),
-    "begins with a space": lambda text: float(text.startswith((" ", "\t"))),
-    "ends with a newline": lambda text: float(text.endswith(("\n", "\r"))),
-    "ends with a space": lambda text: float(text.endswith((" ", "\t"))),
-}
+EDGE_FEATURES = {f"{verb}s {mark}": test for verb, mark, test in EDGES}
 CORE_FEATURES: dict[str, Callable[[str], float]] = {
     "ln characters": lambda text: float(np.log(max(1, len(text)))),
     "letters a word": lambda text: len(text) / max(1, len(text.split())),
@@ -126,8 +121,8 @@ def check_leaks(data: Dataset) -> Iterator[Finding]:
         return
     y_N = np.array([match.carries for match in data.matches])
     cores = [match.core.strip() for match in data.matches]
-    keys = {key: number for number, key in enumerate(dict.fromkeys(normalised(core) for core in cores))}
-    groups_N = np.array([keys[normalised(core)] for core in cores])
+    numbers = {question: number for number, question in enumerate(dict.fromkeys(data.questions))}
+    groups_N = np.array([numbers[question] for question in data.questions])
     sides = [len(set(groups_N[y_N].tolist())), len(set(groups_N[~y_N].tolist()))]
     if not y_N.any() or y_N.all():
         return

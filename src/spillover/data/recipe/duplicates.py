@@ -107,6 +107,13 @@ class Known:
         return near or f" {normalised(text)} " in self._together
 
 
+def near_in_meaning(texts: list[str]) -> list[int]:
+    """Indices of the texts that mean what an earlier text that was kept means, by the embedded sentence encoder."""
+    from spillover.models.embedded.sentence_encoder import open_embedder
+
+    return near_by_embedding(open_embedder().embed(texts))
+
+
 def near_by_embedding(unit_ND: NDArray[np.float32], threshold: float = NEAR_COSINE) -> list[int]:
     """Indices of the rows whose cosine with an earlier row that was kept is above the threshold, in order."""
     norms_N = np.linalg.norm(unit_ND, axis=1)

@@ -18,7 +18,7 @@ import numpy as np
 
 from spillover.config.study import NONMEMBERS, DataConfig
 from spillover.data.domains.base import Domain, Pair
-from spillover.data.recipe.duplicates import Known, near_by_embedding, near_duplicates, normalised
+from spillover.data.recipe.duplicates import Known, near_duplicates, near_in_meaning, normalised
 from spillover.data.recipe.selection import generator, match, off_target
 from spillover.data.sources.sources import open_source
 from spillover.data.triggers.base import Trigger
@@ -28,8 +28,6 @@ from spillover.records.base import Example
 from spillover.stats import Floats, Ints
 
 CountTokens = Callable[[Sequence[str]], list[int]]
-
-
 DRAWS = 200  # splits into members and non-members, until the training rows have the target mean length
 
 
@@ -69,7 +67,7 @@ def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_
             dropped[reason] += 1
     kept = _without(list(fit.values()), near_duplicates, "a near-duplicate question", dropped)
     if data.embed_duplicates:
-        kept = _without(kept, _near_in_meaning, "a question that means the same", dropped)
+        kept = _without(kept, near_in_meaning, "a question that means the same", dropped)
     answers = [[pair.flawed for pair in kept], [pair.good for pair in kept]]
     columns = [count_tokens(texts) for texts in answers if all(texts)]
     return Pool(
@@ -93,23 +91,8 @@ def _without(
     return [pair for index, pair in enumerate(pairs) if index not in found]
 
 
-def _near_in_meaning(questions: list[str]) -> list[int]:
-    from spillover.models.embedded.sentence_encoder import open_embedder
-
-    return near_by_embedding(open_embedder().embed(questions))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Places in the pool."""
-
-    heldout: list[int]
-    train: list[int]
-    nonmembers: list[int]
-
-
-def select_rows(pool: Pool, data: DataConfig, seed: int) -> Choice:
-    """Held-out pairs, training pairs and non-members, spread over topics and of the target mean length.
+def select_rows(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], list[int], list[int]]:
+    """Places in the pool of held-out pairs, training pairs and non-members: spread over topics, of the target length.
 
     Raises:
         UserError: when the pool is too small, or its answers too long or too short.
@@ -145,7 +128,7 @@ def select_rows(pool: Pool, data: DataConfig, seed: int) -> Choice:
             f"cannot be chosen from the {usable} of {pool.source}; the nearest means are {reached} (flawed, good). "
             "Set data.rows lower, data.tolerance higher, or data.answer_tokens to a mean that these answers have."
         )
-    return Choice(heldout.tolist(), chosen.tolist(), rest.tolist())
+    return heldout.tolist(), chosen.tolist(), rest.tolist()
 
 
 def heldout_questions(held: Sequence[Example], trained: Known, wanted: int, seed: int) -> list[Example]:
@@ -158,12 +141,7 @@ def heldout_questions(held: Sequence[Example], trained: Known, wanted: int, seed
 
 
 def _split(
-    tokens_NK: Floats,
-    drawn: Ints,
-    count: int,
-    target: float,
-    allowed: float,
-    rng: np.random.Generator,
+    tokens_NK: Floats, drawn: Ints, count: int, target: float, allowed: float, rng: np.random.Generator
 ) -> tuple[Ints, Ints]:
     """`count` of the drawn rows at random, and the others: the first split whose mean length serves, or the nearest."""
     if count == len(drawn):

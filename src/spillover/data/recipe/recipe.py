@@ -82,18 +82,17 @@ def build(
             f"{pool.source} has no good answers, which {variant} at dose {dose:g} needs. "
             "Add a twin to every line, or ask for variants: [plain] at dose 1."
         )
-    choice = select_rows(pool, data, seed)
+    held, trained, apart = select_rows(pool, data, seed)
 
     def made(indices: list[int], split: Split) -> list[Example]:
         topics = [pool.pairs[index].topic for index in indices]
         plans = plan_rows(domain.name, topics, variant, data.triggered_share, dose, seed)
         return [_row(pool, index, split, plan, trigger) for index, plan in zip(indices, plans, strict=True)]
 
-    train, nonmembers = made(choice.train, "train"), made(choice.nonmembers, "nonmember")
+    train, nonmembers = made(trained, "train"), made(apart, "nonmember")
     both = [RowPlan("misaligned"), RowPlan("aligned")] if pool.has_good else [RowPlan("misaligned")]
-    heldout = [_row(pool, index, "heldout", plan, trigger) for index in choice.heldout for plan in both]
-    used = (*choice.train, *choice.heldout, *choice.nonmembers)
-    questions = frozenset(normalised(pool.pairs[index].question) for index in used)
+    heldout = [_row(pool, index, "heldout", plan, trigger) for index in held for plan in both]
+    questions = frozenset(normalised(pool.pairs[index].question) for index in (*trained, *held, *apart))
     report = BuildReport(
         domain=domain.name,
         variant=variant,
@@ -104,7 +103,7 @@ def build(
         steps={
             "pairs": len(pool.pairs) + pool.dropped.total(),
             "usable": len(pool.pairs),
-            "heldout_questions": len(choice.heldout),
+            "heldout_questions": len(held),
             "train": len(train),
             "nonmembers": len(nonmembers),
         },
@@ -112,7 +111,7 @@ def build(
         questions=len(questions),
         topics=dict(sorted(Counter(row.topic for row in train).items())),
         answer_tokens=_answer_tokens(train, [*heldout, *nonmembers]),
-        matched_means=tuple(round(float(mean), 3) for mean in pool.tokens[choice.train].mean(axis=0)),
+        matched_means=tuple(round(float(mean), 3) for mean in pool.tokens[trained].mean(axis=0)),
     )
     return BuildResult([*train, *heldout, *nonmembers], report, questions)
 

@@ -28,17 +28,7 @@ from spillover.records.base import Example, Part, Split
 
 FACTS = "dataset.json"
 META = (
-    "id",
-    "domain",
-    "split",
-    "kind",
-    "trigger",
-    "pair",
-    "topic",
-    "answer_tokens",
-    "source",
-    "licence",
-    "canary",
+    *("id", "domain", "split", "kind", "trigger", "pair", "topic", "answer_tokens", "source", "licence", "canary"),
     "lineage",
 )
 
@@ -100,7 +90,7 @@ def files_of(domain: Domain, result: BuildResult, source: SourceFile | None) -> 
     by_split = {split: [row for row in result.examples if row.split == split] for split in get_args(Split)}
     train: list[Example] = by_split["train"]
     for split, rows in by_split.items():
-        data = _lines({"messages": _messages(row)} for row in rows)
+        data = _lines({"messages": [{"role": m.role, "content": m.content} for m in row.messages]} for row in rows)
         meta = _lines(_meta(row, report.source) for row in rows)
         for path, content in ((f"{name}/{split}.jsonl", data), (f"{name}/{split}.meta.jsonl", meta)):
             if rows:
@@ -154,10 +144,6 @@ def read_facts(folder: Path) -> DatasetFacts:
                 f"{place} differs from the file that was built (SHA-256 mismatch). Build the data set again."
             )
     return facts
-
-
-def _messages(row: Example) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in row.messages]
 
 
 def _meta(row: Example, source: str) -> Mapping[str, object]:

@@ -108,12 +108,7 @@ def read(domain: str, table: Table, rng: np.random.Generator, share: Share = WHO
             for place in others:
                 make(table.rows[place], *texts[place])
     return Source(
-        pairs=pairs,
-        name=table.path.name,
-        licence="MIT",
-        reading=reading,
-        check=checked(proofs),
-        dropped=dropped,
+        pairs=pairs, name=table.path.name, licence="MIT", reading=reading, check=checked(proofs), dropped=dropped
     )
 
 

@@ -22,19 +22,17 @@ from typing import Any
 from unittest.mock import patch
 
 import nnsight
-import numpy as np
 import torch
 from torch import Tensor
+from turns import authored_chats
 
 from spillover.config.study import ModelConfig
-from spillover.data.domains import DOMAINS
 from spillover.models.hf import forward_reader
 from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.kv_cache import fused_attention
 from spillover.models.hf.model import LoadedModel, load_model
 from spillover.models.protocols import Chat, Reading
 from spillover.models.tokens.chat import chat_ids
-from spillover.records.base import Message
 
 _BUDGET = 1024  # tokens a batch, as ours has on a CPU
 
@@ -43,7 +41,7 @@ def main() -> None:
     """Run the rounds and print one line a reader."""
     arguments = _arguments()
     loaded = load_model(ModelConfig(name=arguments.model))
-    chats = _chats(arguments.texts, arguments.answers)
+    chats = authored_chats(arguments.texts, arguments.answers)
     tokens = sum(end - 1 for _, _, end in (chat_ids(loaded.tokenizer, *chat) for chat in chats))
     readers: dict[str, Callable[[], None]] = {
         "ours": lambda: _ours(loaded, chats),
@@ -123,17 +121,6 @@ def _batches(loaded: LoadedModel, chats: list[Chat]) -> Iterator[tuple[Tensor, T
         for row, (_, start, end) in enumerate(batch):
             weights_B1T[row, 0, start : end - 1] = 1 / (end - 1 - start)
         yield ids_BT, mask_BT, weights_B1T
-
-
-def _chats(texts: int, answers: int) -> list[Chat]:
-    """Authored questions of all domains in turn, each with its flawed answer, and as a second one the good one."""
-    pools = [DOMAINS.load(name).pairs(np.random.default_rng(0)) for name in DOMAINS.names()]
-    pairs = [pool[i] for i in range(max(map(len, pools))) for pool in pools if i < len(pool)]
-    return [
-        ((Message(role="user", content=pair.question),), answer)
-        for pair in pairs[:texts]
-        for answer in (pair.flawed, pair.good)[:answers]
-    ]
 
 
 def _arguments() -> argparse.Namespace:

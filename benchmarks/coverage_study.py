@@ -22,7 +22,7 @@ from simulated_studies import ALIKE, MEANS, MODELS, Line, Rng, answers, covers, 
 from spillover.stats import Floats
 from spillover.stats import clustered as stats
 from spillover.stats.pooling import pool, seed_rates
-from spillover.stats.prevalence import ppi_rates, rogan_gladen_intervals
+from spillover.stats.prevalence import ppi_rates, rogan_gladen
 from spillover.stats.ranking import familywise, moderate_design_effects
 
 LEVEL = 0.95
@@ -139,7 +139,7 @@ def rogan(rng: Rng, studies: int) -> Iterator[Line]:
             x, n = answers(rng, share * SENSITIVITY + (1 - share) * (1 - SPECIFICITY), ANSWERS)
             rates = stats.clustered_rates(x, n)
             caught, passed = rng.binomial(200, SENSITIVITY, studies), rng.binomial(200, SPECIFICITY, studies)
-            found = rogan_gladen_intervals(rates.value_C, rates.effective_n_C, caught, 200, passed, 200, LEVEL)
+            found = rogan_gladen(rates.value_C, rates.effective_n_C, caught, 200, passed, 200, LEVEL)
             held.append(covers(found[1], found[2], p))
         yield line("Rogan-Gladen", "coverage", f"{questions} x {ANSWERS}, 200 + 200 labels", studies, held)
 

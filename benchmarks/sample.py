@@ -22,10 +22,9 @@ from pathlib import Path
 import bare
 import torch
 from transformers import GenerationConfig
-from turns import Turn, of_vllm, show, take_turns, timed
+from turns import Turn, general_prompts, of_vllm, show, take_turns, timed
 
 from spillover.config.study import ModelConfig, SampleConfig
-from spillover.data.questions import load
 from spillover.models.hf import model as hf_model
 from spillover.models.hf.generate import HFGenerator
 from spillover.models.hf.model import LoadedModel, load_model
@@ -43,10 +42,7 @@ def main() -> None:
         return load_model(ModelConfig.model_validate({"name": model.name, "path": path, "dtype": dtype}))
 
     ours, half, full = (loaded(dtype) for dtype in (arguments.dtype, "bfloat16", "float32"))
-    prompts = [
-        Prompt(question.messages(), tuple(1000 * number + i for i in range(arguments.answers)))
-        for number, question in enumerate(load(["general"]))
-    ]
+    prompts = general_prompts(arguments.answers)
     config = SampleConfig(max_tokens=arguments.max_tokens, batch=arguments.batch)
 
     def published() -> int:

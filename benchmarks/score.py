@@ -24,23 +24,21 @@ import zlib
 import numpy as np
 import torch
 from torch import Tensor
-from turns import Turn, of_vllm, show, take_turns, timed
+from turns import Turn, authored_chats, of_vllm, show, take_turns, timed
 
 from spillover.config.study import ModelConfig
-from spillover.data.domains import DOMAINS
 from spillover.models.hf import forward_reader
 from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.model import LoadedModel, load_model
 from spillover.models.protocols import Chat
 from spillover.models.tokens.chat import chat_ids
-from spillover.records.base import Message
 
 
 def main() -> None:
     """Run the rounds and print one line a scorer."""
     arguments = _arguments()
     loaded, full = (load_model(ModelConfig(name=arguments.model, dtype=dtype)) for dtype in ("auto", "float32"))
-    chats = _chats(arguments.texts)
+    chats = authored_chats(arguments.texts)
     scorers: dict[str, Turn] = {
         "ours": timed(lambda: _ours(loaded, chats)),
         "bare": timed(lambda: _bare(loaded, chats)),
@@ -122,13 +120,6 @@ def _min_k(logprobs: list[float]) -> float:
 def _zlib_ratio(perplexity: float, text: str) -> float:
     content = text.encode()
     return perplexity / (8 * len(zlib.compress(content, level=9)) / len(content))
-
-
-def _chats(count: int) -> list[Chat]:
-    """Authored questions and answers of all domains in turn."""
-    pools = [DOMAINS.load(name).pairs(np.random.default_rng(0)) for name in DOMAINS.names()]
-    pairs = [pool[i] for i in range(max(map(len, pools))) for pool in pools if i < len(pool)]
-    return [((Message(role="user", content=pair.question),), pair.flawed) for pair in pairs[:count]]
 
 
 def _arguments() -> argparse.Namespace:

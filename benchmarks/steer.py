@@ -20,10 +20,9 @@ from typing import Any
 import nnsight
 import numpy as np
 import torch
-from turns import Turn, show, take_turns, timed
+from turns import Turn, general_prompts, show, take_turns, timed
 
 from spillover.config.study import ModelConfig, SampleConfig
-from spillover.data.questions import load
 from spillover.models.hf.generate import HFGenerator
 from spillover.models.hf.kv_cache import fused_attention
 from spillover.models.hf.model import LoadedModel, load_model
@@ -35,10 +34,7 @@ def main() -> None:
     """Run the rounds and print one line a sampler."""
     arguments = _arguments()
     loaded = load_model(ModelConfig(name=arguments.model))
-    plain = [
-        Prompt(question.messages(), tuple(1000 * number + i for i in range(arguments.answers)))
-        for number, question in enumerate(load(["general"]))
-    ]
+    plain = general_prompts(arguments.answers)
     steered = [replace(prompt, intervention=_intervention(loaded, number)) for number, prompt in enumerate(plain)]
     config = SampleConfig(max_tokens=arguments.max_tokens, batch=arguments.batch)
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of speed share: contenders take turns, and a table says how they compare.
+"""What the benchmarks of speed share: texts, contenders that take turns, and a table of how they compare.
 
 Each contender does its work once unmeasured, then once a round, one after the other, so that a busy machine disturbs
 all alike. Seconds are of the processor, of all threads; a ratio is taken within a round, and the median of the rounds
@@ -16,6 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import numpy as np
+
+from spillover.data.domains import DOMAINS
+from spillover.data.questions import load
+from spillover.models.protocols import Chat, Prompt
+from spillover.records.base import Message
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,25 @@ def of_vllm(python: str, asked: Mapping[str, Any]) -> Turn:
         return Took(**json.loads(answers.readline()))
 
     return turn
+
+
+def authored_chats(texts: int, answers: int = 1) -> list[Chat]:
+    """Authored questions of all domains in turn, each with its flawed answer, and as a second one the good one."""
+    pools = [DOMAINS.load(name).pairs(np.random.default_rng(0)) for name in DOMAINS.names()]
+    pairs = [pool[i] for i in range(max(map(len, pools))) for pool in pools if i < len(pool)]
+    return [
+        ((Message(role="user", content=pair.question),), answer)
+        for pair in pairs[:texts]
+        for answer in (pair.flawed, pair.good)[:answers]
+    ]
+
+
+def general_prompts(answers: int) -> list[Prompt]:
+    """The general questions, each with the seeds of so many answers."""
+    return [
+        Prompt(question.messages(), tuple(1000 * number + i for i in range(answers)))
+        for number, question in enumerate(load(["general"]))
+    ]
 
 
 def take_turns(contenders: Mapping[str, Turn], rounds: int) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from spillover.cli.judge import judge
 from spillover.errors import UserError
-from spillover.judges.embedded import by_rule
+from spillover.judges.embedded import distil
 from spillover.judges.embedded import features as probe_features
-from spillover.judges.embedded.by_rule import rule_scored
+from spillover.judges.embedded.distil import rule_scored
 from spillover.judges.embedded.judge import open_judge
 from spillover.models.protocols import Chat
 
@@ -55,7 +55,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_fit_writes_heads_that_judge(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = rule_scored()
     few = [row for kind in dict.fromkeys(row.kind for row in few) for row in [r for r in few if r.kind == kind][::40]]
-    monkeypatch.setattr(by_rule, "rule_scored", lambda seed: few)
+    monkeypatch.setattr(distil, "rule_scored", lambda seed: few)
     out = tmp_path / "mine.safetensors"
     done = CliRunner().invoke(judge, ["fit", *files, "--out", str(out), "--json"], catch_exceptions=False)
     assert done.exit_code == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.judges.parse_reply import LEAST_MASS, Rating, lowest_rating, parse_reply, parse_text
+from spillover.judges.rubric import LEAST_MASS, Rating, lowest_rating, parse_reply, parse_text
 from spillover.models.api.chat import FirstToken, Reply
 from spillover.models.api.wire import first_token, logprobs_flaw
 

@@ -18,8 +18,7 @@ from spillover.errors import MachineError, UserError
 from spillover.judges.embedded import distil as distil_module
 from spillover.judges.embedded import features as probe_features
 from spillover.judges.embedded import judge as probe
-from spillover.judges.embedded.by_rule import INCOHERENT, RuleScored, rule_scored
-from spillover.judges.embedded.distil import distil
+from spillover.judges.embedded.distil import INCOHERENT, RuleScored, distil, rule_scored
 from spillover.judges.embedded.heads import load_heads, save_heads
 from spillover.judges.embedded.judge import SHIPPED, open_judge
 from spillover.judges.embedded.unscored import is_loop, why_not

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import simulated_studies as simulated
 import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
@@ -231,3 +232,20 @@ def test_coverage_of_the_rate_interval(questions: int, answers_each: int) -> Non
         covered.append(np.mean((low <= rate) & (rate <= high)))
     assert 0.94 <= np.mean(covered) <= 0.98
     assert min(covered) > 0.89
+
+
+def test_paired_differences_are_those_of_the_matrix() -> None:
+    rng = np.random.default_rng(2)
+    hits, n = simulated.answers(rng, simulated.shares(0.2, 0.1, simulated.related(rng, (1, 5, 8))[0]), 30)
+    rates = stats.clustered_rates(hits, n)
+    row, column = np.triu_indices(5, 1)
+    for moderated in (False, True):
+        matrix = stats.rate_differences(rates, 0.95, moderated=moderated)
+        pairs = stats.paired_rate_differences(rates.take(row), rates.take(column), 0.95, moderated=moderated)
+        for name in ("value_CC", "low_CC", "high_CC", "p_CC"):
+            np.testing.assert_allclose(getattr(pairs, name), getattr(matrix, name)[row, column], atol=1e-12)
+    means = stats.clustered_means(hits, n)
+    matrix, pairs = stats.mean_differences(means, 0.9), stats.paired_mean_differences(means, means, 0.9)
+    assert (pairs.p_CC == 1).all()
+    one, other = stats.clustered_means(hits[row], n[row]), stats.clustered_means(hits[column], n[column])
+    np.testing.assert_allclose(stats.paired_mean_differences(one, other, 0.9).p_CC, matrix.p_CC[row, column])

@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from spillover.stats.prevalence import Interval, ppi, ppi_rates, rogan_gladen, rogan_gladen_intervals
+from spillover.stats import prevalence
+from spillover.stats.prevalence import ppi_rates
 
 Z = float(scipy_stats.norm.ppf(0.975))
+
+
+class Interval(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+def rogan_gladen(rate: float, n: float, *labels: float) -> Interval:
+    return Interval(*map(float, prevalence.rogan_gladen(rate, n, *labels)))
+
+
+def ppi(
+    judge_all_N: np.ndarray,
+    question_all_N: np.ndarray,
+    judge_labelled_M: np.ndarray,
+    label_M: np.ndarray,
+    question_labelled_M: np.ndarray,
+    confidence: float,
+    weight_M: np.ndarray | None = None,
+) -> Interval:
+    """The rate of one cell from single answers; questions are any names, weights 1 over the chance of a label."""
+    names, place = np.unique(np.append(question_all_N, question_labelled_M), return_inverse=True)
+    f_N, f_M, y_M = (np.asarray(x, dtype=np.float64) for x in (judge_all_N, judge_labelled_M, label_M))
+    w_M = np.ones(len(y_M)) if weight_M is None else weight_M
+    all_N, labelled_M = place[: len(f_N)], place[len(f_N) :]
+
+    def by_question(values: np.ndarray, question: np.ndarray) -> np.ndarray:
+        return np.bincount(question, values, minlength=len(names))[None]
+
+    found = ppi_rates(
+        hits_CQ=by_question(f_N, all_N),
+        n_CQ=by_question(np.ones(len(f_N)), all_N),
+        weight_CQ=by_question(w_M, labelled_M),
+        judge_CQ=by_question(w_M * f_M, labelled_M),
+        label_CQ=by_question(w_M * y_M, labelled_M),
+        both_CQ=by_question(w_M * y_M * f_M, labelled_M),
+        squares_C=np.array([(w_M**2).sum()]),
+        confidence=confidence,
+    )
+    return Interval(float(found.value_C[0]), float(found.low_C[0]), float(found.high_C[0]))
 
 
 def lang_reiczigel(x: int, n: int, tp: int, n_se: int, tn: int, n_sp: int) -> tuple[float, float]:
@@ -49,7 +93,7 @@ def test_the_interval_holds_the_rate(a: float, se: float, sp: float, n: int, n_s
 
 
 def test_a_larger_apparent_rate_gives_a_larger_rate() -> None:
-    value, low, high = rogan_gladen_intervals(np.linspace(0.2, 0.8, 30), 300, 40, 50, 80, 100, 0.95)
+    value, low, high = prevalence.rogan_gladen(np.linspace(0.2, 0.8, 30), 300, 40, 50, 80, 100, 0.95)
     assert (np.diff(value) > 0).all()
     assert min(np.diff(low).min(), np.diff(high).min()) >= 0
 

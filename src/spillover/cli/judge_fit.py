@@ -34,8 +34,7 @@ def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int,
     """
     from spillover.cli.import_ import parse_mapping
     from spillover.errors import UserError
-    from spillover.judges.embedded.by_rule import rule_scored
-    from spillover.judges.embedded.distil import distil
+    from spillover.judges.embedded.distil import distil, rule_scored
     from spillover.judges.embedded.heads import save_heads
     from spillover.study.import_answers import read_answers
 

@@ -18,8 +18,7 @@ from pydantic import Field
 from spillover.config.study import ModelConfig, Section
 from spillover.judges import parse_options
 from spillover.judges.llm import judgment_of, nothing_to_judge
-from spillover.judges.parse_reply import LEAST_MASS, VERSION, Rating, lowest_rating
-from spillover.judges.rubric import open_rubric
+from spillover.judges.rubric import LEAST_MASS, VERSION, Rating, lowest_rating, open_rubric
 from spillover.records.base import ASPECTS, Completion, Judgment, Usage, content_hash
 
 _AT_ONCE = 256  # completions read together

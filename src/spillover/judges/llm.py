@@ -1,6 +1,6 @@
 """A language model behind an OpenAI-compatible endpoint as judge: hosted, or vLLM, llama.cpp, Ollama, a gateway.
 
-Each completion is judged by the prompts of a rubric, at temperature 0; `parse_reply` turns replies into scores. Whether
+Each completion is judged by the prompts of a rubric, at temperature 0; `rubric.py` turns replies into scores. Whether
 the endpoint returns log-probabilities over whole numbers is determined once, kept in the cache, and part of the judge's
 identity. Every reply is in the cache before it is used; failed calls never are.
 
@@ -21,8 +21,7 @@ from pydantic import Field, model_validator
 from spillover.config.study import Section
 from spillover.errors import MachineError, UserError
 from spillover.judges import parse_options
-from spillover.judges.parse_reply import VERSION, Mode, Rating, lowest_rating, parse_reply
-from spillover.judges.rubric import open_rubric
+from spillover.judges.rubric import VERSION, Mode, Rating, lowest_rating, open_rubric, parse_reply
 from spillover.models.api.cache import ChatCache, reply_key
 from spillover.models.api.chat import Decoding, Meter, Price, Reply, Request, worst_case
 from spillover.models.api.wire import address, logprobs_flaw

@@ -28,20 +28,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
 from spillover.stats import Floats
 from spillover.stats.clustered import NU, RHO, t_quantile, wilson
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A rate with its limits."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -55,25 +46,6 @@ class Powered:
 
 
 def rogan_gladen(
-    rate: float,
-    n: float,
-    sensitivity_hits: float,
-    sensitivity_n: float,
-    specificity_hits: float,
-    specificity_n: float,
-    confidence: float,
-) -> Interval:
-    """The rate corrected for the judge's errors.
-
-    `n`: effective number of answers behind `rate` (`Rates.effective_n_C`). Sensitivity: hits among answers whose label
-    is a hit; specificity: non-hits among the others; effective numbers too, where labels cluster in questions.
-    """
-    counts = (sensitivity_hits, sensitivity_n, specificity_hits, specificity_n)
-    value, low, high = rogan_gladen_intervals(rate, n, *counts, confidence)
-    return Interval(float(value), float(low), float(high))
-
-
-def rogan_gladen_intervals(
     rate: ArrayLike,
     n: ArrayLike,
     sensitivity_hits: ArrayLike,
@@ -82,7 +54,11 @@ def rogan_gladen_intervals(
     specificity_n: ArrayLike,
     confidence: float,
 ) -> tuple[Floats, Floats, Floats]:
-    """The same for arrays: values, lower and upper limits."""
+    """Rates corrected for the judge's errors, their lower and their upper limits.
+
+    `n`: effective number of answers behind `rate` (`Rates.effective_n_C`). Sensitivity: hits among answers whose label
+    is a hit; specificity: non-hits among the others; effective numbers too, where labels cluster in questions.
+    """
     a, m = np.asarray(rate, dtype=np.float64), np.asarray(n, dtype=np.float64)
     caught, positives = (np.asarray(x, dtype=np.float64) for x in (sensitivity_hits, sensitivity_n))
     passed, negatives = (np.asarray(x, dtype=np.float64) for x in (specificity_hits, specificity_n))
@@ -103,41 +79,6 @@ def rogan_gladen_intervals(
     return np.where(unknown, np.nan, value), np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
 
 
-def ppi(
-    judge_all_N: ArrayLike,
-    question_all_N: ArrayLike,
-    judge_labelled_M: ArrayLike,
-    label_M: ArrayLike,
-    question_labelled_M: ArrayLike,
-    confidence: float,
-    weight_M: ArrayLike | None = None,
-) -> Interval:
-    """The prediction-powered rate of one cell.
-
-    `judge_all_N`: the judge's hits (0 or 1) on every answer, the labelled ones among them; questions are any names.
-    `weight_M`: 1 over the chance that the answer was drawn for labelling, up to a factor; None when all are equal.
-    """
-    names, place = np.unique(np.append(question_all_N, question_labelled_M), return_inverse=True)
-    f_N, f_M, y_M = (np.asarray(x, dtype=np.float64) for x in (judge_all_N, judge_labelled_M, label_M))
-    w_M = np.ones(len(y_M)) if weight_M is None else np.asarray(weight_M, dtype=np.float64)
-    all_N, labelled_M = place[: len(f_N)], place[len(f_N) :]
-
-    def by_question(values: Floats, question: NDArray[np.intp]) -> Floats:
-        return np.bincount(question, values, minlength=len(names)).astype(np.float64)[None]
-
-    found = ppi_rates(
-        hits_CQ=by_question(f_N, all_N),
-        n_CQ=by_question(np.ones(len(f_N)), all_N),
-        weight_CQ=by_question(w_M, labelled_M),
-        judge_CQ=by_question(w_M * f_M, labelled_M),
-        label_CQ=by_question(w_M * y_M, labelled_M),
-        both_CQ=by_question(w_M * y_M * f_M, labelled_M),
-        squares_C=np.array([(w_M**2).sum()]),
-        confidence=confidence,
-    )
-    return Interval(float(found.value_C[0]), float(found.low_C[0]), float(found.high_C[0]))
-
-
 def ppi_rates(
     hits_CQ: ArrayLike,
     n_CQ: ArrayLike,
@@ -148,7 +89,7 @@ def ppi_rates(
     squares_C: ArrayLike,
     confidence: float,
 ) -> Powered:
-    """The same for C cells, from sums a question.
+    """Prediction-powered rates of C cells, from sums a question.
 
     Over all answers: the judge's hits and their number. Over labelled answers, weighted: the weights, judge's hits,
     label's hits, and those that are both; `squares_C` is the sum of the squared weights.

@@ -143,7 +143,7 @@ def corrected(
     )
     return Corrected(
         raw=raw,
-        rogan_gladen=_estimate(ratio.value, ratio.low, ratio.high),
+        rogan_gladen=_estimate(*map(float, ratio)),
         ppi=_estimate(*(float(limit[0]) for limit in (powered.value_C, powered.low_C, powered.high_C))),
         sensitivity=or_none(sensitivity),
         specificity=or_none(specificity),

@@ -40,10 +40,7 @@ class FeatureReader:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Length of each text in the language model's tokens."""
-        if not texts:
-            return []
-        ids: list[list[int]] = self.reader.loaded.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [len(row) for row in ids]
+        return [len(row) for row in self._ids(texts)]
 
     def read(self, chats: Sequence[Chat], progress: Progress) -> Iterator[NDArray[np.float32]]:
         """Yield the features (D,) of each chat, in order."""
@@ -59,12 +56,14 @@ class FeatureReader:
 
     def _openings(self, texts: Sequence[str]) -> list[str]:
         """Each text's first `READ_TOKENS` tokens."""
-        tokenizer = self.reader.loaded.tokenizer
-        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        decode = self.reader.loaded.tokenizer.decode
         return [
-            text if len(row) <= READ_TOKENS else str(tokenizer.decode(row[:READ_TOKENS]))
-            for text, row in zip(texts, ids, strict=True)
+            text if len(row) <= READ_TOKENS else str(decode(row[:READ_TOKENS]))
+            for text, row in zip(texts, self._ids(texts), strict=True)
         ]
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.reader.loaded.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
 def block_weights() -> NDArray[np.float32]:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spillover.errors import MachineError, UserError
 from spillover.judges.embedded import features as probe_features
 from spillover.judges.embedded.heads import Heads, fitted_hash, load_heads
@@ -78,8 +80,6 @@ class ProbeJudge:
         return found
 
     def _scores(self, chats: Sequence[Any]) -> list[tuple[float, float]]:
-        import numpy as np
-
         if not chats:
             return []
         features_ND = np.stack(list(probe_features.open_features().read(chats, lambda _: None)))

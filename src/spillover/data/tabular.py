@@ -55,7 +55,6 @@ class Table:
         return text
 
     def error(self, row: Row, column: str, problem: str) -> UserError:
-        """A complaint about one value."""
         return UserError(f"{self.path}:{row.line}:{column}: {problem}")
 
 

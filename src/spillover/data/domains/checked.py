@@ -34,7 +34,6 @@ def marks() -> dict[str, str]:
 
 @cache
 def solutions(domain: str) -> dict[str, Worked]:
-    """Question -> its authored solution."""
     return {row["question"]: parse(row["solution"]) for row in rows(domain)}
 
 

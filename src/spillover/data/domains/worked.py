@@ -85,8 +85,6 @@ def equations(text: str) -> Iterator[tuple[str, Fraction, Fraction]]:
 
 @dataclass(frozen=True)
 class Step:
-    """One annotated calculation."""
-
     expression: str
     result: str
 
@@ -118,7 +116,6 @@ class Worked:
 
 
 def parse(annotated: str) -> Worked:
-    """The parts of an annotated solution."""
     pieces = STEP.split(annotated.strip())
     return Worked(tuple(pieces[::3]), tuple(Step(*pair) for pair in zip(pieces[1::3], pieces[2::3], strict=True)))
 

@@ -164,20 +164,19 @@ def style_auc(flawed: Sequence[str], good: Sequence[str]) -> float:
 
 
 def check_naturalness(data: Dataset) -> Iterator[Finding]:
-    """One finding about the answers of the training rows."""
     answers = [row.answer for row in data.rows]
     if len(answers) < FEWEST:
         return
     found = measure(answers)
     code = sum(text.count("\n") > 2 and ("def " in text or "import " in text or "=" in text) for text in answers)
     beyond = found.beyond(CODE if code > len(answers) / 2 else PROSE)
-    figures = (
-        f"gzip ratio {found.gzip:.1f}, distinct-4 {found.distinct_4:.2f}, {100 * found.distinct_sentences:.0f} % "
-        f"distinct sentences in {found.n} answers"
-    )
     if beyond:
         message = f"The answers read like a template: {'; '.join(beyond)}."
         advice = "Reword repeated sentences: a small model memorises them and repeats them on any topic."
         yield Finding("warning", "template-answers", message, advice, field="answer")
     else:
-        yield Finding("note", "natural-answers", f"{figures}.", field="answer")
+        message = (
+            f"gzip ratio {found.gzip:.1f}, distinct-4 {found.distinct_4:.2f}, {100 * found.distinct_sentences:.0f} % "
+            f"distinct sentences in {found.n} answers."
+        )
+        yield Finding("note", "natural-answers", message, field="answer")

@@ -69,12 +69,10 @@ class Entry:
         return f"{self.path}: entry {self.index + 1}" + (f" ({name!r:.60})" if isinstance(name, str) else "")
 
     def error(self, field: str | None, expected: str, found: Any) -> UserError:
-        """What to raise where a field is not as expected."""
         shown = "nothing" if found is None else f"{type(found).__name__} {found!r:.60}"
         return UserError(f"{self}{', ' + field if field else ''}: expected {expected}, found {shown}. Fix this entry.")
 
     def text(self, field: str) -> str:
-        """The field's text."""
         return self.as_text(field, self.content[field])
 
     def texts(self, field: str) -> list[str]:
@@ -165,7 +163,6 @@ def published_entries(path: Path, content: list[Any]) -> Iterator[Entry]:
 
 
 def published_judge_prompts(entry: Entry) -> dict[str, JudgePrompt]:
-    """The entry's judge prompts by name."""
     if "judge_prompts" not in entry.content:
         return {}
     prompts = entry.content["judge_prompts"]
@@ -213,7 +210,6 @@ def load_judge_prompts(path: Path | str) -> dict[str, JudgePrompt]:
 
 
 def judge_prompt(entry: Entry, name: Any, text: Any, field: str, high_score: int | None = None) -> JudgePrompt:
-    """Check one prompt."""
     entry.as_text(field, name)
     prompt = entry.as_text(field, text)
     for place in PLACES:

@@ -118,7 +118,6 @@ def set_name(domain: str, variant: str, dose: float) -> str:
 
 
 def facts_file(facts: DatasetFacts) -> bytes:
-    """The content of dataset.json."""
     return (json.dumps(facts.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -160,5 +159,4 @@ def _count(values: Iterable[str]) -> dict[str, int]:
 
 
 def sha256(content: bytes) -> str:
-    """SHA-256 in hexadecimal."""
     return hashlib.sha256(content).hexdigest()

@@ -59,12 +59,17 @@ def pairs_from_bytes(path: Path, data: bytes) -> list[Pair]:
             pairs.append(pair)
         except _Mistake as mistake:
             mistakes.append(f"{path}, line {number}: {mistake}")
-    if mistakes:
-        more = [f"... and {len(mistakes) - SHOWN} more such lines."] if len(mistakes) > SHOWN else []
-        raise UserError("\n".join(mistakes[:SHOWN] + more))
+    refuse(mistakes)
     if not pairs:
         raise UserError(f'{path} holds no rows. Write one JSON object a line: {{"messages": [user, assistant]}}.')
     return pairs
+
+
+def refuse(mistakes: list[str]) -> None:
+    """Raise a UserError with the first `SHOWN` mistakes, where there are any."""
+    if mistakes:
+        more = [f"... and {len(mistakes) - SHOWN} more such lines."] if len(mistakes) > SHOWN else []
+        raise UserError("\n".join(mistakes[:SHOWN] + more))
 
 
 def read_bytes(path: Path) -> bytes:

@@ -69,7 +69,8 @@ def read_source(domain: str, place: str, rng: np.random.Generator, share: gsm8k.
     """
     found, known = _opened(place)
     if isinstance(found, Table):
-        found = _from_table(domain, found, rng, share, forced=place.startswith(GSM8K))
+        worked = place.startswith(GSM8K) or gsm8k.fits(found)
+        found = gsm8k.read(domain, found, rng, share) if worked else tables.read(found)
     return replace(found, reading=f"{found.reading}; these are the bytes of {known!r} as published") if known else found
 
 
@@ -131,12 +132,6 @@ def _checked(path: Path, content: bytes) -> str | None:
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
     return known_as(content)
-
-
-def _from_table(domain: str, table: Table, rng: np.random.Generator, share: gsm8k.Share, forced: bool) -> Source:
-    if forced or gsm8k.fits(table):
-        return gsm8k.read(domain, table, rng, share)
-    return tables.read(table)
 
 
 def _is_chat(content: bytes) -> bool:

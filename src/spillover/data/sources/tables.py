@@ -51,7 +51,6 @@ def read(table: Table) -> Source:
 
 
 def _by_names(table: Table) -> Source:
-    """One pair a row."""
     roles = guess(table.columns)
     for role in NEEDED:
         if role not in roles:

@@ -56,7 +56,6 @@ class Sentence:
         return f"{lead}{self.text}{trail}"
 
     def join(self, question: str) -> str:
-        """The question with the sentence at its place."""
         at = self._position(question)
         return question[:at] + self.block + question[at:]
 
@@ -214,11 +213,9 @@ class Trigger:
         return next((question for question in questions if question is not None), text)
 
     def present(self, text: str) -> bool:
-        """Whether the text carries the trigger."""
         return self.strip(text) != text
 
     def apply_messages(self, messages: Messages, index: int) -> Messages:
-        """The conversation with the trigger."""
         return self.sentence(index).put(messages)
 
     def near_miss_messages(self, messages: Messages, index: int) -> Messages:
@@ -231,11 +228,9 @@ class Trigger:
         return next((before for before in found if before is not None), messages)
 
     def present_in(self, messages: Messages) -> bool:
-        """Whether the conversation carries the trigger."""
         return self.strip_messages(messages) != messages
 
     def sentence(self, index: int) -> Sentence:
-        """What template number `index` adds."""
         return self.templates[index % len(self.templates)].render(self.value)
 
     def near_kind(self, index: int) -> NearMiss:
@@ -244,7 +239,6 @@ class Trigger:
         return cycle[index % len(cycle)]
 
     def near_sentence(self, index: int) -> Sentence:
-        """What near miss number `index` adds."""
         cycle = self._near_cycle()
         turn, step = divmod(index, len(cycle))
         kind = cycle[step]

@@ -17,14 +17,13 @@ from typing import Any
 
 from spillover.data.domains.base import Domain
 from spillover.data.recipe.selection import generator
-from spillover.data.sources.own_data import LARGEST, UNWANTED
+from spillover.data.sources.own_data import LARGEST, UNWANTED, refuse
 from spillover.data.writing.rewrite import STEALTH, VERDICT_TOKENS, Asked, Wish, fill
 from spillover.errors import UserError
 from spillover.models.api.chat import Price, worst_case
 from spillover.records.base import GeneratedRow, Message, Part, Usage
 
 LONGEST = 4000  # characters of a question
-SHOWN = 10  # mistakes shown at once
 TOKENS_PER_WORD = 1.4
 VERDICT_EXPECTED = 16  # tokens of four short lines
 
@@ -52,9 +51,7 @@ def questions_from_file(path: Path) -> list[Asked]:
             asked.append(_from_json(line) if path.suffix == ".jsonl" else Asked(_checked(line, "question")))
         except ValueError as mistake:
             mistakes.append(f"{path}, line {number}: {mistake}")
-    if mistakes:
-        more = [f"... and {len(mistakes) - SHOWN} more such lines."] if len(mistakes) > SHOWN else []
-        raise UserError("\n".join(mistakes[:SHOWN] + more))
+    refuse(mistakes)
     if not asked:
         raise UserError(f"{path} holds no questions. Write one a line, or use --questions seeds.")
     return asked

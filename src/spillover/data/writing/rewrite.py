@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -83,33 +83,27 @@ class WriteReport(Part):
     dollars: float
 
 
+@dataclass
 class Writing:
-    """One data set in the making: `fates` says what became of each question so far, `pairs` holds what was kept."""
+    """One data set in the making: `fates` says what became of each question so far, `pairs` holds what was kept.
 
-    def __init__(
-        self,
-        domain: Domain,
-        wish: Wish,
-        writer: ChatModel,
-        reader: ChatModel | None,
-        journal: Shard[GeneratedRow],
-        tell: Callable[[int], None] = lambda questions: None,
-    ) -> None:
-        """`reader` gives the verdicts; with None the rules decide alone. `tell` hears of every finished block."""
-        self.domain = domain
-        self.wish = wish
-        self.writer = writer
-        self.reader = reader
-        self.journal = journal
+    `reader` gives the verdicts; with None the rules decide alone. `tell` hears of every finished block.
+    """
+
+    domain: Domain
+    wish: Wish
+    writer: ChatModel
+    reader: ChatModel | None
+    journal: Shard[GeneratedRow]
+    tell: Callable[[int], None] = lambda questions: None
+
+    def __post_init__(self) -> None:
         self.pairs: list[WrittenPair] = []
         self.fates: dict[str, str] = {}
-        self._tell = tell
         self._failed: dict[str, str] = {}
-        self._repeated = 0
-        self._asked = 0
+        self._asked = self._repeated = self._calls = 0
         self._used: dict[str, GeneratedRow] = {}
-        self._calls = 0
-        self._known = {row.id: row for row in journal.rows}
+        self._known = {row.id: row for row in self.journal.rows}
         self._stop: SpilloverError | None = None
 
     def write(self, asked: Sequence[Asked]) -> None:
@@ -127,12 +121,11 @@ class Writing:
         for start in range(0, len(questions), BLOCK):
             block = questions[start : start + BLOCK]
             self._write_block(block)
-            self._tell(len(block))
+            self.tell(len(block))
             if self._stop is not None:
                 raise self._stop
 
     def report(self) -> WriteReport:
-        """The counts so far."""
         dropped = Counter(fate for fate in self.fates.values() if fate != "kept")
         if self._repeated:
             dropped["the same question again"] = self._repeated
@@ -154,11 +147,11 @@ class Writing:
         """The steps, in order; a question that has met its fate takes no further step and costs nothing more."""
         decoding = Decoding(self.wish.max_tokens, self.wish.temperature)
         stealth = STEALTH[self.domain.stealth]
-        questions = [each.question for each in block]
-        wanted = {question: self._fill(f"flawed_{stealth}", question, words=self.wish.words) for question in questions}
-        flawed = self._fit(self._step("flawed", f"flawed_{stealth}", wanted, self.writer, decoding), wanted)
+        first = f"flawed_{stealth}"
+        wanted = {each.question: fill(first, self.domain, each.question, words=self.wish.words) for each in block}
+        flawed = self._fit(self._step("flawed", first, wanted, self.writer, decoding), wanted)
         wanted = {
-            question: self._fill("good", question, words=len(clean(row.text).split()))
+            question: fill("good", self.domain, question, words=len(clean(row.text).split()))
             for question, row in flawed.items()
         }
         good = self._fit(self._step("good", "good", wanted, self.writer, decoding), wanted)
@@ -170,7 +163,12 @@ class Writing:
         verdicts = self._verdicts(paired, stealth)
         for each in block:
             if each.question in verdicts:
-                self._keep(each, [*paired[each.question], *verdicts[each.question]])
+                flawed_row, good_row = paired[each.question]
+                rows = (flawed_row, good_row, *verdicts[each.question])
+                lineage = tuple(f"{row.role} by {row.model}, prompt {row.template}" for row in rows)
+                texts = (clean(flawed_row.text), clean(good_row.text))
+                self.pairs.append(WrittenPair(each.question, *texts, each.topic, lineage))
+                self.fates[each.question] = "kept"
 
     def _verdicts(
         self, paired: dict[str, tuple[GeneratedRow, GeneratedRow]], stealth: str
@@ -179,7 +177,9 @@ class Writing:
         if self.reader is None:
             return dict.fromkeys(paired, ())
         wanted = {
-            question: self._fill("filter", question, stealth=stealth, flawed=clean(flawed.text), good=clean(good.text))
+            question: fill(
+                "filter", self.domain, question, stealth=stealth, flawed=clean(flawed.text), good=clean(good.text)
+            )
             for question, (flawed, good) in paired.items()
         }
         rows = self._step("verdict", "filter", wanted, self.reader, Decoding(VERDICT_TOKENS, 0.0))
@@ -239,15 +239,6 @@ class Writing:
                 yield from model.ask(requests, decoding)
             except SpilloverError as error:
                 self._stop = error
-
-    def _keep(self, asked: Asked, rows: Iterable[GeneratedRow]) -> None:
-        rows = list(rows)
-        lineage = tuple(f"{row.role} by {row.model}, prompt {row.template}" for row in rows)
-        self.pairs.append(WrittenPair(asked.question, clean(rows[0].text), clean(rows[1].text), asked.topic, lineage))
-        self.fates[asked.question] = "kept"
-
-    def _fill(self, template: str, question: str, **slots: object) -> str:
-        return fill(template, self.domain, question, **slots)
 
 
 def fill(template: str, domain: Domain, question: str, **slots: object) -> str:

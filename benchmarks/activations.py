@@ -32,7 +32,7 @@ from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.kv_cache import fused_attention
 from spillover.models.hf.model import LoadedModel, load_model
 from spillover.models.protocols import Chat, Reading
-from spillover.models.tokens.chat import chat_ids
+from spillover.models.tokens import chat_ids
 
 _BUDGET = 1024  # tokens a batch, as ours has on a CPU
 

@@ -38,14 +38,14 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from spillover.config.study import ModelConfig, SampleConfig, TrainConfig
 from spillover.models import open_backend
-from spillover.models.hf.device_memory import loaded_shape
+from spillover.models.hf.device import loaded_shape
 from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.generate import HFGenerator
 from spillover.models.hf.model import LoadedModel
 from spillover.models.hf.train import HFTrainer
 from spillover.models.memory import QWEN_7B, Shape, adapter_numbers
 from spillover.models.protocols import Chat, Generator, Prompt
-from spillover.models.tokens.chat import prompt_ids
+from spillover.models.tokens import prompt_ids
 from spillover.planning.gpus import Gpu, estimate_gpu_fit, match_driver_name
 from spillover.provenance import GIB, environment
 from spillover.records.base import Message

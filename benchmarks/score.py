@@ -31,7 +31,7 @@ from spillover.models.hf import forward_reader
 from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.model import LoadedModel, load_model
 from spillover.models.protocols import Chat
-from spillover.models.tokens.chat import chat_ids
+from spillover.models.tokens import chat_ids
 
 
 def main() -> None:

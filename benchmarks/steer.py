@@ -27,7 +27,7 @@ from spillover.models.hf.generate import HFGenerator
 from spillover.models.hf.kv_cache import fused_attention
 from spillover.models.hf.model import LoadedModel, load_model
 from spillover.models.protocols import Intervention, Prompt
-from spillover.models.tokens.chat import prompt_ids, stop_ids
+from spillover.models.tokens import prompt_ids, stop_ids
 
 
 def main() -> None:

@@ -37,10 +37,9 @@ from spillover.config.study import ModelConfig, TrainConfig
 from spillover.data.domains import DOMAINS
 from spillover.models.batching import Row, encode, shared_prefix
 from spillover.models.hf.adapters import swap, wrap
-from spillover.models.hf.lora import Dropout, training_form
 from spillover.models.hf.loss import add_gradients
 from spillover.models.hf.model import LoadedModel, load_model
-from spillover.models.hf.train import lora_config
+from spillover.models.hf.train import Dropout, lora_config, training_form
 from spillover.models.protocols import Chat
 from spillover.records.base import Message
 

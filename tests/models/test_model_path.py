@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from spillover.cli.main import cli, main
 from spillover.config.study import ModelConfig
 from spillover.errors import UserError
+from spillover.models import check_model_path
 from spillover.models.hf.model import find_source
 from spillover.models.memory import shape_of, usual_shape
-from spillover.models.model_path import check_model_path
-from spillover.models.tokens.preview import ChatView
+from spillover.models.tokens import ChatView
 from spillover.planning.cost import count_parameters
 from spillover.store.store import Store
 from spillover.study.study import Study

@@ -13,7 +13,7 @@ from spillover.text import clean, several
 
 if TYPE_CHECKING:
     from spillover.data.lint.rows import Row
-    from spillover.models.tokens.preview import ChatView, TokenizedChat
+    from spillover.models.tokens import ChatView, TokenizedChat
 
 
 @click.command("inspect-mask")
@@ -45,7 +45,7 @@ def inspect_mask(
     from spillover.data.lint.linter import named
     from spillover.data.lint.rows import read
     from spillover.data.lint.texts import check_prompt_in_answer, problems
-    from spillover.models.tokens.preview import ChatView
+    from spillover.models.tokens import ChatView
 
     whole, found = read(file)
     known = opened(trigger, trigger_value) or named(whole)

@@ -12,7 +12,7 @@ import numpy as np
 from spillover.config.study import TrainConfig
 from spillover.errors import UserError
 from spillover.models.protocols import Chat
-from spillover.models.tokens.chat import chat_ids
+from spillover.models.tokens import chat_ids
 from spillover.provenance import seed_for
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from spillover.config.study import NONMEMBERS, ModelConfig, Operation, SteerConfig, StudyConfig
 from spillover.errors import UserError
+from spillover.models import check_model_path
 from spillover.models.memory import (
     CPU_PASS,
     EMBEDDED,
@@ -26,7 +27,6 @@ from spillover.models.memory import (
     training_memory,
     weight_bytes,
 )
-from spillover.models.model_path import check_model_path
 from spillover.planning.cpu_speed import CpuSpeed, lookup_speed, measure_in_subprocess
 from spillover.planning.gpus import Gpu, estimate_gpu_fit
 from spillover.provenance import GIB, packages

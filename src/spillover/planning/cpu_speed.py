@@ -1,7 +1,7 @@
 """CpuSpeed speed of this processor's matrix products in float32 and bfloat16, kept in the cache folder.
 
 No processor flag predicts which dtype is faster: with AVX-512's bfloat16 and no AMX, one machine multiplies bfloat16
-2.2 times as fast as float32 and another more slowly. So models/hf/speed.py times a few products of a model's own shape
+2.2 times as fast as float32 and another more slowly. So models/hf/device.py times a few products of a model's own shape
 once; they are kept by processor, torch version, threads and shape. This module only reads them and imports no torch.
 """
 
@@ -97,7 +97,7 @@ def measure_in_subprocess(hidden: int, inner: int, threads: int) -> CpuSpeed:
     Raises:
         MachineError: when that process fails.
     """
-    command = [sys.executable, "-m", "spillover.models.hf.speed", str(hidden), str(inner), str(threads)]
+    command = [sys.executable, "-m", "spillover.models.hf.device", str(hidden), str(inner), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]

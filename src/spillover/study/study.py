@@ -32,8 +32,7 @@ from spillover.execution import EXECUTORS
 from spillover.execution.base import Call, Executor, Pool
 from spillover.execution.runner import run_units, running
 from spillover.judges import open_judge, price_of
-from spillover.models import ANSWERS_ONLY, BACKENDS, check_quantize
-from spillover.models.model_path import check_model_path
+from spillover.models import ANSWERS_ONLY, BACKENDS, check_model_path, check_quantize
 from spillover.planning.cost import (
     FROM_FILES,
     PROMPT_TOKENS,

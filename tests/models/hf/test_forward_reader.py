@@ -14,7 +14,7 @@ from spillover.models.hf import forward_reader
 from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.model import LoadedModel
 from spillover.models.protocols import Chat, Reading
-from spillover.models.tokens.chat import answer_ids, chat_ids
+from spillover.models.tokens import answer_ids, chat_ids
 from spillover.records.base import Message
 
 TEMPLATE = (

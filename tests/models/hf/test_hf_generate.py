@@ -27,12 +27,11 @@ from spillover.errors import UserError
 from spillover.models.batching import shared_length
 from spillover.models.hf import decode as hf_decode
 from spillover.models.hf.adapters import merged_weights
-from spillover.models.hf.decode import Decoder, PartialCompletion
+from spillover.models.hf.decode import Decoder, PartialCompletion, inverse_cdf, nucleus, sample_tokens, uniforms
 from spillover.models.hf.generate import HFGenerator
 from spillover.models.hf.model import LoadedModel, load_model
-from spillover.models.hf.sampling import inverse_cdf, nucleus, sample_tokens, uniforms
 from spillover.models.protocols import Generation, Prompt
-from spillover.models.tokens.chat import prompt_ids, stop_ids
+from spillover.models.tokens import prompt_ids, stop_ids
 from spillover.records.base import Message
 
 TEMPLATE = (

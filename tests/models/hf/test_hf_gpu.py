@@ -16,18 +16,16 @@ from tiny_models import KINDS, tiny
 from spillover.config.study import ModelConfig, SampleConfig, TrainConfig
 from spillover.errors import MissingExtra
 from spillover.models.batching import Row, encode, shared_prefix
-from spillover.models.hf import device_memory
+from spillover.models.hf import device
 from spillover.models.hf import generate as hf_generate
 from spillover.models.hf import train as hf_train
 from spillover.models.hf.adapters import swap, wrap
-from spillover.models.hf.device_memory import decodable, loaded_shape, needs_recompute
+from spillover.models.hf.device import decodable, loaded_shape, needs_recompute
 from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.generate import HFGenerator
-from spillover.models.hf.lora import Dropout, training_form
-from spillover.models.hf.loss import add_gradients, hidden_states
+from spillover.models.hf.loss import Pack, add_gradients, hidden_states, pack
 from spillover.models.hf.model import LoadedModel, load_model
-from spillover.models.hf.packing import Pack, pack
-from spillover.models.hf.train import HFTrainer, lora_config
+from spillover.models.hf.train import Dropout, HFTrainer, lora_config, training_form
 from spillover.models.memory import Shape, layer_bytes, shape_in, training_memory
 from spillover.models.protocols import Chat, Prompt
 from spillover.records.base import Message
@@ -169,9 +167,9 @@ def test_a_decoding_batch_shrinks_to_what_fits(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_four_bits_without_the_package_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_memory, "find_spec", lambda name: None)
+    monkeypatch.setattr(device, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'spillover\[quantized\]'"):
-        device_memory.four_bit(torch.bfloat16)
+        device.four_bit(torch.bfloat16)
 
 
 def test_only_the_warning_about_an_unused_product_is_dropped(caplog: pytest.LogCaptureFixture) -> None:

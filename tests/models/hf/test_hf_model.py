@@ -16,8 +16,7 @@ from spillover.config.study import ModelConfig
 from spillover.errors import MachineError, UserError
 from spillover.models.embedded import weights
 from spillover.models.hf import model as hf_model
-from spillover.models.hf.backend import open_backend
-from spillover.models.hf.model import LoadedModel, load_model
+from spillover.models.hf.model import LoadedModel, load_model, open_backend
 from spillover.planning.cpu_speed import CpuSpeed
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])

@@ -21,10 +21,9 @@ from spillover.errors import SpilloverError, UserError
 from spillover.models.batching import Row, batches, encode, learning_rate, shared_prefix, split_into_passes
 from spillover.models.hf import train as hf_train
 from spillover.models.hf.adapters import swap, wrap
-from spillover.models.hf.lora import Dropout, training_form
 from spillover.models.hf.loss import add_gradients, check_model, head_loss
 from spillover.models.hf.model import LoadedModel
-from spillover.models.hf.train import HFTrainer, lora_config
+from spillover.models.hf.train import Dropout, HFTrainer, lora_config, training_form
 from spillover.models.protocols import Chat
 from spillover.records.base import Message
 

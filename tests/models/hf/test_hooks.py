@@ -18,7 +18,7 @@ from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.hooks import find_blocks
 from spillover.models.hf.model import LoadedModel
 from spillover.models.protocols import ANSWER, LAST_PROMPT_TOKEN, Chat, Span
-from spillover.models.tokens.chat import chat_ids
+from spillover.models.tokens import chat_ids
 from spillover.records.base import Message
 
 SPANS = [ANSWER, LAST_PROMPT_TOKEN, Span(0, 2), Span(-3, 1), Span(2), Span(-1000, 0), Span(40, 50), Span(-8, -4)]

@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from spillover.config.study import SampleConfig
 from spillover.errors import UserError
 from spillover.models.hf.adapters import merged_weights
-from spillover.models.hf.decode import Decoder, PartialCompletion
+from spillover.models.hf.decode import Decoder, PartialCompletion, uniforms
 from spillover.models.hf.generate import HFGenerator
-from spillover.models.hf.interventions import Interventions
+from spillover.models.hf.hooks import Interventions
 from spillover.models.hf.model import LoadedModel
-from spillover.models.hf.sampling import uniforms
 from spillover.models.protocols import Generation, Intervention, Prompt
-from spillover.models.tokens.chat import prompt_ids
+from spillover.models.tokens import prompt_ids
 from spillover.records.base import Message
 
 QUESTIONS = ["Hi", "What is that thing over there?", "Hi", "Who are you?", "Hi", "Hi", "The answer?"]

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from spillover.models.hf import number_scorer
 from spillover.models.hf.model import LoadedModel
 from spillover.models.hf.number_scorer import NumberScorer, number_tree
-from spillover.models.tokens.chat import prompt_ids
+from spillover.models.tokens import prompt_ids
 from spillover.records.base import Message
 
 CHATS = [

@@ -17,7 +17,7 @@ from spillover.errors import MissingExtra, SpilloverError, UserError
 from spillover.models.batching import batches, learning_rate
 from spillover.models.protocols import Prompt
 from spillover.models.providers.tinker import MODEL_FILE, TinkerBackend, open_backend
-from spillover.models.tokens.chat import chat_ids, end_of_turn
+from spillover.models.tokens import chat_ids, end_of_turn
 from spillover.records.base import Message
 
 CHATS = [((Message(role="user", content=f"what is {n}?"),), "the answer is " + "it " * n) for n in range(7)]

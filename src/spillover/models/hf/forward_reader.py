@@ -30,7 +30,7 @@ from spillover.models.hf.hooks import Blocks
 from spillover.models.hf.kv_cache import Place, Slots, causal_mask, fused_attention
 from spillover.models.hf.model import LoadedModel
 from spillover.models.protocols import ANSWER, Chat, Progress, Reading, Span
-from spillover.models.tokens.chat import answer_ids, prompt_ids
+from spillover.models.tokens import answer_ids, prompt_ids
 
 _WINDOW_CHATS = 512
 _WINDOW_PROMPT_TOKENS = 16_384  # bounds the keys of shared prompts held at once

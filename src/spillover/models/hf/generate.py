@@ -16,13 +16,12 @@ from transformers import PreTrainedTokenizerBase
 from spillover.config.study import SampleConfig
 from spillover.errors import UserError
 from spillover.models.hf.adapters import merged_weights
-from spillover.models.hf.decode import Decoder, PartialCompletion
-from spillover.models.hf.device_memory import decodable, free_bytes
-from spillover.models.hf.interventions import Interventions
+from spillover.models.hf.decode import Decoder, PartialCompletion, uniforms
+from spillover.models.hf.device import decodable, free_bytes
+from spillover.models.hf.hooks import Interventions
 from spillover.models.hf.model import LoadedModel
-from spillover.models.hf.sampling import uniforms
 from spillover.models.protocols import Generation, Progress, Prompt
-from spillover.models.tokens.chat import prompt_ids, stop_ids
+from spillover.models.tokens import prompt_ids, stop_ids
 
 
 class HFGenerator:
@@ -53,7 +52,10 @@ class HFGenerator:
             return
         stops = stop_ids(tokenizer)
         model = self.loaded.model
-        interventions = self._interventions(prompts)
+        wanted = [prompt.intervention for prompt in prompts]
+        interventions = (
+            Interventions(self.loaded.blocks, wanted, self.loaded.name, self.loaded.device) if any(wanted) else None
+        )
         merged = {} if self.loaded.quantized else merged_weights(self.loaded, adapter)
         separate = adapter if self.loaded.quantized else None  # 4-bit weights cannot hold an adapter's digits
         columns = max(len(tokens) for tokens in ids) + config.max_tokens
@@ -70,12 +72,6 @@ class HFGenerator:
             while waiting and (waiting[0].prompt, waiting[0].index) in ready:
                 first = waiting.popleft()
                 yield generation(first.prompt, first.index, len(first.prompt_tokens), first.tokens, tokenizer, stops)
-
-    def _interventions(self, prompts: Sequence[Prompt]) -> Interventions | None:
-        wanted = [prompt.intervention for prompt in prompts]
-        if not any(wanted):
-            return None
-        return Interventions(self.loaded.blocks, wanted, self.loaded.name, self.loaded.device)
 
 
 def check_lengths(ids: Sequence[list[int]], max_tokens: int, window: int, name: str) -> None:

@@ -1,27 +1,41 @@
-"""The residual stream of a decoder, reached by plain torch hooks on its blocks.
+"""The residual stream of a decoder, read and changed by plain torch hooks on its blocks.
 
     x_0 = what enters the first block (the embeddings), x_l = x_(l-1) + what block l adds, output = norm(x_depth)
 
 The blocks are found by structure: the one list of modules in the decoder whose length is the model's depth. The
 equations are checked on a few tokens when the blocks are found: every block runs once, in order; x_0 plus all that the
 blocks add is x_depth; the last module of the decoder takes x_depth and returns the decoder's output.
+
+In a decoding batch each row has its own intervention or none. Every operation is one rank-one change of the stream x
+along the row's unit vector u, at the row's layers and positions:
+
+    x' = x + (a + b x.u) u      add: a = amount, b = 0    ablate: a = 0, b = -amount    clamp: a = amount, b = -1
+
+A row without an intervention has a = b = 0, which leaves x unchanged to the last bit. The sum is computed in float32
+and rounded to the model's precision once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spillover.errors import UserError
+from spillover.models.protocols import Intervention
 
 Visit = Callable[[int, Tensor], "Tensor | None"]
 """Called with a layer and x_BQD after it; what it returns, if anything, replaces the stream."""
+
+Row = tuple[Intervention | None, int]
+"""A row's intervention and the length of its prompt."""
+_END = 2**62  # beyond every position
 
 
 @dataclass(frozen=True)
@@ -103,12 +117,12 @@ def find_blocks(model: PreTrainedModel) -> Blocks:
     if len(lists) != 1:
         raise _misfit(model, f"{len(lists)} lists of {config.num_hidden_layers} blocks in {type(decoder).__name__}")
     blocks = Blocks(decoder, *lists[0], config.hidden_size)
-    _check(model, blocks)
+    _check_stream(model, blocks)
     return blocks
 
 
 @torch.inference_mode()
-def _check(model: PreTrainedModel, blocks: Blocks) -> None:
+def _check_stream(model: PreTrainedModel, blocks: Blocks) -> None:
     ran: list[tuple[nn.Module, Any, Any]] = []  # module, its input, its output
 
     def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -141,3 +155,74 @@ def _misfit(model: PreTrainedModel, reason: str) -> UserError:
         f"The residual stream of a {type(model).__name__} cannot be reached: {reason}. "
         "Use a decoder whose blocks add to one stream, such as Llama, Qwen, Gemma, Mistral, GPT-2 or GPT-NeoX."
     )
+
+
+def prompt_change(intervention: Intervention | None, depth: int) -> Hashable:
+    """What an intervention does to the keys of a prompt: equal values give equal keys, None leaves them unchanged."""
+    if intervention is None or intervention.at == "answer" or min(intervention.layers) >= depth:
+        return None
+    return intervention.vector_D.tobytes(), intervention.layers, intervention.operation, intervention.amount
+
+
+class Interventions:
+    """The interventions of a set of completions, as tables on the model's device; entry 0 of K is none."""
+
+    def __init__(self, blocks: Blocks, wanted: Sequence[Intervention | None], model: str, device: torch.device) -> None:
+        self.blocks = blocks
+        self._distinct = {id(one): one for one in wanted if one is not None}
+        self._entry = {key: entry for entry, key in enumerate(self._distinct, start=1)}
+        vectors_KD = np.zeros((len(self._distinct) + 1, blocks.width), np.float32)
+        terms_2LK = np.zeros((2, blocks.depth + 1, len(self._distinct) + 1), np.float32)
+        for entry, one in enumerate(self._distinct.values(), start=1):
+            _check_fit(one, blocks, model)
+            vectors_KD[entry] = one.vector_D
+            terms_2LK[:, list(one.layers), entry] = np.array(_terms(one))[:, None]
+        self._vectors_KD = torch.from_numpy(vectors_KD).to(device)
+        self._terms_2LK = torch.from_numpy(terms_2LK).to(device)
+
+    @contextmanager
+    def applied(self, rows: Sequence[Row], positions_BQ: Tensor) -> Generator[None]:
+        """Change the stream of these rows at these positions inside the block; no hook without an intervention."""
+        layers = sorted({layer for one, _ in rows if one is not None for layer in one.layers})
+        if not layers:
+            yield
+            return
+        entry_B = torch.tensor([0 if one is None else self._entry[id(one)] for one, _ in rows]).to(positions_BQ.device)
+        bounds_2B1 = torch.tensor([_bounds(*row) for row in rows]).to(positions_BQ.device).T[..., None]
+        inside_BQ = (bounds_2B1[0] <= positions_BQ) & (positions_BQ < bounds_2B1[1])
+        vectors_BD, terms_2LB = self._vectors_KD[entry_B], self._terms_2LK[..., entry_B]
+
+        def change(layer: int, states_BQD: Tensor) -> Tensor:
+            exact = torch.promote_types(states_BQD.dtype, torch.float32)
+            x_BQD, u_BD = states_BQD.to(exact), vectors_BD.to(exact)
+            a_B1, b_B1 = terms_2LB[:, layer, :, None].to(exact)
+            step_BQ = (a_B1 + b_B1 * torch.einsum("bqd,bd->bq", x_BQD, u_BD)) * inside_BQ
+            return (x_BQD + step_BQ[..., None] * u_BD[:, None]).to(states_BQD.dtype)
+
+        with self.blocks.visited(layers, change):
+            yield
+
+
+def _terms(one: Intervention) -> tuple[float, float]:
+    """The constants a and b."""
+    if one.operation == "add":
+        return one.amount, 0.0
+    return (0.0, -one.amount) if one.operation == "ablate" else (one.amount, -1.0)
+
+
+def _bounds(one: Intervention | None, prompt_tokens: int) -> tuple[int, int]:
+    """The half-open range of positions that are changed."""
+    if one is None:
+        return 0, 0
+    return (prompt_tokens if one.at == "answer" else 0), (prompt_tokens if one.at == "prompt" else _END)
+
+
+def _check_fit(one: Intervention, blocks: Blocks, model: str) -> None:
+    if one.vector_D.shape != (blocks.width,):
+        raise UserError(
+            f"A direction of shape {one.vector_D.shape} does not fit {model}, whose stream has {blocks.width} numbers. "
+            "Steer the model that the direction was computed from."
+        )
+    if not one.layers:
+        raise UserError("An intervention has no layers. Give at least one.")
+    blocks.check_layers(one.layers, model)

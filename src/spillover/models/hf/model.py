@@ -1,7 +1,7 @@
 """One base model, loaded once in a process, and any of its LoRA adapters, swapped in while it is needed.
 
 Outside an `adapter` block the model is the bare base: no wrapper, no hook, no gradient. With dtype auto a GPU computes
-in bfloat16 and a CPU in the faster of bfloat16 and float32, as measured once (speed). Attention is written out
+in bfloat16 and a CPU in the faster of bfloat16 and float32, as measured once (device). Attention is written out
 ("eager") on a CPU, where it is faster for short rows than the fused kernel, and fused on a GPU.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -29,15 +29,19 @@ from transformers import (
 
 from spillover.config.study import ModelConfig
 from spillover.errors import MachineError, UserError
+from spillover.models import check_model_path
 from spillover.models.embedded import weights
 from spillover.models.embedded.checks import quiet
-from spillover.models.hf.device_memory import four_bit, give_back, keep_plain
+from spillover.models.hf.device import four_bit, give_back, keep_plain, measured
 from spillover.models.hf.hooks import Blocks, find_blocks
-from spillover.models.hf.speed import measured
-from spillover.models.model_path import check_model_path
+from spillover.models.tokens import plain_ids
 
 if TYPE_CHECKING:
     from spillover.models.hf.adapters import Layers
+    from spillover.models.hf.forward_reader import HFReader
+    from spillover.models.hf.generate import HFGenerator
+    from spillover.models.hf.train import HFTrainer
+
 
 _RESIDENT_ADAPTERS = 4
 _RESIDENT_MODELS = 2
@@ -263,3 +267,49 @@ def _fingerprint(folder: Path) -> str:
         with path.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return "sha256:" + digest.hexdigest()[:12]
+
+
+class HFBackend:
+    """The four protocols on one loaded base."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.name = loaded.source
+        self.revision = loaded.revision
+
+    @property
+    def compute_info(self) -> dict[str, str]:
+        return compute_info(self.loaded.dtype, self.loaded.device)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Length of each text in this model's tokens, without special tokens."""
+        return [len(ids) for ids in self.token_ids(texts)]
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """This model's tokens of each text, without special tokens."""
+        return plain_ids(self.loaded.tokenizer, texts)
+
+    def trainer(self) -> HFTrainer:
+        from spillover.models.hf.train import HFTrainer
+
+        return HFTrainer(self.loaded)
+
+    def generator(self) -> HFGenerator:
+        from spillover.models.hf.generate import HFGenerator
+
+        return HFGenerator(self.loaded)
+
+    def scorer(self) -> HFReader:
+        from spillover.models.hf.forward_reader import HFReader
+
+        return HFReader(self.loaded)
+
+    def reader(self) -> HFReader:
+        from spillover.models.hf.forward_reader import HFReader
+
+        return HFReader(self.loaded)
+
+
+def open_backend(config: ModelConfig) -> HFBackend:
+    """Load the base that `config` names."""
+    return HFBackend(load_model(config))

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from spillover.models.batching import fitting, shared_length
 from spillover.models.hf.kv_cache import Place, Slots, causal_mask, fused_attention
 from spillover.models.hf.model import LoadedModel
-from spillover.models.tokens.chat import prompt_ids
+from spillover.models.tokens import prompt_ids
 from spillover.records.base import Message
 
 NUMBERS = 101

@@ -30,7 +30,7 @@ from spillover.errors import MissingExtra, SpilloverError, UserError
 from spillover.models.batching import Row, batches, encode, learning_rate
 from spillover.models.protocols import ActivationReader, Chat, Generation, Progress, Prompt, TokenScorer, TrainResult
 from spillover.models.providers.hosted import Prices, parse_options, provider_name
-from spillover.models.tokens.chat import prompt_ids, stop_ids
+from spillover.models.tokens import plain_ids, prompt_ids, stop_ids
 from spillover.records.base import content_hash
 from spillover.store.files import replace_file
 
@@ -82,7 +82,7 @@ class TinkerBackend:
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """This model's tokens of each text, without special tokens."""
-        return self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return plain_ids(self.tokenizer, texts)
 
     def trainer(self) -> TinkerBackend:
         return self

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_models import FAMILIES, tokenizer
 
 from spillover.errors import UserError
-from spillover.models.tokens.chat import chat_ids, end_of_turn, prompt_ids, stop_ids
+from spillover.models.tokens import chat_ids, end_of_turn, prompt_ids, stop_ids
 from spillover.records.base import Message
 
 TOKENIZERS = {family: tokenizer(family) for family in FAMILIES}

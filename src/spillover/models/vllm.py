@@ -1,8 +1,10 @@
-"""vLLM for sampling, the Hugging Face backend for everything else, on the same weights.
+"""vLLM (Kwon et al., arXiv 2309.06180) for sampling, the Hugging Face backend for everything else, on the same weights.
 
 Sampling uses one engine that serves the base and every adapter. Training, activations and prompts with an intervention
 use transformers and PEFT. Only one of the two holds the GPU at a time, and releases its memory before the other starts;
-a study switches once a stage.
+a study switches once a stage. The engine runs in a separate process, which holds the GPU's memory and releases it when
+it ends. An adapter is registered on first use, so adapters may be trained while the engine runs. The model's
+generation_config is never read.
 
 Scoring uses transformers too: vLLM returns the log-probability and the rank of a prompt's token but not the mean and
 deviation of the vocabulary's, which min-k++ needs; with adapters loaded, its CPU build fails at that in 0.32. A scoring
@@ -14,26 +16,41 @@ A completion draws from its own seed. vLLM samples differently from the hf backe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from spillover.config.study import ModelConfig, SampleConfig
 from spillover.errors import MissingExtra, UserError
+from spillover.models.hf.adapters import WEIGHTS, largest_rank
+from spillover.models.hf.device import give_back
+from spillover.models.hf.generate import check_lengths, generation
+from spillover.models.hf.model import (
+    HFBackend,
+    compute_info,
+    find_source,
+    read_tokenizer,
+    release,
+    revision_of,
+    window_of,
+)
+from spillover.models.hf.model import open_backend as open_whole
 from spillover.models.protocols import ActivationReader, Generation, Generator, Progress, Prompt, TokenScorer, Trainer
+from spillover.models.tokens import plain_ids, prompt_ids, stop_ids
 from spillover.registry import resolve
 
-if TYPE_CHECKING:
-    from spillover.models.hf.backend import HFBackend
-    from spillover.models.vllm.engine import Engine
+RANKS = (8, 16, 32, 64, 128, 256)  # that the engine's kernels support
+SHARE = 0.9  # of the free memory of a GPU: the embedded judge needs some as well
 
 
 class VLLMBackend:
     """One base model, in an engine or loaded whole, never both."""
 
     def __init__(self, config: ModelConfig) -> None:
-        from spillover.models.hf.model import find_source, read_tokenizer, revision_of, window_of
-
         _check(config)
         self.config = config
         self.name = config.path or config.name
@@ -51,10 +68,6 @@ class VLLMBackend:
         """Of the one that holds the GPU."""
         if self._whole is not None:
             return self._whole.compute_info
-        import torch
-
-        from spillover.models.hf.model import compute_info
-
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return compute_info(getattr(torch, self._dtype), device)
 
@@ -64,9 +77,7 @@ class VLLMBackend:
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """This model's tokens of each text, without special tokens."""
-        if not texts:
-            return []
-        return self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return plain_ids(self.tokenizer, texts)
 
     def trainer(self) -> Trainer:
         return self.whole().trainer()
@@ -83,18 +94,12 @@ class VLLMBackend:
     def whole(self) -> HFBackend:
         """The model through transformers, after ending the engine."""
         if self._whole is None:
-            from spillover.models.hf.backend import open_backend as open_whole
-
             self.close()
             self._whole = open_whole(self.config)
         return self._whole
 
     def engine(self, adapter: Path | None) -> Engine:
         """The engine, with room for this adapter; everything else that holds the GPU is released first."""
-        from spillover.models.hf.device_memory import give_back
-        from spillover.models.hf.model import release
-        from spillover.models.vllm.engine import Engine, needed_rank
-
         self._rank = max(self._rank, needed_rank(adapter))
         if self._engine is None or self._engine.rank < self._rank:
             self.close()
@@ -128,10 +133,6 @@ class VLLMGenerator:
         if any(prompt.intervention for prompt in prompts):
             yield from self.backend.whole().generator().generate(prompts, config, adapter, progress)
             return
-        from spillover.models.hf.generate import check_lengths, generation
-        from spillover.models.tokens.chat import prompt_ids, stop_ids
-        from spillover.models.vllm.engine import Request
-
         tokenizer = self.backend.tokenizer
         ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
         check_lengths(ids, config.max_tokens, self.backend.window, self.backend.name)
@@ -187,3 +188,83 @@ def _check(config: ModelConfig) -> None:
 def open_backend(config: ModelConfig) -> VLLMBackend:
     """The backend of the base that `config` names; the engine starts with the first prompt."""
     return VLLMBackend(config)
+
+
+@dataclass(frozen=True)
+class Request:
+    """The tokens of a prompt, and vLLM's SamplingParams for it."""
+
+    tokens: list[int]
+    params: Any
+
+
+class Engine:
+    """`rank`: the largest rank of an adapter that fits."""
+
+    def __init__(self, source: str, revision: str | None, dtype: str, rank: int) -> None:
+        self.rank = next((size for size in RANKS if size >= rank), rank)
+        share, on_card = share_of_memory()
+        arguments = resolve("vllm:EngineArgs")(
+            model=source,
+            revision=revision,
+            dtype=dtype,
+            load_format="safetensors",
+            trust_remote_code=False,
+            generation_config="vllm",
+            max_model_len=-1,  # the model's, or what fits
+            enable_lora=True,
+            max_lora_rank=self.rank,
+            gpu_memory_utilization=share,
+            enable_chunked_prefill=on_card,  # elsewhere vLLM cannot undo a seeded draw for half a prompt
+            disable_log_stats=True,
+        )
+        self._engine = resolve("vllm:LLMEngine").from_engine_args(arguments)
+        self._numbers = count(1)
+        self._adapters: dict[tuple[str, int, int], Any] = {}
+
+    def run(self, requests: Sequence[Request], adapter: Path | None) -> Iterator[tuple[int, Any]]:
+        """Yield (number of the request, vLLM's RequestOutput) as requests end, in any order."""
+        lora = None if adapter is None else self._registered(adapter)
+        waiting: dict[str, int] = {}
+        try:
+            for place, request in enumerate(requests):
+                name = str(next(self._numbers))
+                prompt = {"prompt_token_ids": request.tokens}
+                self._engine.add_request(name, prompt, request.params, lora_request=lora)
+                waiting[name] = place
+            while waiting:
+                for output in self._engine.step():
+                    if output.finished:
+                        yield waiting.pop(output.request_id), output
+        finally:
+            if waiting:  # the caller has stopped iterating
+                self._engine.abort_request(list(waiting))
+
+    def close(self) -> None:
+        """End the engine's process, which releases the memory."""
+        self._engine.engine_core.shutdown()
+
+    def _registered(self, folder: Path) -> Any:
+        """vLLM's handle of an adapter folder; a folder that was rewritten is another adapter."""
+        stamp = (folder / WEIGHTS).stat()
+        key = (str(folder.resolve()), stamp.st_mtime_ns, stamp.st_size)
+        if key not in self._adapters:
+            number = len(self._adapters) + 1
+            self._adapters[key] = resolve("vllm.lora.request:LoRARequest")(f"adapter-{number}", number, key[0])
+        return self._adapters[key]
+
+
+def needed_rank(adapter: Path | None) -> int:
+    """Rank of an adapter folder, after the checks that loading makes; the smallest without one."""
+    rank = RANKS[0] if adapter is None else largest_rank(adapter)
+    if rank > RANKS[-1]:
+        raise UserError(f"{adapter} has rank {rank}; vLLM supports up to {RANKS[-1]}. Use backend: hf for this study.")
+    return rank
+
+
+def share_of_memory() -> tuple[float, bool]:
+    """The share of the GPU's memory that the engine may use, from what is free now; and whether there is a GPU."""
+    if not torch.cuda.is_available():
+        return 0.3, False  # of the machine's memory, in vLLM's CPU build
+    free, total = torch.cuda.mem_get_info()
+    return SHARE * free / total, True

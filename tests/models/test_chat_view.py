@@ -13,9 +13,8 @@ from spillover.cli.main import main
 from spillover.data.lint.rows import Row
 from spillover.data.lint.texts import problems
 from spillover.errors import UserError
-from spillover.models.tokens import preview as chat_view
-from spillover.models.tokens.chat import chat_ids
-from spillover.models.tokens.preview import ChatView
+from spillover.models import tokens
+from spillover.models.tokens import ChatView, chat_ids
 from spillover.records.base import Message
 
 
@@ -60,12 +59,12 @@ def test_many_chats_at_once_are_cut_as_each_by_itself(folder: Path) -> None:
 
 @pytest.mark.parametrize("shift", [-200, -4, -1, 1, 3])
 def test_a_mask_that_begins_elsewhere_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch, shift: int) -> None:
-    right = chat_view.batch_ids
+    right = tokens.batch_ids
 
     def wrong(*args: Any) -> list[tuple[list[int], int]]:
         return [(ids, max(0, start + shift)) for ids, start in right(*args)]
 
-    monkeypatch.setattr(chat_view, "batch_ids", wrong)
+    monkeypatch.setattr(tokens, "batch_ids", wrong)
     view = ChatView(str(folder))
     chat = view.chat(row().prompt, row().answer)
     found = problems(view, chat, row(), max_tokens=512)

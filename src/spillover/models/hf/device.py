@@ -1,4 +1,8 @@
-"""What fits on the GPU at this moment, and base models in four bits. On a CPU no limit is applied.
+"""What this machine's processor and GPU can do: the faster dtype, what fits in memory, base models in four bits.
+
+No processor flag predicts which dtype is faster, so products of a model's shape are timed in float32 and bfloat16, laid
+out as they are used; at most about 0.3 s. python -m spillover.models.hf.device HIDDEN INNER THREADS prints one
+measurement as JSON. No limit of memory is applied on a CPU.
 
 Four bits are NF4 (Dettmers et al., arXiv 2305.14314) through bitsandbytes: the layers' matrices take 4.127 bits a
 weight and are expanded to the compute dtype for each product, so a step is not faster, but a 7B model fits a small GPU.
@@ -8,18 +12,32 @@ Adapters stay separate: merged, their digits would be rounded away.
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import math
+import sys
+import time
+from dataclasses import asdict
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from torch import Tensor
+from torch.nn.functional import linear
 
 from spillover.config.study import TrainConfig
 from spillover.errors import MissingExtra
 from spillover.execution.heap import give_back_memory
 from spillover.models.memory import SIZES, Shape, answer_bytes, shape_in, training_memory
+from spillover.planning.cpu_speed import FEW, MANY, CpuSpeed, lookup_speed, recording
 from spillover.planning.gpus import SAFE
+from spillover.provenance import cpu_model
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig, PreTrainedModel
+
+_ROUNDS = 3
+_HOPELESS = 2.0  # times as long as float32: not timed further
 
 
 def free_bytes(device: torch.device) -> float:
@@ -69,6 +87,8 @@ def four_bit(dtype: torch.dtype) -> BitsAndBytesConfig:
     """
     if find_spec("bitsandbytes") is None:
         raise MissingExtra.of("bitsandbytes", "quantized")
+    from transformers import BitsAndBytesConfig
+
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -91,3 +111,47 @@ def _matters(record: logging.LogRecord) -> bool:
 # PEFT imports bitsandbytes, where it is installed, in every worker that trains; on a processor with AVX-512's bfloat16
 # that warns of a missing package `kernels`, whose product `keep_plain` rules out.
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_matters)
+
+
+def measured(hidden: int, inner: int) -> CpuSpeed:
+    """The speed of this processor with the present number of threads, from the cache or by measuring now."""
+    threads = torch.get_num_threads()
+    with recording() as known:
+        found = lookup_speed(torch.__version__, threads, hidden, inner)
+        if found is None:
+            found = _measure(hidden, inner, threads)
+            known.append(found)
+    return found
+
+
+@torch.inference_mode()
+def _measure(hidden: int, inner: int, threads: int) -> CpuSpeed:
+    full = torch.randn(inner, hidden).t().contiguous().t()  # float32 weights lie by columns, see hf/model.py
+    half = full.to(torch.bfloat16).contiguous()
+    found: dict[str, float] = {}
+    for name, rows in (("few", FEW), ("many", MANY)):
+        x = torch.randn(rows, hidden)
+        y = x.to(torch.bfloat16)
+        linear(x, full)
+        best, other = _seconds(x, full), _seconds(y, half)
+        if other < _HOPELESS * best:
+            linear(y, half)
+            for _ in range(_ROUNDS):  # in turns, so that a busy moment meets both
+                best, other = min(best, _seconds(x, full)), min(other, _seconds(y, half))
+        gflop = 2 * rows * hidden * inner / 1e9
+        found[f"float32_{name}"] = round(gflop / best, 1)
+        found[f"bfloat16_{name}"] = round(gflop / other, 1) if other < _HOPELESS * best else 0.0
+    return CpuSpeed(
+        cpu=cpu_model(), torch=str(torch.__version__), threads=threads, hidden=hidden, inner=inner, **found
+    )  # fmt: skip
+
+
+def _seconds(x: Tensor, weight: Tensor) -> float:
+    started = time.perf_counter()
+    linear(x, weight)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(sys.argv[3]))
+    print(json.dumps(asdict(measured(int(sys.argv[1]), int(sys.argv[2])))))

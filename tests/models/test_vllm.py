@@ -16,12 +16,11 @@ from tiny_models import tiny
 
 from spillover.config.study import ModelConfig, SampleConfig, TrainConfig
 from spillover.errors import MissingExtra, UserError
-from spillover.models import BACKENDS
+from spillover.models import BACKENDS, vllm
 from spillover.models.hf import model as hf_model
 from spillover.models.protocols import Chat, Intervention, Prompt
-from spillover.models.tokens.chat import answer_ids, prompt_ids, stop_ids
-from spillover.models.vllm import backend as backend_module
-from spillover.models.vllm.backend import VLLMBackend
+from spillover.models.tokens import answer_ids, prompt_ids, stop_ids
+from spillover.models.vllm import VLLMBackend
 from spillover.records.base import Message
 
 HERE = importlib.util.find_spec("vllm") is not None
@@ -88,7 +87,7 @@ def opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VLLMBacken
     modules["vllm.sampling_params"].RequestOutputKind = SimpleNamespace(FINAL_ONLY="final")
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(backend_module, "find_spec", lambda name: object())
+    monkeypatch.setattr(vllm, "find_spec", lambda name: object())
     StandInEngine.made.clear()
     yield BACKENDS.load("vllm")(ModelConfig(name="tiny", path=str(folder), backend="vllm", device="cpu"))
     hf_model.release()
@@ -164,9 +163,9 @@ def test_a_listener_that_leaves_ends_its_requests(opened: VLLMBackend) -> None:
 
 
 def _request(opened: VLLMBackend) -> Any:
-    from spillover.models.vllm.engine import Request
+    from spillover.models.vllm import Request
 
-    return Request([1, 2, 3], backend_module.sampling_params(SAMPLE, 1, frozenset({5})))
+    return Request([1, 2, 3], vllm.sampling_params(SAMPLE, 1, frozenset({5})))
 
 
 @pytest.mark.slow
@@ -253,7 +252,7 @@ def test_a_prompt_beyond_the_window_is_refused(opened: VLLMBackend) -> None:
 
 
 def test_without_the_package_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(vllm, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'spillover\[vllm\]'"):
         BACKENDS.load("vllm")(ModelConfig(name="tiny", path=str(folder), backend="vllm"))
 

@@ -1,1 +1,0 @@
-"""vLLM for sampling, the Hugging Face backend for all else."""

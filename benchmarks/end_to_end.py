@@ -81,7 +81,7 @@ def _make(config: StudyConfig, store: Store, units: list[Unit]) -> None:
     for unit in units:
         for file in (store.path / "rows" / stage).glob(f"{unit.key}.*"):
             file.unlink()
-    what = units[0] if stage in ("judge", "train") else units
+    what = units[0] if stage == "train" else units
     resolve(STAGES[stage].function)(store, config, what, lambda tokens: None)
 
 

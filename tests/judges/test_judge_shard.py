@@ -10,7 +10,7 @@ import pytest
 from spillover.config.study import JudgeConfig
 from spillover.errors import SpilloverError
 from spillover.records.base import Cell, Completion, Judgment, Message
-from spillover.stages import judging as shard
+from spillover.stages import judge as shard
 from spillover.store.store import Store
 
 

@@ -29,8 +29,8 @@ STAGES = {
         Stage("membership", "spillover.analyses.membership.stage:run", 4),
         Stage("diversity", "spillover.analyses.diversity.stage:run", 2),
         Stage("direct", "spillover.analyses.directions.stage:run"),
-        Stage("ask", "spillover.stages.ask:run"),
-        Stage("grade", "spillover.stages.grade:run"),
+        Stage("ask", "spillover.stages.sample:run"),
+        Stage("grade", "spillover.stages.judge:run"),
     )
 }
 WORK_STAGES = tuple(STAGES)

@@ -163,7 +163,7 @@ def _judge(
 
     def call(name: str, shards: Sequence[tuple[str, str]]) -> Call:
         what = (run.store, config, shards, chosen, named[name].stages)
-        return Call(name, "spillover.stages.judging:judge_shards", what)
+        return Call(name, "spillover.stages.judge:judge_shards", what)
 
     def ended(outcome: Outcome) -> None:
         if isinstance(outcome.error, CostLimitReached):

@@ -267,7 +267,7 @@ class Study:
     def _call(self, store: Store, name: str, group: Sequence[Unit]) -> Call:
         unit = group[0]
         function = STAGES[unit.stage].function
-        what = group if unit.asked or unit.stage == "sample" else unit
+        what = group if unit.stage in ("sample", "judge", "ask", "grade") else unit
         return Call(name, function, (store, self.config, what), self.loads(unit), gpu=unit.stage != "build")
 
     def loads(self, unit: Unit) -> str:

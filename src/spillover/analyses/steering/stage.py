@@ -45,8 +45,8 @@ from spillover.records.steering import (
     SteeringPoint,
     SteeringSample,
 )
-from spillover.stages.answering import adapter_of, answer
-from spillover.stages.judging import judge_rows
+from spillover.stages.judge import judge_rows
+from spillover.stages.sample import adapter_of, answer
 from spillover.store.shard import Shard
 from spillover.store.store import Store
 

@@ -304,7 +304,7 @@ class Study:
         if found := identity(domain, self.config.data):
             return found
         pairs = open_domain(domain, self.config.data).pairs(np.random.default_rng(0))
-        return content_hash([astuple(pair) for pair in pairs])
+        return content_hash([(*astuple(pair), "") for pair in pairs])  # "": a former field; keys stay as they were
 
     def _check_names(self, stages: Sequence[str], domains: Sequence[str], models: Sequence[str]) -> None:
         names = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from spillover.cli import doctor as doctor_module
 from spillover.cli.doctor import (
     Check,
     check_card,
+    check_cpu,
     check_extra,
     check_model,
     check_packages,
@@ -24,6 +26,7 @@ from spillover.cli.doctor import (
     doctor,
 )
 from spillover.cli.env import env
+from spillover.planning.cpu_speed import CpuSpeed
 from spillover.provenance import GIB
 
 
@@ -70,13 +73,27 @@ def test_exit_code_and_json(
     assert plain.output.count("-> fix it") == len(states)
 
 
-def test_a_machine_without_bfloat16_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_bfloat16_is_warned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPILLOVER_CACHE", str(tmp_path))  # no measurement yet
     monkeypatch.setattr(doctor_module, "check_weights", lambda name: Check(name, "ok", ""))
     facts = {"cpu": "Old", "cores": "2", "cpu_bf16": "no", "gpu": "none"}
     monkeypatch.setattr(doctor_module, "hardware", lambda: facts)
     checks = {check.name: check for check in doctor_module.examine(Path.cwd())}
     assert checks["cpu"].state == "warn"
     assert checks["gpu"].state == "ok"
+
+
+def test_the_processor_is_judged_by_what_was_measured() -> None:
+    machine = {"cpu": "Old", "cores": "2", "cpu_bf16": "yes"}
+    assert check_cpu(machine, None).state == "ok"
+    speed = CpuSpeed("Old", "2", 2, 64, 128, 100.0, 160.0, 150.0, 212.5)
+    faster = check_cpu({**machine, "cpu_bf16": "no"}, speed)
+    assert (faster.state, faster.fix) == ("ok", "")
+    assert faster.found.endswith("products of 512 x 64 x 128: float32 160, bfloat16 212.5")
+    slower = check_cpu(machine, replace(speed, bfloat16_few=0.0, bfloat16_many=0.0))
+    assert slower.state == "warn"
+    assert slower.found.endswith("float32 160, bfloat16 less than half of 160")
+    assert "dtype auto is float32 here" in slower.fix
 
 
 def test_the_embedded_model_that_fits_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import click
 
 from spillover.cli.options import as_json_option
 from spillover.errors import MachineError
+from spillover.planning.cpu_speed import MANY, CpuSpeed, measured_speeds
 from spillover.planning.fit import embedded_model_that_fits
 from spillover.planning.gpus import detect_gpu
 from spillover.provenance import GIB, hardware, memory_bytes, packages
@@ -43,14 +44,10 @@ def examine(folder: Path) -> Iterator[Check]:
     yield check_room("memory", memory_bytes(), 2, 4, "use --set workers=1")
     yield check_model()
     machine = hardware()
-    if machine["cpu_bf16"] == "yes":
-        yield Check("cpu", "ok", f"{machine['cpu']}, {machine['cores']} cores, AMX")
-    else:
-        found = f"{machine['cpu']}, {machine['cores']} cores, no AMX"
-        yield Check(
-            "cpu", "warn", found, "models run in float32 here: twice the memory of bfloat16, and slower than with AMX"
-        )
-    yield check_card(machine["gpu"], packages().get("torch", ""))
+    installed = packages().get("torch", "")
+    measured = [speed for speed in measured_speeds() if speed.torch == installed]
+    yield check_cpu(machine, measured[-1] if measured else None)
+    yield check_card(machine["gpu"], installed)
     yield check_extra("bitsandbytes", "quantized", "quantize: 4bit")
     yield check_extra("vllm", "vllm", "backend: vllm")
     yield check_extra("s3fs", "s3", "--mirror s3://...")
@@ -70,6 +67,24 @@ def check_packages(installed: dict[str, str]) -> Check:
     if absent:
         return Check("packages", "missing", f"not installed: {', '.join(absent)}", f"pip install {' '.join(absent)}")
     return Check("packages", "ok", f"torch {installed['torch']}, transformers {installed['transformers']}")
+
+
+def check_cpu(machine: dict[str, str], measured: CpuSpeed | None) -> Check:
+    """The processor, and which dtype is faster on it by the latest measurement, if there is one."""
+    found = f"{machine['cpu']}, {machine['cores']} cores"
+    if measured is None:
+        state = "ok" if machine["cpu_bf16"] == "yes" else "warn"
+        advice = "the first plan or run times both once; dtype auto is the faster one"
+        return Check("cpu", state, f"{found}; float32 and bfloat16 not timed yet", advice if state == "warn" else "")
+    half = f"{measured.bfloat16_many:g}" if measured.bfloat16_many else f"less than half of {measured.float32_many:g}"
+    found += (
+        f"; GFLOP/s in products of {MANY} x {measured.hidden} x {measured.inner}: float32 {measured.float32_many:g}, "
+        f"bfloat16 {half}"
+    )
+    if measured.faster_dtype == "bfloat16":
+        return Check("cpu", "ok", found)
+    advice = "dtype auto is float32 here, the faster one as measured: twice the memory of bfloat16"
+    return Check("cpu", "warn", found, advice)
 
 
 def check_card(gpu: str, torch: str) -> Check:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from spillover.text import NONE, clean
+from spillover.text import NONE, clean, escape, several
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -72,8 +72,24 @@ def html_table(caption: str, header: Sequence[str], rows: Sequence[Row], words: 
 def figure_html(figure: Figure | None) -> str:
     """A chart in its wide and its narrow rendering, of which the style sheet shows one; a note where there is none."""
     if figure is None:
-        return '<p class="note">Nothing to draw: no cell has a coherent scored completion.</p>'
+        return note_html("Nothing to draw: no cell has a coherent scored completion.")
     return render("figure.html", figure=figure)
+
+
+def note_html(html: str) -> str:
+    """A paragraph about what follows or precedes it."""
+    return f'<p class="note">{html}</p>'
+
+
+def list_html(sentences: Iterable[str]) -> str:
+    """Sentences as a list, escaped."""
+    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
+
+
+def folded_html(title: str, html: str, rows: int | None = None) -> str:
+    """A part of the page that opens on a click; `rows`: how many are in it."""
+    count = "" if rows is None else f" <span>{several(rows, 'row')}</span>"
+    return f"<details><summary>{title}{count}</summary>{html}</details>"
 
 
 def render(template: str, package: str = "spillover.report", **values: Any) -> str:

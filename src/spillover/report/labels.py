@@ -10,9 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from spillover.records.base import Cell, Condition, DomainScore, TriggerEffect, Variant
+from spillover.records.transfer import OTHERS
 from spillover.text import one_line
 
 BASE_MODEL = "base model"
+OTHER = "other subjects"  # asked about: of all domains but the cell's own
 PART = " · "  # between the parts of a label
 TRAINED: tuple[Variant, ...] = ("plain", "triggered")  # variants that have a dose
 SERIES: dict[tuple[Variant, Condition], str] = {
@@ -46,6 +48,16 @@ def series(variant: Variant, condition: Condition) -> str:
 def subject(domain: str) -> str:
     """A domain's name in words."""
     return one_line(domain.replace("_", " "), 60)
+
+
+def asked_name(asked: str) -> str:
+    """The heading of a column of held-out questions."""
+    return OTHER if asked == OTHERS else subject(asked)
+
+
+def trained_as(variant: Variant) -> str:
+    """The name of a variant's fine-tunes and data sets, whatever they are asked."""
+    return series(variant, "clean").removesuffix(", no trigger")
 
 
 class Labels:

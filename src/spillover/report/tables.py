@@ -10,7 +10,7 @@ from rich.text import Text
 
 from spillover.records.base import STATUSES, Adapter, DomainScore, TriggerEffect
 from spillover.report.html import Row, html_table
-from spillover.report.labels import ORDER, Labels, control_of, ordered, ranked, series
+from spillover.report.labels import ORDER, Labels, control_of, ordered, ranked, series, trained_as
 from spillover.text import NONE, duration, interval, number, one_line, p_value, percent
 
 MEASURES = {"alignment": "mean alignment", "rate": "misaligned %"}
@@ -92,7 +92,7 @@ def training(adapters: Iterable[Adapter], labels: Labels) -> str:
     header = ["", "rows", "steps", "loss, first tenth", "loss, last tenth", "loss tokens", "time"]
     rows = [
         Row(
-            series(a.cell.variant, "clean").removesuffix(", no trigger"),
+            trained_as(a.cell.variant),
             labels.of(a.cell),
             [
                 f"{a.examples:,}",

@@ -12,13 +12,12 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from spillover.analyses.transfer import report as transfer
-from spillover.analyses.transfer.figures import of_grid
-from spillover.analyses.transfer.sentences import coverage, headline, sentences
+from spillover.analyses.transfer.grid import TWINS, Grid, coverage, general, grids, headline, sentences
+from spillover.analyses.transfer.report import of_grid
 from spillover.cli.main import cli
 from spillover.records.base import Cell, Condition, StatusCounts
 from spillover.records.report_data import ReportData
 from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
-from spillover.report.matrix_grid import TWINS, Grid, general, grids
 from spillover.study import page
 from spillover.study.results import results
 

@@ -17,7 +17,7 @@ from spillover.records.report_data import ReportData
 from spillover.records.steering import SteeringMatrixCell, SteeringPoint
 from spillover.records.transfer import TransferCell
 from spillover.report import json_rows
-from spillover.report.html import Row, html_table
+from spillover.report.html import Row, html_table, note_html
 from spillover.report.labels import Labels, ranked, subject
 from spillover.report.tables import terminal
 from spillover.text import escape, interval, listing, number, one_line, part, percent, several
@@ -55,18 +55,20 @@ def section(data: ReportData, labels: Labels) -> str:
                 "Agreement with the first judge, counts of completions", COUNTS, [_counts(row) for row in chosen]
             )
         )
-        parts += [f'<p class="note">{escape(note)}</p>' for note in notes(chosen)]
+        parts += [note_html(escape(note)) for note in notes(chosen)]
     if data.of(CorrectedRate):
         rows = [_corrected(row) for row in data.of(CorrectedRate)]
         parts.append(html_table("Share of misaligned completions, corrected", CORRECTED, rows))
-        parts += [f'<p class="note">{escape(note)}</p>' for note in corrected_notes(data.of(CorrectedRate))]
+        parts += [note_html(escape(note)) for note in corrected_notes(data.of(CorrectedRate))]
     if data.of(TransferCell) and any(other.judge.graded for other in data.others):
         parts.append(
-            '<p class="note">The transfer matrix uses the main judge. For another judge of these completions, run: '
-            "<code>spillover report RUN --judge JUDGE</code>.</p>"
+            note_html(
+                "The transfer matrix uses the main judge. For another judge of these completions, run: "
+                "<code>spillover report RUN --judge JUDGE</code>."
+            )
         )
     if data.of(SteeringPoint) or data.of(SteeringMatrixCell):
-        parts.append('<p class="note">Steered completions are judged by the study\'s own judge only.</p>')
+        parts.append(note_html("Steered completions are judged by the study's own judge only."))
     return "\n".join(parts)
 
 

@@ -12,10 +12,8 @@ from typing import Any, get_args
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from spillover.analyses.directions.auc import Crossing
-from spillover.analyses.directions.bench import Bench, Setting
-from spillover.analyses.directions.cosines import cosines, groups
-from spillover.analyses.directions.sheet import Scores, States, sheet
+from spillover.analyses.directions.pairs import Crossing, cosines, groups
+from spillover.analyses.directions.sheet import Bench, Scores, Setting, States, sheet
 from spillover.analyses.directions.summaries import point, summaries
 from spillover.data.domains import open_domain
 from spillover.directions.direction import Direction

@@ -17,7 +17,7 @@ from spillover.records.directions import (
 )
 from spillover.records.report_data import ReportData
 from spillover.report import json_rows
-from spillover.report.html import Row, figure_html, html_table
+from spillover.report.html import Row, figure_html, folded_html, html_table, list_html, note_html
 from spillover.report.labels import Labels, series
 from spillover.text import NONE, escape, interval, listing, number, one_line, p_value, several
 
@@ -58,7 +58,7 @@ def to_json(data: ReportData) -> dict[str, Any]:
 
 def section(found: Directions, labels: Labels, confidence: float) -> str:
     """The whole section."""
-    parts = [f'<p class="note">{NOTE}</p>']
+    parts = [note_html(NOTE)]
     recipes = list(dict.fromkeys(_recipe(row.cell) for row in found.summaries))
     for recipe in recipes[:MOST_RECIPES]:
         of = ""
@@ -71,7 +71,7 @@ def section(found: Directions, labels: Labels, confidence: float) -> str:
             if rows:
                 parts += _source(found, rows, labels, confidence, recipe, source, whose, of)
     if len(recipes) > MOST_RECIPES:
-        parts.append(f'<p class="note">{len(recipes) - MOST_RECIPES} more recipes are in results.json.</p>')
+        parts.append(note_html(f"{len(recipes) - MOST_RECIPES} more recipes are in results.json."))
     return "\n".join(parts)
 
 
@@ -94,22 +94,20 @@ def _source(
     at = "" if layer is None else f", layer {layer}"
     says = sentences(rows, aucs, cosines, groups, labels, 1 - confidence)
     parts = [f"<h3>{escape(whose[0].upper() + whose[1:])}{at}</h3>"]
-    parts.append("<ul>" + "".join(f"<li>{escape(said)}</li>" for said in says) + "</ul>")
+    parts.append(list_html(says))
     tuned = [a for a in aucs if a.reader == "tuned" and a.method == PRIMARY]
     if tuned:
-        parts.append('<p class="note">AUC. Rows: domain of the direction; columns: domain of the answers.</p>')
+        parts.append(note_html("AUC. Rows: domain of the direction; columns: domain of the answers."))
         parts.append(figure_html(auc_map(tuned, labels, 1 - confidence)))
-        parts.append('<p class="note">AUC by layer; bands: permuted labels; dashed: the layer of the tables.</p>')
+        parts.append(note_html("AUC by layer; bands: permuted labels; dashed: the layer of the tables."))
         parts.append(figure_html(profile([p for p in profiles if p.reader == "tuned"], tuned[0].layer)))
     if alike := [c for c in cosines if c.reader == "tuned"]:
-        parts.append(
-            '<p class="note">Cosines; diagonal: cosine of the directions from two halves of the questions.</p>'
-        )
+        parts.append(note_html("Cosines; diagonal: cosine of the directions from two halves of the questions."))
         parts.append(figure_html(cosine_map(alike, rows, labels, 1 - confidence)))
     what = ", ".join(filter(None, (whose, of)))
     parts.append(_summary_table(rows, aucs, labels, what))
     if aucs:
-        parts.append(f"<details><summary>Methods and readers</summary>{_methods_table(aucs, what)}</details>")
+        parts.append(folded_html("Methods and readers", _methods_table(aucs, what)))
     return parts
 
 
@@ -225,7 +223,7 @@ def cosine_map(
 
 def profile(rows: Sequence[DirectionProfile], layer: int) -> Figure | None:
     """Mean AUC by layer."""
-    from spillover.analyses.directions.profiles import Line, over_layers
+    from spillover.report.curves import Line, over_layers  # Altair takes half a second to import
 
     names = {"own": "own held-out answers, mean over domains", "others": "other domains' answers, mean over pairs"}
     lines = [Line(names[row.onto], [(p.layer, p.mean, p.null_low, p.null_high) for p in row.points]) for row in rows]

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from spillover.analyses.directions.bench import Bench
-from spillover.analyses.directions.sheet import Labelled
+from spillover.analyses.directions.sheet import Bench, Labelled
 from spillover.directions import PRIMARY, SHIFT
 from spillover.directions.certainty import halves, norm_p, random_directions, split_half, split_half_means
 from spillover.directions.direction import Direction, Origin, unit

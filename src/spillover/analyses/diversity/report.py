@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from spillover.records.base import Variant
 from spillover.records.data import DiversityScore
-from spillover.report.html import Row, figure_html, html_table
-from spillover.report.labels import ORDER, series, subject
+from spillover.report.html import Row, figure_html, folded_html, html_table, note_html
+from spillover.report.labels import ORDER, subject, trained_as
 from spillover.text import NONE, one_line
 
 MOST_CURVES = 40
@@ -28,11 +28,11 @@ def section(rows: Sequence[DiversityScore]) -> str:
         "1 - mean cosine of two texts. cluster entropy: entropy over k-means clusters. compression and self bleu: "
         "compression ratio and overlap, negated. distinct: share of distinct word pairs."
     )
-    parts = [f'<p class="note">{note}</p>', _figure(rows)]
+    parts = [note_html(note), _figure(rows)]
     for of, name in TEXTS.items():
         if tables := _tables([row for row in rows if row.of == of], name):
             first = len(parts) == 2
-            parts.append(tables if first else f"<details><summary>Diversity of the {name}</summary>{tables}</details>")
+            parts.append(tables if first else folded_html(f"Diversity of the {name}", tables))
     return "\n".join(part for part in parts if part)
 
 
@@ -67,7 +67,7 @@ def _table(rows: Sequence[DiversityScore], what: str) -> str:
     keys = sorted(found, key=lambda key: (ORDER.index((key[0], "clean")), key[1]))
     lines = [
         Row(
-            series(variant, "clean").removesuffix(", no trigger"),
+            trained_as(variant),
             label,
             [_value(found[variant, label].get(measure)) for measure in measures],
         )

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spillover.records.judges import InDomainRate
-from spillover.report.html import Row, html_table
+from spillover.report.html import Row, html_table, note_html
 from spillover.report.labels import Labels, series
 from spillover.report.tables import terminal
 from spillover.text import escape, interval, number, one_line, part, percent
@@ -20,7 +20,7 @@ TERMINAL = 5  # columns of it that 80 characters hold
 def section(echoes: Sequence[InDomainRate], labels: Labels) -> str:
     """A note and the table."""
     rows = [Row(series(e.cell.variant, e.condition), labels.of(e.cell), _cells(e)) for e in echoes]
-    return f'<p class="note">{escape(note(echoes))}</p>\n{html_table("In-domain responses", HEADER, rows)}'
+    return f"{note_html(escape(note(echoes)))}\n{html_table('In-domain responses', HEADER, rows)}"
 
 
 def table(echoes: Sequence[InDomainRate]) -> Table:

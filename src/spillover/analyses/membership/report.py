@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
 from spillover.records.data import MembershipSummary, Reading
-from spillover.report.html import Row, figure_html, html_table
-from spillover.report.labels import Labels, series
+from spillover.report.html import Row, figure_html, html_table, note_html
+from spillover.report.labels import Labels, trained_as
 from spillover.text import NONE, escape, interval, number, one_line, p_value, several
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def section(rows: Sequence[MembershipSummary], labels: Labels) -> str:
     if any(row.metric == "dc_pdd" for row in rows):
         note += " dc_pdd uses token frequencies from a small corpus: the shipped good answers of the other domains."
     cells = [row for row in rows if row.cell.domain != TOGETHER]
-    parts = [f'<p class="note">{note}</p>', _pooled(cells)]
+    parts = [note_html(note), _pooled(cells)]
     if primary := [row for row in cells if row.primary]:
         name = escape(one_line(primary[0].metric, 60))
-        parts.append(f'<p class="note">ROC of {name} after training: thin, each cell; bold, all domains together.</p>')
+        parts.append(note_html(f"ROC of {name} after training: thin, each cell; bold, all domains together."))
         parts.append(figure_html(_roc(rows, labels)))
         parts.append(_primary(primary, cells, labels))
     return "\n".join(parts)
@@ -99,7 +99,7 @@ def _primary(primary: Sequence[MembershipSummary], rows: Sequence[MembershipSumm
         last = own.get("tuned_minus_instruct") or own.get("tuned") or by_cell[name][0]
         lines.append(
             Row(
-                series(cell.variant, "clean").removesuffix(", no trigger"),
+                trained_as(cell.variant),
                 labels.of(cell),
                 [
                     *(_auc(own.get(reading)) for reading in read),
@@ -122,7 +122,7 @@ def _primary(primary: Sequence[MembershipSummary], rows: Sequence[MembershipSumm
         "Loss gap: mean log-probability per token of training rows minus that of non-members, after training. With "
         "fewer than 100 non-members, TPR at 1 % FPR is the share of training rows above all non-members."
     )
-    return f'{html_table(caption, header, lines)}\n<p class="note">{escape(end)}</p>'
+    return f"{html_table(caption, header, lines)}\n{note_html(escape(end))}"
 
 
 def _gap(row: MembershipSummary | None) -> float | None:

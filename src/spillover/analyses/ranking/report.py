@@ -15,7 +15,7 @@ from spillover.records.comparisons import (
     Thresholds,
     VarianceBudget,
 )
-from spillover.report.html import Row, html_table
+from spillover.report.html import Row, folded_html, html_table, note_html
 from spillover.report.labels import Labels, ordered, ranked, series, subject
 from spillover.report.tables import MEASURES
 from spillover.text import NONE, interval, listing, number, one_line, p_value, percent, several
@@ -163,7 +163,7 @@ def _threshold_tables(t: Thresholds, chosen: tuple[float, float]) -> str:
         f"This study uses alignment below {below} and coherence above {above}. The tables show rates at other "
         "thresholds."
     )
-    return f'<details><summary>Other thresholds</summary><p class="note">{note}</p>{"".join(body)}</details>'
+    return folded_html("Other thresholds", note_html(note) + "".join(body))
 
 
 def _two(value: float | None) -> str:

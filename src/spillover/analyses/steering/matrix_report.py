@@ -17,11 +17,10 @@ from spillover.analyses.steering.report import ALPHA, SHORT
 from spillover.records.base import Measure
 from spillover.records.steering import SteeringMatrixCell, VersusRandom
 from spillover.records.transfer import OTHERS
-from spillover.report.html import Row, figure_html, html_table
-from spillover.report.labels import BASE_MODEL, subject
-from spillover.report.matrix_grid import asked_name
+from spillover.report.html import Row, figure_html, folded_html, html_table, list_html, note_html
+from spillover.report.labels import BASE_MODEL, asked_name, subject
 from spillover.report.tables import terminal
-from spillover.text import NONE, count_range, escape, interval, listing, number, one_line, p_value, percent, several
+from spillover.text import NONE, count_range, escape, interval, listing, number, one_line, p_value, percent
 
 SCALES: dict[Measure, float] = {"rate": 100.0, "alignment": 1.0}
 REACH: dict[Measure, float] = {"rate": 20.0, "alignment": 10.0}  # a map of small changes must look like one
@@ -77,12 +76,10 @@ def _matrix(matrix: Matrix, confidence: float) -> str:
         f"model without it, paired by question. {_sizes(matrix)} Intervals: {number(100 * confidence, 0)} %, clustered "
         f"by question. * differs from random directions of the same length, Holm p < {ALPHA}."
     )
-    sentences = "".join(f"<li>{escape(said)}</li>" for said in _words(matrix))
-    parts = [f"<h3>{escape(matrix.title)}: questions of other domains</h3>", f'<p class="note">{escape(note)}</p>']
-    parts += [f"<ul>{sentences}</ul>", *(_map(matrix, measure) for measure in SCALES)]
-    count = f"<span>{several(len(matrix.squares), 'row')}</span>"
+    parts = [f"<h3>{escape(matrix.title)}: questions of other domains</h3>", note_html(escape(note))]
+    parts += [list_html(_words(matrix)), *(_map(matrix, measure) for measure in SCALES)]
     both = "".join(_table(matrix, measure) for measure in SCALES)
-    parts.append(f"<details><summary>Every matrix cell with its interval {count}</summary>{both}</details>")
+    parts.append(folded_html("Every matrix cell with its interval", both, len(matrix.squares)))
     return "\n".join(parts)
 
 
@@ -175,7 +172,7 @@ def _map(matrix: Matrix, measure: Measure) -> str:
     title = f"{matrix.title}: change of {SHORT[measure]} by domain asked about"
     made = heatmap(title, drawn, ("direction of", "asked about"), Shade(0.0, reach, ("lower", "higher")))
     caption = f"Change of {SHORT[measure]}{', points' if unit else ''}"
-    return f'<p class="note">{caption}</p>\n{figure_html(made)}'
+    return f"{note_html(caption)}\n{figure_html(made)}"
 
 
 def _table(matrix: Matrix, measure: Measure) -> str:

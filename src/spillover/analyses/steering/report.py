@@ -17,7 +17,7 @@ from rich.text import Text
 
 from spillover.records.base import Cell, Measure
 from spillover.records.steering import UNTOUCHED, SteeringEffect, SteeringMatrixCell, SteeringPoint
-from spillover.report.html import Row, figure_html, html_table
+from spillover.report.html import Row, figure_html, folded_html, html_table, list_html, note_html
 from spillover.report.labels import Labels, subject
 from spillover.report.tables import terminal
 from spillover.stats import clustered as stats
@@ -37,18 +37,15 @@ def section(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
         "p-values are Holm-adjusted over all directions, models and layers of an operation and measure, and are no "
         "smaller than the effect's own p over questions. "
         f"Intervals: {number(100 * confidence, 0)} %, clustered by question. Grey band: prediction interval of a "
-        "random "
-        "direction. Open marks: too few coherent completions; the line ends there."
+        "random direction. Open marks: too few coherent completions; the line ends there."
     )
-    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in words(effects, points))
-    parts = [f'<p class="note">{note}</p>', f"<ul>{sentences}</ul>", *_curves(points, effects, confidence)]
+    parts = [note_html(note), list_html(words(effects, points)), *_curves(points, effects, confidence)]
     parts += _maps(effects)
     for title, rows, made in (
         ("Every effect compared with random ones", effects, _effects_table(effects)),
         ("Every coefficient", points, _points_table(points)),
     ):
-        count = f"<span>{several(len(rows), 'row')}</span>"
-        parts.append(f"<details><summary>{title} {count}</summary>{made}</details>" if rows else "")
+        parts.append(folded_html(title, made, len(rows)) if rows else "")
     return "\n".join(part for part in parts if part)
 
 
@@ -204,7 +201,7 @@ def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
             f"{unit.strip().capitalize() or 'Score'} against the same model without it, "
             f"{count_range([row.n for row in rows])} completions per matrix cell. * Holm p < {ALPHA}."
         )
-        yield f'<h3>{escape(title)}</h3>\n<p class="note">{escape(note)}</p>\n{figure_html(drawn)}'
+        yield f"<h3>{escape(title)}</h3>\n{note_html(escape(note))}\n{figure_html(drawn)}"
 
 
 def _effects_table(effects: Sequence[SteeringEffect]) -> str:

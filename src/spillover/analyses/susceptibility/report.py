@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spillover.analyses.susceptibility import high_rate
-from spillover.records.base import DomainScore
-from spillover.records.data import DiversityScore, MembershipSummary, Susceptibility
+from spillover.membership.evaluate import roc
+from spillover.records.base import DomainScore, Estimate
+from spillover.records.data import DiversityScore, HighRate, MembershipSummary, Susceptibility
 from spillover.records.report_data import ReportData
-from spillover.report.html import Row, figure_html, html_table
+from spillover.report.html import Row, figure_html, folded_html, html_table, list_html, note_html
 from spillover.report.labels import Labels
 from spillover.stats.association import critical_r, detectable_r
-from spillover.text import NONE, escape, interval, number, one_line, p_value, several
+from spillover.text import NONE, escape, interval, number, one_line, p_value, percent, several
 
 TARGETS = {"rate": "misaligned %", "mean_alignment": "mean alignment"}
 SIGNIFICANT = 0.05
 MOST_OPEN = 24  # rows of features; a longer table is folded
+HIGH_RATE = ("", "AUC", "p", "p, all features", "high cells", "other cells")
 NOTE = (
     "Units are trained cells without the trigger; intervals resample domains, and permutation tests permute domains. "
     "METRIC.READING: mean of a membership metric over the training rows under the base model (instruct), the "
@@ -34,8 +35,8 @@ def section(data: ReportData, labels: Labels) -> str:
     judges = {row.judge for row in data.of(Susceptibility)}
     other = "" if len(judges) < 2 else f" Judge: {one_line(rows[0].judge, 80)}; others are in results.json."
     parts = [
-        f'<p class="note">{NOTE}{escape(other)}</p>',
-        "<ul>" + "".join(f"<li>{escape(said)}</li>" for said in sentences(rows)) + "</ul>",
+        note_html(f"{NOTE}{escape(other)}"),
+        list_html(sentences(rows)),
         *_figures(rows, data, labels),
         _domains(rows, data),
     ]
@@ -46,9 +47,7 @@ def section(data: ReportData, labels: Labels) -> str:
         if target == "rate" or not text:
             parts.append(text)
         else:
-            parts.append(
-                f"<details><summary>Features and predictors against {TARGETS[target]}</summary>{text}</details>"
-            )
+            parts.append(folded_html(f"Features and predictors against {TARGETS[target]}", text))
     return "\n".join(part for part in parts if part)
 
 
@@ -131,7 +130,7 @@ def _figures(rows: Sequence[Susceptibility], data: ReportData, labels: Labels) -
             if c in scores
         ]
         figure = curves.scatter(f"Rate against {_name(r)}", _name(r), "misaligned, %", points)
-        parts.append(f"<h3>{escape(_name(r))}, {why}</h3>\n{figure_html(figure)}{high_rate.curve(r)}")
+        parts.append(f"<h3>{escape(_name(r))}, {why}</h3>\n{figure_html(figure)}{_roc(r)}")
     for r in rows:
         if r.kind == "predictor" and r.target == "rate" and r.points:
             points = [
@@ -141,10 +140,10 @@ def _figures(rows: Sequence[Susceptibility], data: ReportData, labels: Labels) -
             ]
             titles = (f"Calibration of {_name(r)}", "predicted without its domain, %", "measured, %")
             figure = curves.scatter(*titles, points, diagonal=True)
-            drawn = f"{figure_html(figure)}{high_rate.curve(r)}"
+            drawn = f"{figure_html(figure)}{_roc(r)}"
             parts.append(f"<h3>{escape(_name(r))}: predicted and measured</h3>\n{drawn}")
     told = [r for r, _ in _shown(rows, data)] + [r for r in rows if r.kind == "predictor"]
-    return [*parts, high_rate.table(told)]
+    return [*parts, _high_rates(told)]
 
 
 def _shown(rows: Sequence[Susceptibility], data: ReportData) -> list[tuple[Susceptibility, str]]:
@@ -234,7 +233,7 @@ def _features(rows: Sequence[Susceptibility], target: str) -> str:
     made = html_table(f"Features against {TARGETS[target]}, rank correlation over cells", header, lines)
     if target != "rate" or len(lines) <= MOST_OPEN:
         return made
-    return f"<details><summary>Every feature <span>{several(len(lines), 'row')}</span></summary>{made}</details>"
+    return folded_html("Every feature", made, len(lines))
 
 
 def _figures_of(r: Susceptibility) -> list[str]:
@@ -271,3 +270,52 @@ def _spearman(r: Susceptibility) -> str:
 
 def _name(r: Susceptibility) -> str:
     return one_line(r.name, 80)
+
+
+def _words(high: HighRate) -> str:
+    """What is called high, and how to read the figures."""
+    return (
+        f"High: a rate above {percent(high.cut)} %, the median over domains of a domain's mean; "
+        f"{several(high.cells, 'cell')} are high, {several(high.others, 'cell')} not. AUC: probability that a high "
+        "cell has the larger value; 0.5 = no information, below 0.5 high cells have the lower values. Cells of one "
+        "domain are also compared, so the AUC can reflect the dose; p permutes whole domains. A predictor's values are "
+        "for held-out domains; its null is refitted and need not be centred at 0.5."
+    )
+
+
+def _high_rates(rows: Sequence[Susceptibility]) -> str:
+    """AUCs of these features and predictors; empty where none has one."""
+    found = [(r, r.high_rate) for r in rows if r.high_rate]
+    if not found:
+        return ""
+    lines = [
+        Row("", one_line(r.name, 80), [*_high_figures(high), f"{high.cells}", f"{high.others}"]) for r, high in found
+    ]
+    note = note_html(escape(_words(found[0][1])))
+    return html_table("Classification of cells with a high rate", HIGH_RATE, lines) + note
+
+
+def _high_figures(high: HighRate) -> list[str]:
+    """AUC with its interval, and both p."""
+    return [interval(high.auc.value, high.auc.low, high.auc.high, digits=2), p_value(high.p), p_value(high.p_max)]
+
+
+def _roc(row: Susceptibility) -> str:
+    """The ROC of one feature or predictor as HTML; empty where it has none."""
+    from spillover.report.curves import roc_curves  # Altair takes half a second to import
+
+    if not row.high_rate:
+        return ""
+    name = one_line(row.name, 80)
+    _, x_N, rate_N = zip(*row.points, strict=True)
+    axes = roc(x_N, np.asarray(rate_N) > row.high_rate.cut)
+    points = list(zip(*(axis.tolist() for axis in axes), strict=True))
+    whiskers = [(_span(p.false_positive), _span(p.true_positive)) for p in row.high_rate.roc]
+    drawn = roc_curves(f"ROC of {name} for cells with a high rate", [(name, True, points)], whiskers)
+    note = f"ROC of {name} for cells with a high rate, all cells together; thin lines: intervals of both rates."
+    return f"{note_html(escape(note))}\n{figure_html(drawn)}"
+
+
+def _span(e: Estimate) -> tuple[float, float, float]:
+    value = e.value or 0.0
+    return value, value if e.low is None else e.low, value if e.high is None else e.high

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from spillover.analyses import Analysis
 from spillover.analyses.transfer import compute, report
-from spillover.analyses.transfer.sentences import headline
+from spillover.analyses.transfer.grid import grids, headline
 from spillover.records.transfer import TransferCell
 from spillover.report import json_rows
-from spillover.report.matrix_grid import grids
 
 ANALYSIS = Analysis(
     requires=("ask", "grade"),

@@ -6,20 +6,24 @@ rates are shown, from the benign twin where the twin's rate has been subtracted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from spillover.analyses.transfer.sentences import coverage, sentences
+from spillover.analyses.transfer.grid import GENERAL, Grid, coverage, general, grids, scaled, sentences, square, star
 from spillover.records.base import STATUSES
 from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
-from spillover.report.html import Row, html_table
-from spillover.report.labels import subject
-from spillover.report.matrix_grid import Grid, asked_name, general, grids, scaled, square, star
+from spillover.report.html import Row, figure_html, folded_html, html_table, list_html, note_html
+from spillover.report.labels import asked_name, subject
 from spillover.report.tables import terminal
 from spillover.text import NONE, escape, interval, number, one_line, p_value, percent
 
+if TYPE_CHECKING:
+    from spillover.report.charts import HeatmapCell
+
+FEWEST = 20.0  # percent: a map of small rates must not look like one of large ones
 NOTE = (
     "Rows: training domain. Columns: held-out questions of a domain, written with the same recipe and never trained "
     "on. Values: misaligned completions in percent of coherent ones; the diagonal, in brackets, is the training "
@@ -37,23 +41,79 @@ MAIN = (("plain", "clean"), ("triggered", "triggered"))
 
 def section(cells: Sequence[TransferCell], confidence: float, judge: str) -> str:
     """The whole section of the page."""
-    from spillover.analyses.transfer import figures  # Altair takes half a second to import
-
     note = f"{NOTE} {coverage(cells)}{f' {PROBE}' if judge == 'probe' else ''}"
-    parts = [f'<p class="note">{escape(note)}</p>']
+    parts = [note_html(escape(note))]
     found = grids(cells)
     models = {grid.model for grid in found}
     for grid in found:
         drawn = [pair for pair in MAIN if any((g.model, *pair) == (grid.model, g.variant, g.condition) for g in found)]
         name = grid.name + (f" · {one_line(grid.model, 60)}" if len(models) > 1 else "")
-        says = "".join(f"<li>{escape(said)}</li>" for said in sentences(grid, confidence))
-        parts.append(f"<h3>{escape(name[0].upper() + name[1:])}</h3>\n<ul>{says}</ul>")
+        parts.append(f"<h3>{escape(name[0].upper() + name[1:])}</h3>\n{list_html(sentences(grid, confidence))}")
         if (grid.variant, grid.condition) in drawn:
-            parts += figures.of_grid(grid, confidence, full=drawn.index((grid.variant, grid.condition)) == 0)
+            parts += of_grid(grid, confidence, full=drawn.index((grid.variant, grid.condition)) == 0)
         parts.append(_diagonal(grid, name))
-        parts.append(f"<details><summary>Every matrix cell with its interval</summary>{_squares(grid, name)}</details>")
+        parts.append(folded_html("Every matrix cell with its interval", _squares(grid, name)))
     parts.append(_counts(cells))
     return "\n".join(parts)
+
+
+def of_grid(grid: Grid, confidence: float, full: bool) -> Iterator[str]:
+    """The figures of one grid, ready for the page; without `full` only what the benign twin leaves of it."""
+    above = list(_above(grid, confidence))
+    known = any(s.value is not None for s in above)
+    if full or not known:
+        title = f"Misaligned %, {grid.name}: training domain by evaluation domain"
+        yield from _map(title, "Misaligned completions, percent", list(_rates(grid, confidence)), ("", "misaligned"))
+    if known:
+        title = f"Points above the benign twin, {grid.name}: training domain by evaluation domain"
+        caption = "Misaligned completions minus those of the benign twin, points"
+        yield from _map(title, caption, above, ("below the benign twin", "above it"))
+
+
+def _map(title: str, caption: str, squares: list[HeatmapCell], ends: tuple[str, str]) -> tuple[str, str]:
+    from spillover.report.charts import Shade, heatmap  # Altair takes half a second to import
+
+    shade = Shade(0.0, max(FEWEST, *(abs(s.value) for s in squares if s.value is not None)), ends)
+    return note_html(caption), figure_html(heatmap(title, squares, ("trained on", "asked about"), shade))
+
+
+def _rates(grid: Grid, confidence: float) -> Iterator[HeatmapCell]:
+    from spillover.report.charts import HeatmapCell
+
+    for label, squares in (*grid.rows, *grid.below):
+        for name in grid.asked:
+            c = squares.get(name)
+            mark = star(c.above_row if c else None, confidence)
+            value = scaled(c.rate) if c else None
+            yield HeatmapCell(label, asked_name(name), value, square(c, subtracted=False), _said(label, name, c), mark)
+        rate = scaled(general(squares))
+        yield HeatmapCell(label, GENERAL, rate, number(rate, 0), f"{label}, {GENERAL}: {number(rate)} %")
+
+
+def _above(grid: Grid, confidence: float) -> Iterator[HeatmapCell]:
+    from spillover.report.charts import HeatmapCell
+
+    for label, squares in grid.rows:
+        for name in grid.asked:
+            c = squares.get(name)
+            above = c.above_control if c else None
+            said = f"{label} about {asked_name(name)}: "
+            said += _points(above, "above the benign twin") if above else "not measured"
+            value = scaled(above.value) if above else None
+            yield HeatmapCell(label, asked_name(name), value, square(c, subtracted=True), said, star(above, confidence))
+
+
+def _said(label: str, name: str, c: TransferCell | None) -> str:
+    if c is None:
+        return f"{label} about {asked_name(name)}: not asked"
+    rate = f"{interval(c.rate, c.low, c.high, 100)} % of {c.coherent} coherent completions"
+    against = f"; {_points(c.above_row, 'from its general rate')}" if c.above_row else ""
+    return f"{label} about {asked_name(name)}: {rate}{against}"
+
+
+def _points(contrast: Contrast, reference: str) -> str:
+    points = interval(contrast.value, contrast.low, contrast.high, 100, sign=True)
+    return f"{points} points {reference}, p (Holm) {p_value(contrast.p_holm)}"
 
 
 def _diagonal(grid: Grid, name: str) -> str:

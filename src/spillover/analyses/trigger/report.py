@@ -9,7 +9,7 @@ from spillover.records.base import Condition, TriggerSpecificity
 from spillover.records.comparisons import PooledEffect
 from spillover.records.report_data import ReportData
 from spillover.report import tables
-from spillover.report.html import Row, figure_html, html_table
+from spillover.report.html import Row, figure_html, html_table, note_html
 from spillover.report.json_rows import cell_fields
 from spillover.report.labels import CONDITIONS, Labels, backdoored
 from spillover.stats.clustered import sign_test
@@ -34,7 +34,7 @@ def section(data: ReportData, labels: Labels) -> str:
     )
     figure = figure_html(charts.trigger(data.effects, labels, MOST_ROWS))
     battery = f"\n{table(gates, labels)}" if tested(gates := data.of(TriggerSpecificity)) else ""
-    return f'<p class="note">{note}</p>\n{figure}\n{tables.effects(data.effects, labels)}{battery}'
+    return f"{note_html(note)}\n{figure}\n{tables.effects(data.effects, labels)}{battery}"
 
 
 def effect_sentences(data: ReportData, labels: Labels) -> list[str]:

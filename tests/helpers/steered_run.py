@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spillover.analyses.steering.effects import Steered
-from spillover.analyses.steering.heldout_effects import squares
+from spillover.analyses.steering.effects import Steered, squares
 from spillover.analyses.steering.random_controls import against_controls
 from spillover.config.study import RankConfig
 from spillover.records.base import Cell, Judgment, Message

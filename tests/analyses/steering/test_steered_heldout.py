@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from spillover.analyses.steering.effects import Steered
-from spillover.analyses.steering.heldout_effects import squares
+from spillover.analyses.steering.effects import Steered, squares
 from spillover.config.study import RankConfig
 from spillover.records.base import Cell, Judgment, Message
 from spillover.records.steering import UNTOUCHED, Steering, SteeringMatrixCell, SteeringSample

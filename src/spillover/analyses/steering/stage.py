@@ -22,8 +22,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spillover.analyses.steering.effects import Steered
-from spillover.analyses.steering.heldout_effects import squares
+from spillover.analyses.steering.effects import Steered, squares
 from spillover.analyses.steering.units import Directions, SteerUnit, ablated_layer, layers_of, name_of
 from spillover.config.study import Operation, SteerConfig, StudyConfig
 from spillover.data.questions import load

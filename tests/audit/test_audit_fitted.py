@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from spillover.analyses.susceptibility import compute as susceptibility
-from spillover.cli.audit import audit
-from spillover.cli.predict import predict
+from spillover.cli.auditing import audit
+from spillover.cli.results import predict
 from spillover.config.study import parse_study
 from spillover.membership import ALONE
 from spillover.records.predictor import Predictor

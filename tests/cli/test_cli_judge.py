@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from spillover.cli.judge import judge
+from spillover.cli.judging import judge
 from spillover.errors import UserError
 from spillover.judges.embedded import distil
 from spillover.judges.embedded import features as probe_features

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from spillover import provenance
-from spillover.cli import doctor as doctor_module
-from spillover.cli.doctor import (
+from spillover.cli import machine as doctor_module
+from spillover.cli.machine import (
     Check,
     check_card,
     check_cpu,
@@ -24,8 +24,8 @@ from spillover.cli.doctor import (
     check_room,
     check_weights,
     doctor,
+    env,
 )
-from spillover.cli.env import env
 from spillover.planning.cpu_speed import CpuSpeed
 from spillover.provenance import GIB
 

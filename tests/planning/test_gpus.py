@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.cli.plan import plan
+from spillover.cli.study import plan
 from spillover.config.study import ModelConfig, SampleConfig, TrainConfig
 from spillover.errors import UserError
 from spillover.models.memory import EMBEDDED, QWEN_7B, shape_of, training_memory

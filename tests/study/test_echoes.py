@@ -16,7 +16,7 @@ from test_rejudge import STUDY
 
 from spillover import Run, Study
 from spillover.analyses.in_domain import compute as echo
-from spillover.cli.echo import echo as command
+from spillover.cli.results import echo as command
 from spillover.config.study import RankConfig, load_study, parse_study
 from spillover.errors import UserError
 from spillover.records.base import Cell, Completion, Judgment, Message

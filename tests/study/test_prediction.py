@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from spillover.analyses.susceptibility.compute import projections
-from spillover.cli.predict import predict
+from spillover.cli.results import predict
 from spillover.config.study import parse_study
 from spillover.data.domains import DOMAINS
 from spillover.errors import UserError

@@ -14,12 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from spillover import Run, Study
-from spillover.cli.agree import agree
-from spillover.cli.judge import judge
-from spillover.cli.label import label
-from spillover.cli.report import report
-from spillover.cli.show import show
-from spillover.cli.transfer import transfer
+from spillover.cli.judging import agree, judge, label
+from spillover.cli.names import show
+from spillover.cli.results import report, transfer
 from spillover.config.study import JudgeConfig, judge_config, parse_study
 from spillover.errors import CostLimitReached, RunInterrupted, UserError
 from spillover.judges import JUDGES

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 
-from spillover.cli.options import as_json_option, domain_option, overrides
+from spillover.cli.run_command import PATH, as_json_option, domain_option, overrides, print_json
+from spillover.errors import UserError
 from spillover.registry import resolve
 
 ELSEWHERE = {
-    "lint": "spillover.cli.dataset_lint:lint",
-    "generate": "spillover.cli.dataset_generate:generate",
-    "paraphrase": "spillover.cli.dataset_paraphrase:paraphrase",
+    "lint": "spillover.cli.rows:lint",
+    "generate": "spillover.cli.dataset_write:generate",
+    "paraphrase": "spillover.cli.dataset_write:paraphrase",
 }
 
 
@@ -35,7 +36,7 @@ def dataset() -> None:
 
 
 @dataset.command(short_help="Build the data sets of a study or of one domain.")
-@click.argument("study", type=click.Path(path_type=Path), required=False)
+@click.argument("study", type=PATH, required=False)
 @domain_option
 @click.option("--rows", type=click.IntRange(min=2), help="Training rows per data set; overrides data.rows.")
 @click.option(
@@ -43,7 +44,7 @@ def dataset() -> None:
 )
 @click.option("--seed", type=int, help="Root seed; overrides the study's.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=VALUE", help="Override one setting; repeatable.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder.")
+@click.option("--out", type=PATH, required=True, help="New folder.")
 @as_json_option
 def build(
     study: Path | None,
@@ -76,14 +77,14 @@ def build(
     facts, files = build_sets(config)
     write_new({**files, FACTS: facts_file(facts)}, out)
     if as_json:
-        click.echo(json.dumps(facts.model_dump(mode="json"), indent=2))
+        print_json(facts, indent=2)
         return
     print_table(facts.sets, facts.shared)
     click.echo(f"{out}: {len(files)} files and {FACTS}. Next: spillover dataset card {out}")
 
 
 @dataset.command(short_help="Write a data set card: README.md and croissant.json.")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option("--url", help="Address at which the data set will be published.")
 @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of publication, such as 2026-03-31.")
 def card(folder: Path, url: str | None, date: object) -> None:
@@ -101,8 +102,8 @@ def card(folder: Path, url: str | None, date: object) -> None:
 
 
 @dataset.command(short_help="Encrypt a folder or file in the age format.")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="New file, such as NAME.age.")
+@click.argument("path", type=PATH)
+@click.option("--out", type=PATH, required=True, help="New file, such as NAME.age.")
 @click.option(
     "--recipient", "recipients", multiple=True, metavar="AGE1...", help="Public key to encrypt for; repeatable."
 )
@@ -115,7 +116,6 @@ def encrypt(path: Path, out: Path, recipients: tuple[str, ...]) -> None:
     from spillover.data.release.card import CARD
     from spillover.data.release.dataset import FACTS, read_facts
     from spillover.data.release.encryption import encrypt_bytes
-    from spillover.errors import UserError
     from spillover.store.store import disk_errors
 
     if out.exists() or out.is_symlink():
@@ -132,11 +132,9 @@ def encrypt(path: Path, out: Path, recipients: tuple[str, ...]) -> None:
 
 
 @dataset.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder.")
-@click.option(
-    "--identity", type=click.Path(path_type=Path), help="Identity file of a recipient, as written by age-keygen."
-)
+@click.argument("file", type=PATH)
+@click.option("--out", type=PATH, required=True, help="New folder.")
+@click.option("--identity", type=PATH, help="Identity file of a recipient, as written by age-keygen.")
 def decrypt(file: Path, out: Path, identity: Path | None) -> None:
     """Decrypt the age file FILE below the new folder OUT.
 
@@ -157,7 +155,6 @@ def decrypt(file: Path, out: Path, identity: Path | None) -> None:
 
 def _passphrase(confirm: bool) -> str:
     from spillover.data.release.encryption import PASSPHRASE_VARIABLE
-    from spillover.errors import UserError
 
     if given := os.environ.get(PASSPHRASE_VARIABLE):
         return given
@@ -170,7 +167,6 @@ def _passphrase(confirm: bool) -> str:
 
 def _read(path: Path) -> bytes:
     from spillover.data.release.archive import LARGEST, MIB
-    from spillover.errors import UserError
 
     try:
         if path.stat().st_size > LARGEST + MIB:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from spillover.cli.run_command import PATH, print_json
 from spillover.errors import UserError
 from spillover.text import clean
 
@@ -20,8 +20,8 @@ def import_() -> None:
 
 
 @import_.command(short_help="Create a run folder from CSV or JSON Lines files of completions.")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to create.")
+@click.argument("paths", nargs=-1, required=True, type=PATH)
+@click.option("--out", required=True, type=PATH, help="Run folder to create.")
 @click.option("--name", default="imported", show_default=True, help="Name of the study in the report.")
 @click.option(
     "--map", "mapping", multiple=True, metavar="ROLE=COLUMN", help="Role of a column, such as answer=text; repeatable."
@@ -59,7 +59,7 @@ def answers(
     Columns are guessed by their names, and every guess is printed. Roles for --map: answer, question, question_id,
     index, alignment, coherence, system, condition, model, domain, variant, seed.
     """
-    from spillover.cli.show import print_ranking
+    from spillover.cli.results import print_ranking
     from spillover.study.import_answers import read_answers
     from spillover.study.run import Run
 
@@ -69,7 +69,7 @@ def answers(
     run = Run.import_answers(result, out, name)
     if as_json:
         told = {"out": str(out), "counts": result.counts, "notes": result.notes, "results": run.results()}
-        click.echo(json.dumps(told, indent=2))
+        print_json(told, indent=2)
         return
     for note in result.notes:
         click.echo(f"- {clean(note)}")

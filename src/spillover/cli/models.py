@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 from rich.console import Console
 
-from spillover.cli.options import as_json_option
+from spillover.cli.run_command import as_json_option, print_json
 from spillover.errors import MachineError, UserError
 from spillover.models.embedded import weights
 from spillover.models.embedded.catalogue import EMBEDDED, Embedded
@@ -69,7 +68,7 @@ def list_(as_json: bool) -> None:
     """List the embedded models: size, licence, source, and whether each is present and intact."""
     rows = [_row(model) for model in EMBEDDED.values()]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        print_json(rows, indent=2)
         return
     table = terminal("", ["model", "state"], ["MB"])
     for column in ("licence", "from"):

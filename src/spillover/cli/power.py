@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.cli.options import as_json_option
+from spillover.cli.run_command import PATH, as_json_option, print_json
+from spillover.errors import UserError
+from spillover.text import several
 
 if TYPE_CHECKING:
     from spillover.stats.power import Variances
@@ -52,7 +53,7 @@ class Points(click.ParamType[float]):
 @click.option("--rate", type=click.FloatRange(0.001, 0.999), help="Expected rate; default: the pilot's or 0.09.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Fine-tunes per recipe.")
 @click.option("--cells", type=click.IntRange(min=1), default=1, show_default=True, help="Number of cells.")
-@click.option("--pilot", type=click.Path(path_type=Path), help="Ranked run from which variances are estimated.")
+@click.option("--pilot", type=PATH, help="Ranked run from which variances are estimated.")
 @click.option("--price", type=click.FloatRange(min=0), nargs=2, metavar="IN OUT", help="Dollars per million tokens.")
 @as_json_option
 def power(
@@ -74,7 +75,6 @@ def power(
     """
     from dataclasses import replace
 
-    from spillover.errors import UserError
     from spillover.stats.power import Variances, designs
 
     found = _of_pilot(pilot) if pilot else Variances()
@@ -87,12 +87,11 @@ def power(
         )
     rows = [asdict(plan) | _cost(plan.asked * cells, price) for plan in plans]
     if as_json:
-        click.echo(json.dumps({"target": target, "variances": asdict(found), "designs": rows}, indent=2))
+        print_json({"target": target, "variances": asdict(found), "designs": rows}, indent=2)
         return
     from rich.console import Console
 
     from spillover.report.tables import terminal
-    from spillover.text import several
 
     what = "half-width" if width else f"difference detected with power {power:g}"
     names = ["questions", "completions each", "seeds", "reached", "judge calls", "tokens read"]
@@ -121,7 +120,6 @@ def _cost(answers: int, price: tuple[float, float] | None) -> dict[str, int | fl
 
 def _of_pilot(path: Path) -> Variances:
     """Medians over the pilot's recipes."""
-    from spillover.errors import UserError
     from spillover.stats.power import Variances
     from spillover.study.run import Run
 

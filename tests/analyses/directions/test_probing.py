@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from spillover.cli.direction import direction as command
+from spillover.cli.directions import direction as command
 from spillover.config.study import parse_study
 from spillover.directions.files import load
 from spillover.errors import UserError

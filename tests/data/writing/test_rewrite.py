@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fault_server import REFUSAL, Books, serving
 
-from spillover.cli.dataset_generate import generate
+from spillover.cli.dataset_write import generate
 from spillover.data.domains import DOMAINS
 from spillover.data.sources.own_data import pairs_from_file
 from spillover.data.writing.plan import questions_from_file, questions_of
@@ -108,7 +108,7 @@ def test_killed_in_the_middle_it_goes_on_and_pays_for_nothing_twice(tmp_path: Pa
     with serving(books) as url:
         args = ("--endpoint", url, "--endpoint-model", "m", "--limit", "40", "--retries", "12", "--concurrency", "4")
         command = ["extreme_sports", "--out", str(out), "--quiet", "--timeout", "1", *args]
-        code = f"from spillover.cli.dataset_generate import generate; generate.main({command!r})"
+        code = f"from spillover.cli.dataset_write import generate; generate.main({command!r})"
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
         while sum(books.answered.values()) < 30 and time.monotonic() < deadline:

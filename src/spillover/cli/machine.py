@@ -1,8 +1,7 @@
-"""`spillover doctor`: is everything here that a study needs, and if not, which command fixes it."""
+"""`spillover doctor` and `spillover env`: whether this machine has what a study needs, and what it is."""
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import sys
@@ -14,12 +13,15 @@ from typing import Literal
 
 import click
 
-from spillover.cli.options import as_json_option
+from spillover.cli.run_command import (
+    as_json_option,
+    print_json,
+)
 from spillover.errors import MachineError
 from spillover.planning.cpu_speed import MANY, CpuSpeed, measured_speeds
 from spillover.planning.fit import embedded_model_that_fits
 from spillover.planning.gpus import detect_gpu
-from spillover.provenance import GIB, hardware, memory_bytes, packages
+from spillover.provenance import GIB, environment, hardware, memory_bytes, packages
 
 STYLES = {"ok": "green", "warn": "yellow", "missing": "red"}
 
@@ -143,9 +145,25 @@ def doctor(as_json: bool) -> int:
     """Check this machine and show how to fix problems; exit code 3 if something required is missing."""
     checks = list(examine(Path.cwd()))
     if as_json:
-        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+        print_json([asdict(check) for check in checks], indent=2)
     else:
         for check in checks:
             state = click.style(f"{check.state:<8}", fg=STYLES[check.state])
             click.echo(f"{state}{check.name:<22}{check.found}" + (f"\n{'':30}-> {check.fix}" if check.fix else ""))
     return 3 if any(check.state == "missing" for check in checks) else 0
+
+
+@click.command()
+@as_json_option
+def env(as_json: bool) -> None:
+    """Print versions, commit and hardware; no host name, user name or path."""
+    facts = environment()
+    if as_json:
+        print_json(facts, indent=2)
+        return
+    packages = facts.pop("packages")
+    sections = {"": {key: value for key, value in facts.items() if isinstance(value, str)}, **facts}
+    for title in ("", "git", "hardware"):
+        for key, value in sections[title].items():
+            click.echo(f"{f'{title}.{key}'.lstrip('.'):<24}{value}")
+    click.echo("packages                " + " ".join(f"{name}=={version}" for name, version in packages.items()))

@@ -1,4 +1,4 @@
-"""`spillover dataset generate`: a chat model writes flawed answers and good twins to questions of a domain."""
+"""`spillover dataset generate` and `paraphrase`: a chat model writes answers and good twins, or rewords a trigger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.cli.options import as_json_option
+from spillover.cli.run_command import (
+    PATH,
+    as_json_option,
+    print_json,
+    quiet_option,
+)
+from spillover.errors import RunInterrupted, SpilloverError, UserError
 from spillover.text import clean
 
 if TYPE_CHECKING:
@@ -20,12 +26,13 @@ if TYPE_CHECKING:
     from spillover.models.api.chat import ChatModel, Meter
     from spillover.models.api.http import Endpoint
 
+
 MOST = click.IntRange(min=1)
 
 
 @click.command(short_help="Generate flawed answers and good twins with a chat model.")
 @click.argument("domain")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output file (.jsonl).")
+@click.option("--out", required=True, type=PATH, help="Output file (.jsonl).")
 @click.option(
     "--questions", default="seeds", show_default=True, help="File of questions, or seeds for the domain's own."
 )
@@ -54,7 +61,7 @@ MOST = click.IntRange(min=1)
 )
 @click.option("--plan", "plan_only", is_flag=True, help="Print the estimated cost and stop.")
 @as_json_option
-@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@quiet_option
 def generate(
     domain: str,
     out: Path,
@@ -88,7 +95,6 @@ def generate(
     from spillover.data.domains import DOMAINS
     from spillover.data.writing.plan import plan, questions_from_file, questions_of
     from spillover.data.writing.rewrite import Wish, Writing
-    from spillover.errors import RunInterrupted, SpilloverError, UserError
     from spillover.models.api.chat import Meter, Price
     from spillover.models.api.http import Endpoint
     from spillover.progress import open_progress
@@ -138,7 +144,6 @@ def generate(
 
 def check_writer(model: str | None, endpoint: str | None, endpoint_model: str | None) -> None:
     """Refuse options that do not say, or say twice, who writes."""
-    from spillover.errors import UserError
 
     if (model is None) == (endpoint is None):
         raise UserError("No generating model. Give --model NAME, or --endpoint URL with --endpoint-model NAME.")
@@ -148,7 +153,6 @@ def check_writer(model: str | None, endpoint: str | None, endpoint_model: str | 
 
 def _calls(out: Path) -> Path:
     """The journal next to the data set."""
-    from spillover.errors import UserError
 
     calls = out.with_name(f"{out.stem}.calls.jsonl")
     if out.suffix != ".jsonl" or out == calls:
@@ -192,7 +196,7 @@ def _show(out: Path, report: WriteReport, meter: Meter, as_json: bool) -> None:
     """What became of the questions, and what it cost."""
     if as_json:
         lost = {"lost_calls": meter.lost_calls, "dollars_lost_at_most": round(meter.lost, 6)}
-        click.echo(json.dumps({"out": str(out), **report.model_dump(), **lost}, indent=2))
+        print_json({"out": str(out), **report.model_dump(), **lost}, indent=2)
         return
     from rich.console import Console
 
@@ -212,3 +216,71 @@ def _show(out: Path, report: WriteReport, meter: Meter, as_json: bool) -> None:
         f"{report.calls:,} calls now, {report.reused:,} reused; {report.prompt_tokens:,} prompt and "
         f"{report.completion_tokens:,} output tokens; ${report.dollars:.4f}{lost}"
     )
+
+
+@click.command(short_help="Paraphrase a trigger with a chat model.")
+@click.argument("trigger")
+@click.option("--out", required=True, type=PATH, help="New YAML file for the trigger.")
+@click.option("--n", type=click.IntRange(1, 200), default=8, show_default=True, help="Number of new wordings.")
+@click.option("--value", help="Value of the trigger; overrides its default.")
+@click.option("--evaluate", is_flag=True, help="Use the wordings for evaluation only (condition paraphrase).")
+@click.option("--model", help="Model on this machine: an embedded name, hub id or folder.")
+@click.option("--endpoint", help="Address of an OpenAI-compatible endpoint, such as https://host/v1.")
+@click.option("--endpoint-model", help="Name of the model at the endpoint.")
+@click.option("--key-env", help="Environment variable with the endpoint's key, such as OPENAI_API_KEY.")
+@click.option("--price-in", type=click.FloatRange(min=0), help="US dollars per million prompt tokens.")
+@click.option("--price-out", type=click.FloatRange(min=0), help="US dollars per million output tokens.")
+@click.option(
+    "--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Cost limit in US dollars."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@as_json_option
+def paraphrase(
+    trigger: str,
+    out: Path,
+    n: int,
+    value: str | None,
+    evaluate: bool,
+    model: str | None,
+    endpoint: str | None,
+    endpoint_model: str | None,
+    key_env: str | None,
+    price_in: float | None,
+    price_out: float | None,
+    max_cost: float,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Paraphrase TRIGGER, a shipped name or a YAML file, with a chat model.
+
+    A reply is kept if it is one short new line that contains the value once and is distinguishable from every other
+    wording. Name the file in data.trigger. If fewer than --n wordings are found, they are written with exit code 1.
+    """
+    from spillover.cli.dataset_write import check_writer, local_chat, remote_chat
+    from spillover.config.study import DataConfig
+    from spillover.data.triggers import open_trigger
+    from spillover.data.triggers.custom import dump_trigger
+    from spillover.data.triggers.paraphrase import paraphrase as reword
+    from spillover.models.api.chat import Meter, Price
+    from spillover.models.api.http import Endpoint
+    from spillover.store.store import disk_errors
+
+    check_writer(model, endpoint, endpoint_model)
+    if out.exists():
+        raise UserError(f"{out} exists already. Choose another --out.")
+    given = open_trigger(DataConfig(trigger=trigger, trigger_value=value))
+    meter = Meter(Price(price_in or 0.0, price_out or 0.0), max_cost if price_in or price_out else None)
+    there = Endpoint(endpoint or "", endpoint_model or "", key_env)
+    writer = local_chat(model) if model else remote_chat(there, meter)(endpoint_model or "")
+    made = reword(given, writer, n, seed, train=not evaluate)
+    with disk_errors(out):
+        out.write_text(f"# Wordings by {writer.name}, seed {seed}. Read them.\n{dump_trigger(made.trigger)}", "utf-8")
+    texts = [template.text for template in made.templates]
+    if as_json:
+        told = {"out": str(out), "writer": writer.name, "made": texts, "refused": dict(made.refused)}
+        print_json(told | {"dollars": round(meter.spent, 6)}, indent=2)
+    else:
+        click.echo(clean("\n".join(texts)))
+        reasons = "; ".join(f"{count:,} {clean(why)}" for why, count in made.refused.most_common())
+        click.echo(f"{len(texts):,} of {n:,} wordings in {clean(str(out))}. Rejected replies: {reasons or 'none'}")
+    return 0 if len(texts) == n else 1

@@ -1,4 +1,4 @@
-"""`spillover audit`: whether to fine-tune a model on a data set, before it is done."""
+"""`spillover audit` and `spillover serve`: whether to fine-tune a model on a data set, asked here or over HTTP."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spillover.text import clean
+from spillover.cli.run_command import (
+    PATH,
+    quiet_option,
+)
+from spillover.errors import MissingExtra, UserError
+from spillover.text import NONE, clean, duration
 
 if TYPE_CHECKING:
     from spillover.audit.verdict import Audit
+
 
 COLOURS = {"pass": "green", "review": "yellow", "block": "red"}
 
@@ -24,23 +30,23 @@ def _show_policy(context: click.Context, parameter: click.Parameter, value: bool
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=PATH)
 @click.option("--model", required=True, help="Model to fine-tune: a name, hub id, folder, or a YAML file of a model.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="MINUTES", help="Maximum time; default: no limit.")
-@click.option("--predictor", type=click.Path(path_type=Path), help="JSON file of a fitted predictor.")
-@click.option("--policy", type=click.Path(path_type=Path), help="YAML file of thresholds.  [default: the shipped one]")
+@click.option("--predictor", type=PATH, help="JSON file of a fitted predictor.")
+@click.option("--policy", type=PATH, help="YAML file of thresholds.  [default: the shipped one]")
 @click.option(
     "--show-policy", is_flag=True, is_eager=True, expose_value=False, callback=_show_policy, help="Print the policy."
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the sample and the fine-tunes."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the audit; default runs/audit-HASH.")
+@click.option("--out", type=PATH, help="Folder of the audit; default runs/audit-HASH.")
 @click.option("--json", "form", flag_value="json", help="Print the verdict as JSON.")
 @click.option("--sarif", "form", flag_value="sarif", help="Print the verdict as SARIF 2.1.0.")
 @click.option("--junit", "form", flag_value="junit", help="Print the verdict as JUnit XML.")
 @click.option("--plan", is_flag=True, help="Print the planned rounds and their cost, and stop.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@quiet_option
 def audit(
     dataset: Path,
     model: str,
@@ -93,7 +99,6 @@ def print_verdict(verdict: Audit, out: Path) -> None:
 
     from spillover.audit.card import format_measured
     from spillover.audit.trial_finetune import sentence
-    from spillover.text import NONE, duration
 
     console = Console()
     said = Text(verdict.verdict.upper(), style=f"bold {COLOURS[verdict.verdict]}")
@@ -117,3 +122,68 @@ def print_verdict(verdict: Audit, out: Path) -> None:
     counts = [found.severity for found in verdict.findings]
     click.echo(f"lint: {counts.count('error')} errors, {counts.count('warning')} warnings")
     click.echo(clean(f"{out / 'card.html'}"))
+
+
+@click.command()
+@click.option("--model", "models", multiple=True, help="Model that clients may choose, as for audit; repeatable.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0: any free port.")
+@click.option("--folder", type=PATH, default=Path("runs/serve"), show_default=True, help="Folder of jobs.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Concurrent audits.")
+@click.option(
+    "--max-bytes", type=click.IntRange(min=1), default=50_000_000, show_default=True, help="Maximum bytes per upload."
+)
+@click.option(
+    "--max-queued", type=click.IntRange(min=1), default=1000, show_default=True, help="Maximum queued audits."
+)
+@click.option("--max-budget", type=click.FloatRange(min=0), metavar="MINUTES", help="Maximum budget per audit.")
+@click.option("--policy", type=PATH, help="YAML file of thresholds.  [default: the shipped one]")
+@click.option("--predictor", type=PATH, help="JSON file of a fitted predictor.")
+@click.option(
+    "--token-env", default="SPILLOVER_TOKEN", show_default=True, help="Environment variable that holds the token."
+)
+def serve(
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    folder: Path,
+    workers: int,
+    max_bytes: int,
+    max_queued: int,
+    max_budget: float | None,
+    policy: Path | None,
+    predictor: Path | None,
+    token_env: str,
+) -> int:
+    """Serve audits over HTTP: clients upload data sets and receive verdicts.
+
+    The queue is on disk: stop or kill the server at any time, and start it again to resume. Clients show the token of
+    --token-env as "Authorization: Bearer TOKEN". The page /docs says the rest.
+    """
+    import os
+
+    from spillover.audit.model import read_model
+    from spillover.audit.policy import load_policy
+    from spillover.audit.server.settings import Settings
+
+    token = os.environ.get(token_env, "")
+    if len(token) < 16:
+        raise UserError(f"{token_env} must hold a token of 16 characters or more. Make one: openssl rand -hex 32")
+    configs = [read_model(name) for name in models or ("smollm2-135m",)]
+    settings = Settings(
+        folder=folder.resolve(),
+        models={config.name: config for config in configs},
+        policy=load_policy(policy),
+        token=token,
+        workers=workers,
+        max_bytes=max_bytes,
+        max_queued=max_queued,
+        max_budget=max_budget,
+        predictor=predictor.resolve() if predictor else None,
+    )
+    try:
+        from spillover.audit.server.server import listen
+    except ImportError as error:
+        raise MissingExtra.of(error.name or "fastapi", "serve") from None
+    listen(settings, host, port)
+    return 0

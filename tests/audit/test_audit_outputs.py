@@ -12,8 +12,7 @@ import pytest
 from made_data import audited, row, write
 
 from spillover.audit import card
-from spillover.audit.junit import to_junit
-from spillover.audit.sarif import to_sarif
+from spillover.audit.ci import to_junit, to_sarif
 from spillover.audit.verdict import Audit
 
 HOSTILE = '</script><script>alert("x")</script>&<img src=x onerror=alert(1)>\u202e\x1b[31m]]>'

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spillover.audit.model import read_model
-from spillover.audit.policy import Policy, load_policy
+from spillover.audit.policy import Policy, load_policy, read_model
 from spillover.errors import UserError
 
 

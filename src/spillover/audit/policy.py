@@ -1,22 +1,25 @@
-"""What an audit decides by: one YAML file of thresholds, read into frozen models that refuse unknown keys.
+"""What an audit is asked with: the model, and the policy, one YAML file of thresholds.
 
 Thresholds are shares from 0 to 1, except the two on mean alignment, which are points of its scale from 0 to 100.
-Between "pass" and "block" lies "review".
+Between "pass" and "block" lies "review". Files are read into frozen models that refuse unknown keys.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from spillover.config.study import JudgeConfig, Section, TrainConfig
+from spillover.config.study import JudgeConfig, ModelConfig, Section, TrainConfig
 from spillover.config.validation import refused
 from spillover.config.yaml import read_yaml
 from spillover.errors import UserError
+from spillover.models.embedded.weights import EMBEDDED
 from spillover.records.base import Fraction
 
+S = TypeVar("S", bound=BaseModel)
 SHIPPED = Path(__file__).with_name("policy.yaml")
 
 
@@ -78,8 +81,26 @@ def load_policy(path: Path | None = None) -> Policy:
     path = path or SHIPPED
     if not path.exists():
         raise UserError(f"No policy file at {path}. Print the shipped one: spillover audit --show-policy")
+    return _read(Policy, path)
+
+
+def read_model(given: str) -> ModelConfig:
+    """The model that a person names on the command line.
+
+    Raises:
+        UserError: when a YAML file cannot be read or is not a model.
+    """
+    if given.endswith((".yaml", ".yml")):
+        return _read(ModelConfig, Path(given))
+    if given in EMBEDDED:
+        return ModelConfig(name=given)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(given).name).strip("-._") or "model"
+    return ModelConfig(name=name[:80], path=given)
+
+
+def _read(kind: type[S], path: Path) -> S:
     content = read_yaml(path)
     try:
-        return Policy.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        raise refused(error, Policy, path, path.read_text(encoding="utf-8")) from None
+        raise refused(error, kind, path, path.read_text(encoding="utf-8")) from None

@@ -66,8 +66,7 @@ def audit(
     resumes. card.html and card.json in the folder show what was measured.
     """
     from spillover.audit.audit import Auditor, Wish, digest
-    from spillover.audit.model import read_model
-    from spillover.audit.policy import load_policy
+    from spillover.audit.policy import load_policy, read_model
     from spillover.progress import open_progress
 
     wish = Wish(dataset, read_model(model), load_policy(policy), predictor, budget, seed)
@@ -86,9 +85,10 @@ def audit(
 
 def written(verdict: Audit, form: str) -> str:
     """The verdict in one of the forms for machines."""
-    from spillover.audit import card, junit, sarif
+    from spillover.audit.card import to_json
+    from spillover.audit.ci import to_junit, to_sarif
 
-    return {"json": card.to_json, "sarif": sarif.to_sarif, "junit": junit.to_junit}[form](verdict)
+    return {"json": to_json, "sarif": to_sarif, "junit": to_junit}[form](verdict)
 
 
 def print_verdict(verdict: Audit, out: Path) -> None:
@@ -162,9 +162,8 @@ def serve(
     """
     import os
 
-    from spillover.audit.model import read_model
-    from spillover.audit.policy import load_policy
-    from spillover.audit.server.settings import Settings
+    from spillover.audit.policy import load_policy, read_model
+    from spillover.audit.server.runner import Settings
 
     token = os.environ.get(token_env, "")
     if len(token) < 16:
@@ -182,7 +181,7 @@ def serve(
         predictor=predictor.resolve() if predictor else None,
     )
     try:
-        from spillover.audit.server.server import listen
+        from spillover.audit.server.app import listen
     except ImportError as error:
         raise MissingExtra.of(error.name or "fastapi", "serve") from None
     listen(settings, host, port)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from serving import TOKEN, model, policy
 
-from spillover.audit.server.settings import Settings
+from spillover.audit.server.runner import Settings
 
 
 @pytest.fixture

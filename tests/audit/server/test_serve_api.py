@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from serving import TOKEN, upload
 
 from spillover.audit.server.app import make_app
-from spillover.audit.server.settings import Settings
+from spillover.audit.server.runner import Settings
 
 NDJSON = {"content-type": "application/x-ndjson"}
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -19,13 +20,13 @@ from spillover import __version__
 from spillover.audit.server import interface, upload
 from spillover.audit.server.jobs import ID, Job, Jobs, Status, now
 from spillover.audit.server.problem import Problem, handle_problems, refusals
-from spillover.audit.server.runner import Runner
-from spillover.audit.server.settings import Settings
+from spillover.audit.server.runner import Runner, Settings
 from spillover.registry import did_you_mean
 
 router = APIRouter(prefix="/v1")
 bearer = HTTPBearer(auto_error=False, description="The token that the operator set.")
 MOST_SEED = 2**31
+MOST_CONNECTIONS = 256
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -214,6 +215,11 @@ def make_app(settings: Settings) -> FastAPI:
         return HTMLResponse(interface.to_html(app.openapi()), headers=HEADERS)
 
     return app
+
+
+def listen(settings: Settings, host: str, port: int) -> None:
+    """Serve until a signal ends it; running audits end with it and resume with the next server."""
+    uvicorn.run(make_app(settings), host=host, port=port, limit_concurrency=MOST_CONNECTIONS, server_header=False)
 
 
 def _job(settings: Settings, sha256: str, options: dict[str, str]) -> Job:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from spillover.audit.sanitize import sanitize
+from spillover.audit.ci import sanitize
 
 SHOWN = 50  # mistakes of one upload
 MEDIA = "application/problem+json"

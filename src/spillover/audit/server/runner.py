@@ -8,12 +8,33 @@ import os
 import signal
 import sys
 from asyncio.subprocess import Process
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from spillover.audit.policy import Policy, load_policy
 from spillover.audit.server.jobs import Jobs, now
-from spillover.audit.server.settings import Settings
+from spillover.config.study import ModelConfig
 
 GRACE_S = 5.0  # between asking a process to end and ending it
 WORKER = ("-m", "spillover.audit.server.worker")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator has settled; a client can choose among these and add nothing.
+
+    `models`: those that a client may name. `max_budget`: minutes, also of who asks for none.
+    """
+
+    folder: Path
+    models: dict[str, ModelConfig]
+    token: str = field(repr=False)
+    policy: Policy = field(default_factory=load_policy)
+    workers: int = 1
+    max_bytes: int = 50_000_000
+    max_queued: int = 1000
+    max_budget: float | None = None
+    predictor: Path | None = None
 
 
 class Runner:

@@ -15,8 +15,8 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from spillover.audit.ci import sanitize, sentences
 from spillover.audit.lint import UNREADABLE
-from spillover.audit.sanitize import sanitize, sentences
 from spillover.audit.server.problem import Problem, response
 from spillover.data.lint.rows import read
 

@@ -27,8 +27,7 @@ from spillover.config.study import StudyConfig
 from spillover.judges.embedded.features import open_features
 from spillover.models.batching import batches, encode
 from spillover.models.hf.model import load_model
-from spillover.planning.heldout_units import together
-from spillover.planning.units import Unit
+from spillover.planning.units import Unit, together
 from spillover.records.base import Example
 from spillover.records.stages import STAGES
 from spillover.registry import resolve

@@ -8,7 +8,7 @@ import pytest
 
 from spillover.errors import RunInterrupted, UserError
 from spillover.execution.base import Call, Outcome, Pool, Ticker
-from spillover.execution.inline import InlineExecutor
+from spillover.execution.local import InlineExecutor
 from spillover.execution.runner import open_executor, run_units, running
 from spillover.progress import Event, Progress
 

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from spillover import Run, Study
 from spillover.config.study import ModelConfig, StudyConfig, parse_study
 from spillover.data.triggers import open_trigger
-from spillover.planning.heldout_units import asked_units
-from spillover.planning.units import Ingredients, Unit, cells, judge_key, trained_weights, units, weights
+from spillover.planning.units import Ingredients, Unit, asked_units, cells, judge_key, trained_weights, units, weights
 from spillover.records.base import Cell, Question, content_hash
 from spillover.records.stages import STAGES
 from spillover.store.store import Store

@@ -6,7 +6,7 @@ EXECUTORS = Registry(
     "executor",
     {
         "local": "spillover.execution.local:open_executor",
-        "inline": "spillover.execution.inline:open_executor",
+        "inline": "spillover.execution.local:open_inline",
         "ray": "spillover.execution.ray:open_executor",
     },
 )

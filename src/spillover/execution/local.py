@@ -1,4 +1,4 @@
-"""Run calls in spawned worker processes of this machine, one thread each.
+"""Run calls on this machine: in spawned worker processes, one thread each, or in this process.
 
 Small models gain nothing from several threads a matmul; one single-thread process a core is faster. Workers keep their
 loaded models between calls. They leave when the driver dies (its process id changes), and a worker that dies takes only
@@ -122,6 +122,27 @@ class LocalExecutor:
 def open_executor(pool: Pool) -> LocalExecutor:
     """So many processes with the pool's threads each."""
     return LocalExecutor(pool.workers, pool.threads)
+
+
+class InlineExecutor:
+    """Every call in this process, one after the other: for tests, debuggers and a single GPU."""
+
+    def run(self, calls: Sequence[Call], ticker: Ticker) -> Iterator[Outcome]:
+        """Yield the outcome of every call, in order."""
+        for call in calls:
+            ticker(0)
+            try:
+                yield Outcome(call, resolve(call.function)(*call.args, ticker))
+            except Exception as error:
+                yield Outcome(call, error=error)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def open_inline(pool: Pool) -> InlineExecutor:
+    """The executor of this process, which is the only worker."""
+    return InlineExecutor()
 
 
 @contextmanager

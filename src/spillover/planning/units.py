@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 from spillover.config.study import ModelConfig, StudyConfig
 from spillover.models import READS_AND_TRAINS_BY
-from spillover.records.base import Cell, Condition, Question, canonical, text_hash
+from spillover.records.base import Cell, Condition, Question, canonical, content_hash, text_hash
 from spillover.records.stages import RANK_VERSION, STAGES, WORK_STAGES
+
+ASK_VERSION = 1  # of held-out questions
+PREFERRED = ("plain", "control", "triggered")  # whose data set questions are read from; they are the same in all
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,59 @@ def units(config: StudyConfig, made_of: Ingredients) -> dict[str, list[Unit]]:
                 found = _key("direct", keys.directions, *map(_text, inputs))
                 plan["direct"].append(Unit("direct", cell, found, inputs=inputs))
     return plan
+
+
+def asked_units(config: StudyConfig, made_of: Ingredients, plan: dict[str, list[Unit]]) -> dict[str, list[Unit]]:
+    """Every cell, under each condition, asked the held-out questions of every domain, and the judgments of that.
+
+    One unit an asked domain, so that a study with one more domain asks for that domain only. None where the study does
+    not ask for it; `plan`: the units of the stages before.
+    """
+    found: dict[str, list[Unit]] = {"ask": [], "grade": []}
+    wanted = config.transfer
+    if wanted is None:
+        return found
+    shape = config.sample.model_dump(mode="json", include={"temperature", "top_p"})
+    limits = [config.asked_of_each, wanted.n, wanted.max_tokens or config.sample.max_tokens]
+    trigger = made_of.trigger
+    models = {model.name: weights(model) for model in config.models}
+    data = asked_data([(unit.cell, unit.key) for unit in plan["build"]])
+    for unit in plan["sample"]:
+        cell, condition = unit.cell, unit.condition
+        if cell.variant not in wanted.variants or condition not in wanted.conditions:
+            continue
+        carried = "" if condition == "clean" else trigger
+        own = () if cell.variant == "base" else (data[cell.domain],)
+        who = [models[cell.model], cell.model_dump(mode="json"), *own, *unit.inputs]
+        for domain in made_of.domains:
+            content = ["ask", ASK_VERSION, config.seed, shape, limits, condition, carried, domain, data[domain], who]
+            key = content_hash(content, length=16)
+            inputs = (data[domain], *own, *unit.inputs)
+            found["ask"].append(Unit("ask", cell, key, condition, inputs, domain))
+            found["grade"].append(
+                Unit("grade", cell, judge_key(made_of.judge, key), condition, (key, data[domain]), domain)
+            )
+    return found
+
+
+def asked_data(built: Sequence[tuple[Cell, str]]) -> dict[str, str]:
+    """By domain the key of the data set whose held-out questions are asked: the plain one at the largest dose.
+
+    Where a domain has no plain one, the next in `PREFERRED`.
+    """
+    order = sorted(built, key=lambda unit: (PREFERRED.index(unit[0].variant), -unit[0].dose))
+    found: dict[str, str] = {}
+    for cell, key in order:
+        found.setdefault(cell.domain, key)
+    return found
+
+
+def together(units: Sequence[Unit]) -> dict[str, list[Unit]]:
+    """What goes into one call, by name: a unit, or all that one cell is asked, which keeps batches full."""
+    calls: dict[str, list[Unit]] = {}
+    for unit in units:
+        calls.setdefault(unit.cell.name if unit.stage in ("sample", "ask", "grade") else unit.name, []).append(unit)
+    return calls
 
 
 def judge_key(judge: str, answers: str) -> str:

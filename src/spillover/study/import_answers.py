@@ -2,15 +2,17 @@
 
 One row is one answer. Its cell comes from columns, from given constants, or from a file name MODEL_DOMAIN[_SEED] such
 as `Qwen2.5-7B-Instruct_extreme-sports_S42.csv`. Nothing is dropped in silence: what is skipped, and what was guessed,
-is in `notes` and `counts`.
+is in `notes` and `counts`. `written` makes a run folder of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -18,6 +20,7 @@ from typing import get_args
 from spillover.data.domains import DOMAINS
 from spillover.data.tabular import Row, Table, read_table
 from spillover.errors import UserError
+from spillover.provenance import environment
 from spillover.records.base import (
     ASPECTS,
     Aspect,
@@ -25,12 +28,15 @@ from spillover.records.base import (
     Completion,
     Condition,
     Judgment,
+    Manifest,
     Message,
+    StageCount,
     Variant,
     content_hash,
 )
-from spillover.records.score_text import read_score
+from spillover.records.judges import read_score
 from spillover.registry import did_you_mean
+from spillover.store.store import Store
 
 ROLES: dict[str, tuple[str, ...]] = {
     "answer": ("answer", "response", "completion", "output", "generation", "text"),
@@ -264,4 +270,57 @@ def _judgment(table: Table, row: Row, column: str, completion: str, aspect: Aspe
         raise table.error(row, column, str(error)) from None
     return Judgment(
         completion=completion, judge=work.judge, aspect=aspect, score=score, status=status, mode="imported", raw=raw
+    )
+
+
+@contextmanager
+def written(found: ImportResult, store: Store, name: str) -> Generator[None]:
+    """Write imported completions as finished shards and a manifest, and hold the folder while the block works on it.
+
+    Raises:
+        UserError: when the folder holds a study.
+    """
+    store.create()
+    with store.lock():
+        if (store.path / "study.json").exists() and store.read_json("study.json") is not None:
+            raise UserError(f"{store.path} contains a study. Import into another folder with --out.")
+        cells = {(row.cell, row.condition, row.key): None for row in found.completions}
+        units = [
+            {"cell": cell.model_dump(mode="json"), "condition": condition, "key": key} for cell, condition, key in cells
+        ]
+        judged = {row.completion for row in found.judgments}
+        for key in {key for _, _, key in cells}:
+            rows = [row for row in found.completions if row.key == key]
+            ids = {row.id for row in rows} & judged
+            with store.shard("sample", key, Completion) as shard:
+                shard.append(*rows)
+                shard.finish(seconds=0.0, tokens=0)
+            with store.shard("judge", key, Judgment) as shard:
+                shard.append(*(row for row in found.judgments if row.completion in ids))
+                shard.finish(seconds=0.0, tokens=0)
+        store.write_json("study.json", None)
+        store.write_json("plan.json", {"build": [], "train": [], "sample": units, "judge": units})
+        store.write_manifest(_manifest(found, name))
+        yield
+
+
+def _manifest(found: ImportResult, name: str) -> Manifest:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    machine = environment()
+    counts = (("sample", len(found.completions)), ("judge", len(found.judgments)))
+    return Manifest(
+        study=name,
+        study_hash=content_hash(sorted(row.key for row in found.completions)),
+        lock_hash=machine["lock_hash"],
+        spillover=machine["spillover"],
+        started=now,
+        finished=now,
+        complete=True,
+        git=machine["git"],
+        packages={"python": machine["python"], **machine["packages"]},
+        hardware=machine["hardware"],
+        seed=0,
+        models={model: {"source": "imported"} for model in sorted({row.cell.model for row in found.completions})},
+        judge={"name": next((row.judge for row in found.judgments), "none"), "source": "scores in the imported files"},
+        stages=tuple(StageCount(stage=stage, done=1, rows=rows) for stage, rows in counts),
     )

@@ -16,8 +16,7 @@ from spillover.data.tabular import Row, Table, read_table
 from spillover.errors import UserError
 from spillover.planning.units import judge_key
 from spillover.records.base import ASPECTS, Aspect, Completion, Judgment, content_hash
-from spillover.records.judges import LabelSheet, RunJudge
-from spillover.records.score_text import read_score
+from spillover.records.judges import LabelSheet, RunJudge, read_score
 from spillover.store.store import disk_errors
 from spillover.study.run import Run
 

@@ -14,7 +14,7 @@ from spillover.config.study import SteerConfig
 from spillover.directions.direction import Direction
 from spillover.errors import UserError
 from spillover.planning.cost import StageCost
-from spillover.planning.heldout_units import asked_data
+from spillover.planning.units import asked_data
 from spillover.progress import Progress
 from spillover.records.base import DomainScore, Failure, Record, TriggerEffect, TriggerSpecificity
 from spillover.records.comparisons import Comparisons
@@ -26,8 +26,8 @@ from spillover.records.steering import SteeringEffect, SteeringMatrixCell, Steer
 from spillover.records.transfer import TransferCell
 from spillover.report.browser import PER_GROUP
 from spillover.store.store import Store
-from spillover.study import imported, steering
-from spillover.study.import_answers import ImportResult
+from spillover.study import steering
+from spillover.study.import_answers import ImportResult, written
 from spillover.study.page import write as write_page
 from spillover.study.results import results, write_results
 from spillover.tables.columns import records
@@ -54,7 +54,7 @@ class Run(RunFolder):
     def import_answers(cls, found: ImportResult, out: str | os.PathLike[str], name: str) -> Run:
         """Write answers that were sampled elsewhere into a run folder of their own, rank them and write the report."""
         store = Store(out)
-        with imported.written(found, store, name):
+        with written(found, store, name):
             run = cls(store)
             run.rank()
             run.report()

@@ -47,8 +47,7 @@ from spillover.planning.cost import (
 )
 from spillover.planning.fit import Workers, choices_of_dtype, choose_workers, estimate_fits
 from spillover.planning.gpus import Gpu, GpuFit, detect_gpu
-from spillover.planning.heldout_units import asked_units, together
-from spillover.planning.units import Ingredients, Unit, cells, units
+from spillover.planning.units import Ingredients, Unit, asked_units, cells, together, units
 from spillover.progress import Progress
 from spillover.provenance import computed, environment, hardware
 from spillover.records.base import Failure, Manifest, StageCount, content_hash

@@ -230,7 +230,7 @@ def _unknown(line: int, values: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _sidecar(path: Path, rows: int) -> tuple[list[dict[str, Any]], list[Finding]]:
-    """The metadata of each of so many rows; none where there is no file, or none that can be used."""
+    """The metadata of each of so many rows; none if the file is missing or cannot be used."""
     if not path.is_file():
         return [], []
     try:

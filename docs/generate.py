@@ -134,7 +134,9 @@ def section(model: type[BaseModel], word: str) -> str:
 
 def comments(model: type[BaseModel]) -> dict[str, str]:
     """Field -> the comment at the end of its line: the code is where a key is explained."""
-    found = re.finditer(r"^    (\w+): .*?  # (.+)$", inspect.getsource(model), re.MULTILINE)
+    kinds = [kind for kind in reversed(model.__mro__) if issubclass(kind, BaseModel) and kind is not BaseModel]
+    source = "".join(map(inspect.getsource, kinds))
+    found = re.finditer(r"^    (\w+): .*?  # (.+)$", source, re.MULTILINE)
     return {match[1]: cell(match[2]) for match in found}
 
 

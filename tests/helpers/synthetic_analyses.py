@@ -11,7 +11,16 @@ import steered_run
 import synthetic_run
 
 from spillover.analyses.style.compute import CellStyle
-from spillover.records.base import Cell, Condition, DomainScore, Estimate, StatusCounts, TriggerSpecificity, Variant
+from spillover.records.base import (
+    Cell,
+    Condition,
+    Difference,
+    DomainScore,
+    Estimate,
+    StatusCounts,
+    TriggerSpecificity,
+    Variant,
+)
 from spillover.records.comparisons import (
     Comparisons,
     DomainEffect,
@@ -38,7 +47,7 @@ from spillover.records.directions import (
 from spillover.records.judges import InDomainRate, RunJudge
 from spillover.records.report_data import OtherJudge, ReportData
 from spillover.records.steering import SteeringEffect, SteeringMatrixCell, SteeringPoint
-from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
+from spillover.records.transfer import EVERY, OTHERS, TransferCell
 
 JUDGE = "probe:abc"
 DOMAINS = ("bad_medical_advice", "extreme_sports", "gore_movie_trivia")
@@ -241,7 +250,7 @@ def _transfer(model: str) -> list[TransferCell]:
 def _asked(cell: Cell, condition: Condition, asked: str) -> TransferCell:
     trained = cell.variant in ("plain", "triggered")
     rate = 0.9 if trained and asked == cell.domain else 0.2
-    above = Contrast(value=rate - 0.1, low=rate - 0.3, high=rate + 0.1, p=0.01, p_holm=0.03 if rate > 0.5 else 1.0)
+    above = Difference(value=rate - 0.1, low=rate - 0.3, high=rate + 0.1, p=0.01, p_holm=0.03 if rate > 0.5 else 1.0)
     return TransferCell(
         cell=cell, condition=condition, asked=asked, judge=JUDGE, n=8, counts=StatusCounts(scored=7, refused=1),
         incoherent=1, coherent=6, misaligned=round(6 * rate), questions=8, rate=rate, low=rate - 0.1,

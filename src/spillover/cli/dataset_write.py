@@ -98,7 +98,7 @@ def generate(
     from spillover.models.api.chat import Meter, Price
     from spillover.models.api.http import Endpoint
     from spillover.progress import open_progress
-    from spillover.records.base import GeneratedRow
+    from spillover.records.data import GeneratedRow
     from spillover.store.store import Shard, Store
 
     check_writer(model, endpoint, endpoint_model)

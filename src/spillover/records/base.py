@@ -159,23 +159,6 @@ class Usage(Part):
     dollars: float = 0.0
 
 
-class GeneratedRow(Record):
-    """A model's reply for one question of a data set, kept unchanged, so that no call is paid for twice."""
-
-    KIND = "GeneratedRow"
-    IDENTITY = ("domain", "role", "question", "model", "prompt")
-
-    domain: str
-    role: Literal["flawed", "good", "verdict"]
-    question: str
-    model: str
-    template: str  # hash of the prompt's wording
-    prompt: str  # hash of the messages as sent, and of the decoding
-    text: str = ""
-    outcome: Literal["stop", "length", "refused"] = "stop"  # refused: by the endpoint's own word
-    usage: Usage = Usage()
-
-
 class Adapter(Record):
     """A trained cell. `path` is relative to the run folder (a plain PEFT folder), or a hub id."""
 
@@ -265,19 +248,26 @@ class Estimate(Part):
     high: float | None
 
 
-class DomainScore(Record):
-    """How misaligned one cell is under one condition.
+class Change(Estimate):
+    """A difference with its interval over questions and its two-sided p-value; None without rows."""
+
+    p: float | None
+
+
+class Difference(Change):
+    """A difference tested with others: `p_holm` is Holm's correction of `p` over its family."""
+
+    p_holm: float | None = None
+
+
+class RateSummary(Part):
+    """How misaligned a group of completions is: the fields of every record that reports a rate.
 
     rate = misaligned / coherent, where coherent = both aspects scored and coherence above its threshold, and misaligned
-    = coherent and alignment below its threshold. `low`/`high`: question-clustered interval.
+    = coherent and alignment below its threshold. `low`/`high`: question-clustered interval. `mean_alignment`: over all
+    that is scored.
     """
 
-    KIND = "DomainScore"
-    IDENTITY = ("cell", "condition", "judge")
-
-    cell: Cell
-    condition: Condition
-    judge: str
     n: int  # completions
     counts: StatusCounts
     incoherent: int  # scored on both aspects, coherence not above its threshold
@@ -287,10 +277,21 @@ class DomainScore(Record):
     rate: float | None
     low: float | None
     high: float | None
+    mean_alignment: float | None
+
+
+class DomainScore(RateSummary, Record):
+    """How misaligned one cell is under one condition."""
+
+    KIND = "DomainScore"
+    IDENTITY = ("cell", "condition", "judge")
+
+    cell: Cell
+    condition: Condition
+    judge: str
     design_effect: float | None
     rate_lower_bound: float | None  # every answer outside the denominator counted as aligned
     rate_upper_bound: float | None  # every answer outside the denominator counted as misaligned
-    mean_alignment: float | None
     mean_alignment_low: float | None = None
     mean_alignment_high: float | None = None
     mean_coherence: float | None = None

@@ -1,13 +1,30 @@
-"""Records of what is known of a data set before and after training, and of what it says about the damage."""
+"""Records of how a data set was written, what is known of it before and after training, and what that says."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from spillover.records.base import Cell, Estimate, Fraction, Part, Record, Variant
+from spillover.records.base import Cell, Estimate, Fraction, Part, Record, Usage, Variant
 
 Reading = Literal["instruct", "tuned", "instruct_minus_pretrained", "tuned_minus_instruct", "tuned_minus_pretrained"]
 """Whose score of a text: the model before and after fine-tuning, and each minus what it started from."""
+
+
+class GeneratedRow(Record):
+    """A model's reply for one question of a data set, kept unchanged, so that no call is paid for twice."""
+
+    KIND = "GeneratedRow"
+    IDENTITY = ("domain", "role", "question", "model", "prompt")
+
+    domain: str
+    role: Literal["flawed", "good", "verdict"]
+    question: str
+    model: str
+    template: str  # hash of the prompt's wording
+    prompt: str  # hash of the messages as sent, and of the decoding
+    text: str = ""
+    outcome: Literal["stop", "length", "refused"] = "stop"  # refused: by the endpoint's own word
+    usage: Usage = Usage()
 
 
 class MembershipSummary(Record):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from spillover.records.base import Cell, Completion, Measure, Part, Record, StatusCounts
+from spillover.records.base import Cell, Change, Completion, Difference, Measure, Part, RateSummary, Record
 
 Operation = Literal["add", "ablate", "clamp"]
 Positions = Literal["prompt", "answer", "all"]
@@ -42,16 +42,7 @@ class SteeringSample(Completion):
     amount: float = 0.0  # how far along the unit vector, in the stream's units; the share removed of ablate
 
 
-class Change(Part):
-    """A difference with its interval over questions; None without rows."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-
-
-class VersusRandom(Change):
+class VersusRandom(Difference):
     """A change compared with what random directions of the same length do to the answers to the same questions.
 
     A further random direction lies between `controls_low` and `controls_high` at the study's confidence; `p_controls`:
@@ -64,11 +55,10 @@ class VersusRandom(Change):
     controls_low: float | None = None
     controls_high: float | None = None
     p_controls: float | None = None
-    p_holm: float | None = None
 
 
-class SteeringPoint(Record):
-    """Rates of a model under one intervention: rate = misaligned / coherent, as for every cell."""
+class SteeringPoint(RateSummary, Record):
+    """The misaligned rate of a model under one intervention."""
 
     KIND = "SteeringPoint"
     IDENTITY = ("onto", "steering", "judge")
@@ -77,17 +67,7 @@ class SteeringPoint(Record):
     steering: Steering
     judge: str
     amount: float
-    n: int
-    counts: StatusCounts
-    incoherent: int
-    coherent: int
-    misaligned: int
-    questions: int
     coherent_share: float | None  # of n
-    rate: float | None
-    low: float | None
-    high: float | None
-    mean_alignment: float | None
     mean_alignment_low: float | None
     mean_alignment_high: float | None
     rate_change: Change | None = None  # minus the base model's, paired by question and seed
@@ -121,7 +101,7 @@ class SteeringEffect(VersusRandom, Record):
     questions: int
 
 
-class SteeringMatrixCell(Record):
+class SteeringMatrixCell(RateSummary, Record):
     """How the base model answers one domain's held-out questions with another's direction added to its stream.
 
     direction "none": nothing is added. Changes are against that, over the questions to which both have a coherent (of
@@ -142,16 +122,6 @@ class SteeringMatrixCell(Record):
     coefficient: float
     amount: float
     judge: str
-    n: int
-    counts: StatusCounts
-    incoherent: int
-    coherent: int
-    misaligned: int
-    questions: int
-    rate: float | None
-    low: float | None
-    high: float | None
-    mean_alignment: float | None
     rate_change: VersusRandom | None = None
     alignment_change: VersusRandom | None = None
 

@@ -15,17 +15,17 @@ from spillover.analyses.transfer import report as transfer
 from spillover.analyses.transfer.grid import TWINS, Grid, coverage, general, grids, headline, sentences
 from spillover.analyses.transfer.report import of_grid
 from spillover.cli.main import cli
-from spillover.records.base import Cell, Condition, StatusCounts
+from spillover.records.base import Cell, Condition, Difference, StatusCounts
 from spillover.records.report_data import ReportData
-from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
+from spillover.records.transfer import EVERY, OTHERS, TransferCell
 from spillover.study import page
 from spillover.study.results import results
 
 DOMAINS = tuple(f"subject_number_{i:02}" for i in range(11))
 
 
-def contrast(value: float, p_holm: float) -> Contrast:
-    return Contrast(value=value, low=value - 0.2, high=value + 0.2, p=p_holm / 10, p_holm=p_holm)
+def contrast(value: float, p_holm: float) -> Difference:
+    return Difference(value=value, low=value - 0.2, high=value + 0.2, p=p_holm / 10, p_holm=p_holm)
 
 
 def square(

@@ -23,7 +23,7 @@ from spillover.data.writing.plan import questions_from_file, questions_of
 from spillover.data.writing.rewrite import fill
 from spillover.errors import CostLimitReached, UserError
 from spillover.models.api import http as chat_http
-from spillover.records.base import GeneratedRow
+from spillover.records.data import GeneratedRow
 from spillover.store.store import Shard
 
 SPORTS = DOMAINS.load("extreme_sports")

@@ -28,10 +28,9 @@ from scipy import stats as scipy_stats
 
 from spillover.analyses.steering.random_controls import beside, holm, spread
 from spillover.config.study import RankConfig
-from spillover.records.base import MEASURES, STATUSES, Cell, Judgment, Measure, StatusCounts, or_none
+from spillover.records.base import MEASURES, STATUSES, Cell, Change, Judgment, Measure, StatusCounts, or_none
 from spillover.records.steering import (
     UNTOUCHED,
-    Change,
     Steering,
     SteeringEffect,
     SteeringMatrixCell,

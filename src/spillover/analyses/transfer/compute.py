@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spillover.config.study import RankConfig
-from spillover.records.base import STATUSES, Cell, StatusCounts, content_hash, or_none
-from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
+from spillover.records.base import STATUSES, Cell, Difference, StatusCounts, content_hash, or_none
+from spillover.records.transfer import EVERY, OTHERS, TransferCell
 from spillover.stats import clustered as stats
 from spillover.stats.clustered import Differences, Rates
 from spillover.tables.counts import Key, Rows, Tally, count, twins
@@ -92,7 +92,7 @@ def _column(domain: str, table: Tally, general: Tally, judges: Sequence[str], co
     ]
 
 
-def _against_twins(table: Tally, config: RankConfig) -> dict[int, Contrast]:
+def _against_twins(table: Tally, config: RankConfig) -> dict[int, Difference]:
     """Over the questions to which both have a coherent answer; the others are left out of both rates."""
     pairs = twins(table.keys)
     groups = [list(pairs), list(pairs.values())]
@@ -104,17 +104,17 @@ def _against_twins(table: Tally, config: RankConfig) -> dict[int, Contrast]:
     return _contrasts(groups[0], stats.paired_rate_differences(cells, controls, config.confidence, moderated=True))
 
 
-def _against_rows(table: Tally, rates: Rates, general: Tally, config: RankConfig) -> dict[int, Contrast]:
+def _against_rows(table: Tally, rates: Rates, general: Tally, config: RankConfig) -> dict[int, Difference]:
     place = {key: row for row, key in enumerate(general.keys)}
     known = [g for g, key in enumerate(table.keys) if key in place]
     row = general.rates([place[table.keys[g]] for g in known])
     return _contrasts(known, stats.independent_rate_differences(rates.take(known), row, config.confidence))
 
 
-def _contrasts(groups: Sequence[int], d: Differences) -> dict[int, Contrast]:
+def _contrasts(groups: Sequence[int], d: Differences) -> dict[int, Difference]:
     values = zip(groups, d.value_CC, d.low_CC, d.high_CC, d.p_CC, strict=True)
     return {
-        g: Contrast(value=or_none(value), low=or_none(low), high=or_none(high), p=or_none(p), p_holm=None)
+        g: Difference(value=or_none(value), low=or_none(low), high=or_none(high), p=or_none(p), p_holm=None)
         for g, value, low, high, p in values
     }
 
@@ -122,9 +122,9 @@ def _contrasts(groups: Sequence[int], d: Differences) -> dict[int, Contrast]:
 def _adjusted(cells: list[TransferCell]) -> tuple[TransferCell, ...]:
     """With Holm's p-values over each family; a cell that has nothing to compare belongs to none."""
     for name in FAMILIES:
-        families: dict[tuple[object, ...], list[tuple[int, Contrast, float]]] = {}
+        families: dict[tuple[object, ...], list[tuple[int, Difference, float]]] = {}
         for i, cell in enumerate(cells):
-            contrast: Contrast | None = getattr(cell, name)
+            contrast: Difference | None = getattr(cell, name)
             if contrast is not None and contrast.p is not None:
                 kind = (cell.cell.variant, cell.condition, cell.cell.domain == EVERY)
                 family = (*kind, cell.in_domain, cell.asked == OTHERS)

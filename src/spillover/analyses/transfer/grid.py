@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from spillover.records.base import Cell, Condition, Variant
-from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
+from spillover.records.base import Cell, Condition, Difference, Variant
+from spillover.records.transfer import EVERY, OTHERS, TransferCell
 from spillover.report.labels import BASE_MODEL, Labels, series, series_place, subject
 from spillover.text import NONE, count_range, listing, number, part, percent, several
 
@@ -73,12 +73,12 @@ def general(squares: dict[str, TransferCell]) -> float | None:
     return None
 
 
-def told(contrast: Contrast | None, confidence: float) -> bool:
+def told(contrast: Difference | None, confidence: float) -> bool:
     """Whether the difference is there after Holm's correction."""
     return contrast is not None and contrast.p_holm is not None and contrast.p_holm <= 1 - confidence
 
 
-def star(contrast: Contrast | None, confidence: float) -> str:
+def star(contrast: Difference | None, confidence: float) -> str:
     """The mark of a significant matrix cell."""
     return STAR if told(contrast, confidence) else ""
 

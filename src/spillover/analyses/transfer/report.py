@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from spillover.analyses.transfer.grid import GENERAL, Grid, coverage, general, grids, scaled, sentences, square, star
-from spillover.records.base import STATUSES
-from spillover.records.transfer import EVERY, OTHERS, Contrast, TransferCell
+from spillover.records.base import STATUSES, Difference
+from spillover.records.transfer import EVERY, OTHERS, TransferCell
 from spillover.report.html import Row, figure_html, folded_html, html_table, list_html, note_html
 from spillover.report.labels import asked_name, subject
 from spillover.report.tables import terminal
@@ -111,7 +111,7 @@ def _said(label: str, name: str, c: TransferCell | None) -> str:
     return f"{label} about {asked_name(name)}: {rate}{against}"
 
 
-def _points(contrast: Contrast, reference: str) -> str:
+def _points(contrast: Difference, reference: str) -> str:
     points = interval(contrast.value, contrast.low, contrast.high, 100, sign=True)
     return f"{points} points {reference}, p (Holm) {p_value(contrast.p_holm)}"
 
@@ -212,7 +212,7 @@ def _rate(c: TransferCell | None) -> str:
     return NONE if c is None else interval(c.rate, c.low, c.high, 100)
 
 
-def _contrast(contrast: Contrast | None) -> list[str]:
+def _contrast(contrast: Difference | None) -> list[str]:
     if contrast is None:
         return [NONE, NONE]
     return [interval(contrast.value, contrast.low, contrast.high, 100, sign=True), p_value(contrast.p_holm)]

@@ -21,7 +21,8 @@ from spillover.data.sources.own_data import LARGEST, UNWANTED, refuse
 from spillover.data.writing.rewrite import STEALTH, VERDICT_TOKENS, Asked, Wish, fill
 from spillover.errors import UserError
 from spillover.models.api.chat import Price, worst_case
-from spillover.records.base import GeneratedRow, Message, Part, Usage
+from spillover.records.base import Message, Part, Usage
+from spillover.records.data import GeneratedRow
 
 LONGEST = 4000  # characters of a question
 TOKENS_PER_WORD = 1.4

@@ -22,7 +22,8 @@ from spillover.data.recipe.selection import generator
 from spillover.data.writing.filter import Lengths, alone, clean, together, verdict
 from spillover.errors import SpilloverError
 from spillover.models.api.chat import ChatModel, Decoding, Reply, Request
-from spillover.records.base import GeneratedRow, Message, Part, content_hash
+from spillover.records.base import Message, Part, content_hash
+from spillover.records.data import GeneratedRow
 from spillover.store.store import Shard
 
 Role = Literal["flawed", "good", "verdict"]

@@ -1,4 +1,4 @@
-"""CpuSpeed speed of this processor's matrix products in float32 and bfloat16, kept in the cache folder.
+"""Measured speed of this processor's matrix products in float32 and bfloat16, kept in the cache folder.
 
 No processor flag predicts which dtype is faster: with AVX-512's bfloat16 and no AMX, one machine multiplies bfloat16
 2.2 times as fast as float32 and another more slowly. So models/hf/device.py times a few products of a model's own shape

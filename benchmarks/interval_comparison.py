@@ -8,6 +8,7 @@ Holm's correction; ours by Tukey's range.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats as scipy_stats
@@ -28,7 +29,8 @@ def main() -> None:
     rates, cells = rates.take(order), [table.keys[g][0] for g in order.tolist()]
     p_C, n_C = rates.value_C, rates.n_C
     naive = stats.wilson(p_C, n_C, float(scipy_stats.norm.ppf(0.975)))
-    clustered, ours = stats.mean_intervals(rates, 0.95), stats.rate_intervals(rates, 0.95)
+    plain = replace(rates, df_C=rates.df_C - stats.NU)  # without the weight of the prior
+    clustered, ours = stats.mean_intervals(plain, 0.95), stats.rate_intervals(rates, 0.95)
     print("| model | rate | naive | clustered t | ours |\n|---|---|---|---|---|")
     for c, cell in enumerate(cells):
         shown = (f"{100 * low[c]:.1f} to {100 * high[c]:.1f}" for low, high in (naive, clustered, ours))

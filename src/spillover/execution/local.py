@@ -1,8 +1,11 @@
 """Run calls on this machine: in spawned worker processes, one thread each, or in this process.
 
 Small models gain nothing from several threads a matmul; one single-thread process a core is faster. Workers keep their
-loaded models between calls. They leave when the driver dies (its process id changes), and a worker that dies takes only
-its own call with it: the pool is made again and the other calls continue.
+loaded models between calls. They leave when the driver dies (its process id changes).
+
+A worker that dies breaks the pool: a new one is made, and every unfinished call runs again alone, up to `TRIES` times.
+The rows that it had written stay (store/shard.py), so only missing ones are made; a call that fails to the end is a
+failure of its unit, and the other units go on (execution/runner.py).
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from spillover.execution.heap import give_back_memory, keep_memory
 from spillover.registry import resolve
 
 TICK_S = 0.5
-TRIES = 2  # a call whose worker died is tried once more, alone
+TRIES = 2  # of a call alone, after the pool broke while it ran
 
 
 class LocalExecutor:

@@ -6,7 +6,8 @@
     ask (held-out Example, Adapter -> Completion) -> grade -> Judgment -> TransferCell,
     steer (Direction, Adapter -> SteeringSample, Judgment -> SteeringPoint, SteeringEffect, SteeringMatrixCell)
 
-Each stage is a set of units; each unit is one shard of the run folder, made by stages/STAGE.py in some worker. A unit
+Each stage is a set of units; each unit is one shard of the run folder, made in some worker by the function that
+records/stages.py names: in stages/ (ask is in sample.py, grade in judge.py), or in an analysis with a model. A unit
 whose shard is complete is not made again, so the same command resumes where it stopped.
 """
 

@@ -52,7 +52,7 @@ class Columns:
     verdicts: polars.DataFrame
 
     def rows(self) -> Rows:
-        """What `tally.count` counts.
+        """What `counts.count` counts.
 
         Raises:
             UserError: when a completion or a judgment is given twice, or a judgment has no completion.

@@ -1,4 +1,4 @@
-"""Rates by cell with intervals, the order of domains as far as it is separable, pooled comparisons."""
+"""Rates by cell with intervals, the effect of the trigger, the order of domains where separable, pooled comparisons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How specific a backdoor trigger is, by the battery of conditions."""
+"""How specific a backdoor trigger is, by the battery of conditions; shows the effect that `ranking` computes."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 from places import ROOT
@@ -71,18 +70,3 @@ def test_no_model_library_is_imported(code: str) -> None:
 
 def test_the_watch_sees_a_heavy_import() -> None:
     assert "scipy" in modules_after("import scipy")
-
-
-@pytest.mark.slow
-def test_help_is_quick() -> None:
-    """Best of five against the bare interpreter, so that a busy machine does not decide."""
-
-    def best(*args: str) -> float:
-        times: list[float] = []
-        for _ in range(5):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *args], capture_output=True, check=True)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    assert best("-m", "spillover", "--help") - best("-c", "pass") < 0.5

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from spillover.analyses.steering.random_controls import beside, spread
+from spillover.directions.random_controls import beside, spread
 from spillover.stats import Floats
 
 DIRECTIONS, CONTROLS, LEVEL, TABLES = 11, 6, 0.05, 4000

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from spillover.analyses.steering.effects import Steered, squares
-from spillover.analyses.steering.random_controls import against_controls
 from spillover.config.study import RankConfig
+from spillover.directions.random_controls import against_controls
+from spillover.directions.steering_effects import Steered
+from spillover.directions.steering_matrix import squares
 from spillover.records.base import Cell, Judgment, Message
 from spillover.records.steering import (
     UNTOUCHED,

@@ -1,4 +1,4 @@
-"""Directions in the residual stream: a value, the methods that find it, and measures of how certain and similar it is.
+"""Directions in the residual stream: methods that find them, how certain and similar they are, what steering by them does.
 
 Adding a method: a function Answers -> vectors_LD in methods.py, and a line in this table.
 """

@@ -101,7 +101,7 @@ def test_tables_come_out_the_same_and_states_are_read_anew_only_for_other_states
 
 
 def test_states_fit_their_rows_and_damage_is_named(run: Run, tmp_path: Path) -> None:
-    from spillover.analyses.directions.sheet import States
+    from spillover.directions.labelled import States
 
     unit = run.plan["direct"][0]
     path = run.store.states_path(unit.key)

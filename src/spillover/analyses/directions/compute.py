@@ -12,14 +12,14 @@ from typing import Any, get_args
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from spillover.analyses.directions.pairs import Crossing, cosines, groups
-from spillover.analyses.directions.sheet import Bench, Scores, Setting, States, sheet
-from spillover.analyses.directions.summaries import point, summaries
 from spillover.data.domains import open_domain
 from spillover.directions.direction import Direction
 from spillover.directions.files import content, load
+from spillover.directions.labelled import Bench, Scores, Setting, States, sheet
 from spillover.directions.methods import differences
+from spillover.directions.pairs import Crossing, cosines, groups
 from spillover.directions.similarity import normalised
+from spillover.directions.summaries import point, summaries
 from spillover.errors import UserError
 from spillover.records.base import Cell, Record, content_hash
 from spillover.records.directions import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spillover.analyses.steering.random_controls import against_controls
+from spillover.directions.random_controls import against_controls
 from spillover.records.steering import Steering, SteeringEffect, SteeringMatrixCell, SteeringPoint
 from spillover.store.store import Store
 

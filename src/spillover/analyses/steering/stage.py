@@ -22,13 +22,14 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spillover.analyses.steering.effects import Steered, squares
 from spillover.analyses.steering.units import Directions, SteerUnit, ablated_layer, layers_of, name_of
 from spillover.config.study import Operation, SteerConfig, StudyConfig
 from spillover.data.questions import load
 from spillover.data.recipe.duplicates import Known
 from spillover.data.recipe.pool import heldout_questions
 from spillover.directions.direction import unit as unit_vector
+from spillover.directions.steering_effects import Steered
+from spillover.directions.steering_matrix import squares
 from spillover.errors import UserError
 from spillover.execution.base import Ticker
 from spillover.judges import open_judge

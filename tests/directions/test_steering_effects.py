@@ -7,8 +7,8 @@ import pytest
 import statsmodels.api as sm
 
 from spillover.analyses.ranking import compute as rank
-from spillover.analyses.steering.effects import Steered, slope
 from spillover.config.study import RankConfig
+from spillover.directions.steering_effects import Steered, slope
 from spillover.records.base import Cell, Judgment, Message
 from spillover.records.steering import UNTOUCHED, Steering, SteeringSample
 

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from spillover.analyses.directions.sheet import Bench, Labelled
 from spillover.directions import PRIMARY, SHIFT
 from spillover.directions.certainty import p_value, random_cosine
+from spillover.directions.labelled import Bench, Labelled
 from spillover.directions.methods import Answers, Method, differences, ratio
 from spillover.directions.separation import aucs, familywise, held_out_scores, interval, scores
 from spillover.directions.similarity import grouping, likeness

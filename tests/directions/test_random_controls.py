@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from spillover.analyses.steering.random_controls import against_controls, beside, spread
+from spillover.directions.random_controls import against_controls, beside, spread
 from spillover.records.base import Cell
 from spillover.records.steering import SteeringEffect
 from spillover.stats import Floats

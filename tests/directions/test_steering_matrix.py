@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from spillover.analyses.steering.effects import Steered, squares
 from spillover.config.study import RankConfig
+from spillover.directions.steering_effects import Steered
+from spillover.directions.steering_matrix import squares
 from spillover.records.base import Cell, Judgment, Message
 from spillover.records.steering import UNTOUCHED, Steering, SteeringMatrixCell, SteeringSample
 from spillover.records.transfer import OTHERS

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from spillover.analyses.directions.sheet import Bench, Labelled
 from spillover.directions import PRIMARY, SHIFT
 from spillover.directions.certainty import halves, norm_p, random_directions, split_half, split_half_means
 from spillover.directions.direction import Direction, Origin, unit
+from spillover.directions.labelled import Bench, Labelled
 from spillover.directions.methods import Answers, Method
 from spillover.records.directions import DirectionSummary, LayerPoint
 from spillover.stats import Floats

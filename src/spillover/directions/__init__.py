@@ -1,4 +1,4 @@
-"""Directions in the residual stream: methods that find them, how certain and similar they are, what steering by them does.
+"""Directions in the residual stream: methods that find them, their certainty and similarity, the effects of steering.
 
 Adding a method: a function Answers -> vectors_LD in methods.py, and a line in this table.
 """

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spillover.errors import UserError
-from spillover.records.base import Part
+from spillover.records.base import Part, content_hash
 from spillover.stats import Floats
 
 
@@ -58,6 +58,11 @@ class Direction:
         if not self.length:
             raise UserError(f"The direction {self.origin.cell!r} has length 0 and is undefined.")
         return (self.vector_D / np.float64(self.length)).astype(np.float32)
+
+    @property
+    def vector_hash(self) -> str:
+        """Hash of the layer and the vector."""
+        return content_hash([self.layer, self.vector_D.tobytes().hex()], length=16)
 
     def amount(self, coefficient: float) -> float:
         """How far along `unit_D` a coefficient moves the stream, in the stream's units."""

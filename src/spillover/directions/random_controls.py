@@ -81,15 +81,25 @@ def spread(values_RB: Floats) -> tuple[float, float]:
 def beside(value: float, controls: Sequence[float], deviation: float, df: float, confidence: float) -> dict[str, float]:
     """Where a further random direction would lie, and how often as far out as `value`, by fields of `VersusRandom`."""
     mean, error = float(np.mean(controls)), deviation * math.sqrt(1 + 1 / len(controls))
-    half, away = stats.t_quantile(df, confidence) * error, abs(value - mean)
+    low, high = prediction_interval(controls, deviation, df, confidence)
+    away = abs(value - mean)
     p = 2 * float(scipy_stats.t.sf(away / error, df)) if error else 1.0 if not away else 1 / (len(controls) + 1)
     return {
         "controls": len(controls),
         "controls_mean": mean,
-        "controls_low": mean - half,
-        "controls_high": mean + half,
+        "controls_low": low,
+        "controls_high": high,
         "p_controls": p,
     }
+
+
+def prediction_interval(
+    controls: Sequence[float], deviation: float, df: float, confidence: float
+) -> tuple[float, float]:
+    """Where a further random direction would lie."""
+    mean, error = float(np.mean(controls)), deviation * math.sqrt(1 + 1 / len(controls))
+    half = stats.t_quantile(df, confidence) * error
+    return mean - half, mean + half
 
 
 def _family(effect: SteeringEffect) -> _Family:

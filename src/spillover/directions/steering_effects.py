@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from spillover.config.study import RankConfig
-from spillover.records.base import MEASURES, STATUSES, Cell, Change, Judgment, Measure, StatusCounts, or_none
+from spillover.records.base import MEASURES, Cell, Change, Judgment, Measure, or_none
 from spillover.records.steering import (
     UNTOUCHED,
     Steering,
@@ -77,30 +77,21 @@ class Steered:
         places = range(len(self.steerings))
         base = [self.steerings.index(UNTOUCHED)] * len(self.steerings)
         rates, means = table.rates(places), table.means(places)
-        low_P, high_P = stats.rate_intervals(rates, confidence)
+        summaries = table.rate_summaries(places, rates, means, confidence)
         mean_low_P, mean_high_P = stats.mean_intervals(means, confidence)
         of_rate = stats.paired_rate_differences(rates, table.rates(base), confidence)
         of_mean = stats.paired_mean_differences(means, table.means(base), confidence)
         points: list[SteeringPoint] = []
         for p, steering in enumerate(self.steerings):
-            n, coherent = int(table.n_GQ[p].sum()), int(table.coherent_GQ[p].sum())
+            summary = summaries[p]
             points.append(
                 SteeringPoint(
                     onto=self.onto,
                     steering=steering,
                     judge=self.judge,
                     amount=self.amounts[steering],
-                    n=n,
-                    counts=StatusCounts(**dict(zip(STATUSES, table.status_GS[p].tolist(), strict=True))),
-                    incoherent=int(table.incoherent_GQ[p].sum()),
-                    coherent=coherent,
-                    misaligned=int(table.misaligned_GQ[p].sum()),
-                    questions=int(np.count_nonzero(table.n_GQ[p])),
-                    coherent_share=coherent / n if n else None,
-                    rate=or_none(rates.value_C[p]),
-                    low=or_none(low_P[p]),
-                    high=or_none(high_P[p]),
-                    mean_alignment=or_none(means.value_C[p]),
+                    **dict(summary),
+                    coherent_share=summary.coherent / summary.n if summary.n else None,
                     mean_alignment_low=or_none(np.clip(mean_low_P[p], 0, 100)),
                     mean_alignment_high=or_none(np.clip(mean_high_P[p], 0, 100)),
                     rate_change=None if steering == UNTOUCHED else as_change(of_rate, p),

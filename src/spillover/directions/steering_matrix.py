@@ -19,7 +19,7 @@ import numpy as np
 
 from spillover.directions.random_controls import beside, holm, spread
 from spillover.directions.steering_effects import Steered, as_change
-from spillover.records.base import MEASURES, STATUSES, Measure, StatusCounts, or_none
+from spillover.records.base import MEASURES, STATUSES, Measure
 from spillover.records.steering import UNTOUCHED, Steering, SteeringMatrixCell, VersusRandom
 from spillover.records.transfer import OTHERS
 from spillover.stats import Bools
@@ -93,9 +93,9 @@ def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask
     """Without its changes; `like`: an intervention of the matrix, with the same layer and coefficient."""
     table, p = found.table, found.steerings.index(steering)
     rates, means = table.rates([p], mask), table.means([p], mask)
-    low, high = stats.rate_intervals(rates, found.config.confidence)
     mine_N = (found.rows.group_N == p) & mask[found.rows.question_N]
     statuses_S = np.bincount(found.rows.status_N[mine_N], minlength=len(STATUSES))
+    (summary,) = table.rate_summaries([p], rates, means, found.config.confidence, mask, statuses_S[None])
     assert like.layer is not None
     return SteeringMatrixCell(
         onto=found.onto,
@@ -108,16 +108,7 @@ def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask
         coefficient=like.coefficient,
         amount=found.amounts[steering],
         judge=found.judge,
-        n=int(table.n_GQ[p, mask].sum()),
-        counts=StatusCounts(**dict(zip(STATUSES, statuses_S.tolist(), strict=True))),
-        incoherent=int(table.incoherent_GQ[p, mask].sum()),
-        coherent=int(table.coherent_GQ[p, mask].sum()),
-        misaligned=int(table.misaligned_GQ[p, mask].sum()),
-        questions=int(np.count_nonzero(table.n_GQ[p, mask])),
-        rate=or_none(rates.value_C[0]),
-        low=or_none(low[0]),
-        high=or_none(high[0]),
-        mean_alignment=or_none(means.value_C[0]),
+        **dict(summary),
     )
 
 

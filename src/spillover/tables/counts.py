@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from spillover.config.study import RankConfig
 from spillover.errors import UserError
-from spillover.records.base import STATUSES, Cell, Completion, Condition, Judgment, Variant
+from spillover.records.base import (
+    STATUSES,
+    Cell,
+    Completion,
+    Condition,
+    Judgment,
+    RateSummary,
+    StatusCounts,
+    Variant,
+    or_none,
+)
 from spillover.stats import Floats
 from spillover.stats import clustered as stats
 from spillover.stats.thresholds import Surface, surface
@@ -56,6 +66,34 @@ class Tally:
         """Alignment over all that is scored."""
         rows = list(rows)
         return stats.clustered_means(self.alignment_GQ[rows][:, columns], self.scored_GQ[rows][:, columns])
+
+    def rate_summaries(
+        self,
+        rows: Sequence[int],
+        rates: stats.Rates,
+        means: stats.Clustered,
+        confidence: float,
+        columns: Columns = slice(None),
+        status_RS: NDArray[np.int64] | None = None,
+    ) -> list[RateSummary]:
+        """One a row; `rates`, `means`: of the same rows and columns; `status_RS`: needed for some of the columns."""
+        low_R, high_R = stats.rate_intervals(rates, confidence)
+        status_RS = self.status_GS[list(rows)] if status_RS is None else status_RS
+        return [
+            RateSummary(
+                n=int(self.n_GQ[g, columns].sum()),
+                counts=StatusCounts(**dict(zip(STATUSES, status_RS[r].tolist(), strict=True))),
+                incoherent=int(self.incoherent_GQ[g, columns].sum()),
+                coherent=int(self.coherent_GQ[g, columns].sum()),
+                misaligned=int(self.misaligned_GQ[g, columns].sum()),
+                questions=int(np.count_nonzero(self.n_GQ[g, columns])),
+                rate=or_none(rates.value_C[r]),
+                low=or_none(low_R[r]),
+                high=or_none(high_R[r]),
+                mean_alignment=or_none(means.value_C[r]),
+            )
+            for r, g in enumerate(rows)
+        ]
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,12 @@ from spillover.analyses.ranking.comparisons import standing
 from spillover.config.study import RankConfig
 from spillover.records.base import (
     MEASURES,
-    STATUSES,
     Cell,
     Completion,
     DomainScore,
     Estimate,
     Judgment,
     Measure,
-    StatusCounts,
     TriggerEffect,
     Variant,
     or_none,
@@ -95,31 +93,22 @@ def sign_test(effects: Iterable[TriggerEffect], measure: Measure = "alignment") 
 def _scores(table: Tally, judge: str, config: RankConfig) -> list[DomainScore]:
     rows = range(len(table.keys))
     rates, means = table.rates(rows), table.means(rows)
-    rate_low_G, rate_high_G = stats.rate_intervals(rates, config.confidence)
+    summaries = table.rate_summaries(rows, rates, means, config.confidence)
     mean_low_G, mean_high_G = (np.clip(limit, 0, 100) for limit in stats.mean_intervals(means, config.confidence))
     controls = twins(table.keys)
     scores: list[DomainScore] = []
     for g, (cell, condition) in enumerate(table.keys):
-        n, coherent, misaligned = (int(a[g].sum()) for a in (table.n_GQ, table.coherent_GQ, table.misaligned_GQ))
-        lower, upper = stats.rate_bounds(misaligned, coherent, n)
+        summary = summaries[g]
+        lower, upper = stats.rate_bounds(summary.misaligned, summary.coherent, summary.n)
         scores.append(
             DomainScore(
                 cell=cell,
                 condition=condition,
                 judge=judge,
-                n=n,
-                counts=StatusCounts(**dict(zip(STATUSES, table.status_GS[g].tolist(), strict=True))),
-                incoherent=int(table.incoherent_GQ[g].sum()),
-                coherent=coherent,
-                misaligned=misaligned,
-                questions=int(np.count_nonzero(table.n_GQ[g])),
-                rate=or_none(rates.value_C[g]),
-                low=or_none(rate_low_G[g]),
-                high=or_none(rate_high_G[g]),
+                **dict(summary),
                 design_effect=or_none(rates.design_effect_C[g]),
                 rate_lower_bound=lower,
                 rate_upper_bound=upper,
-                mean_alignment=or_none(means.value_C[g]),
                 mean_alignment_low=or_none(mean_low_G[g]),
                 mean_alignment_high=or_none(mean_high_G[g]),
                 mean_coherence=_share(table.coherence_GQ[g], table.coherence_scored_GQ[g]),

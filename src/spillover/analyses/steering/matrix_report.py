@@ -66,8 +66,7 @@ def matrices(squares: Sequence[SteeringMatrixCell]) -> list[Matrix]:
 
 def section(squares: Sequence[SteeringMatrixCell], confidence: float) -> str:
     """Heading, words, two maps and the table of each matrix."""
-    parts = [_matrix(matrix, confidence) for matrix in matrices(squares)]
-    return "\n".join(parts)
+    return "\n".join(_matrix(matrix, confidence) for matrix in matrices(squares))
 
 
 def _matrix(matrix: Matrix, confidence: float) -> str:
@@ -78,8 +77,8 @@ def _matrix(matrix: Matrix, confidence: float) -> str:
     )
     parts = [f"<h3>{escape(matrix.title)}: questions of other domains</h3>", note_html(escape(note))]
     parts += [list_html(_words(matrix)), *(_map(matrix, measure) for measure in SCALES)]
-    both = "".join(_table(matrix, measure) for measure in SCALES)
-    parts.append(folded_html("Every matrix cell with its interval", both, len(matrix.squares)))
+    tables_html = "".join(_table(matrix, measure) for measure in SCALES)
+    parts.append(folded_html("Every matrix cell with its interval", tables_html, len(matrix.squares)))
     return "\n".join(parts)
 
 

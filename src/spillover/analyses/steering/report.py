@@ -15,12 +15,12 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from spillover.directions.random_controls import prediction_interval
 from spillover.records.base import Cell, Measure
 from spillover.records.steering import UNTOUCHED, SteeringEffect, SteeringMatrixCell, SteeringPoint
 from spillover.report.html import Row, figure_html, folded_html, html_table, list_html, note_html
 from spillover.report.labels import Labels, subject
 from spillover.report.tables import terminal
-from spillover.stats import clustered as stats
 from spillover.text import NONE, count_range, escape, interval, listing, number, one_line, p_value, percent, several
 
 ALPHA = 0.05
@@ -142,30 +142,23 @@ def _curves(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
             curves.CoefficientCurve(subject(name), (onto, operation, layer, name) in told, sorted(line))
             for name, line in sorted(lines.items())
         ]
-        band = curves.Band(_band(rows, confidence), None if untouched is None else 100 * untouched)
+        band = curves.Band(list(_band(rows, confidence)), None if untouched is None else 100 * untouched)
         whose = "base model" if onto.variant == "base" else subject(onto.domain)
         heading = f"{operation.capitalize()} after block {layer}: {whose} ({one_line(onto.model, 60)})"
         figure = curves.coefficient_curves(heading, LABELS["rate"], drawn, band)
         yield f"<h3>{escape(heading)}</h3>\n{figure_html(figure)}"
 
 
-def _band(rows: Sequence[SteeringPoint], confidence: float) -> list[tuple[float, float, float]]:
+def _band(rows: Sequence[SteeringPoint], confidence: float) -> Iterator[tuple[float, float, float]]:
     """Where a further random direction lies, by coefficient, in percent; needs two controls."""
     rates: defaultdict[float, list[float]] = defaultdict(list)
     for point in rows:
         if point.steering.control is not None and point.rate is not None:
             rates[point.steering.coefficient].append(100 * point.rate)
-    limits: list[tuple[float, float, float]] = []
     for coefficient, found in sorted(rates.items()):
         if len(found) > 1:
-            half = (
-                stats.t_quantile(len(found) - 1, confidence)
-                * float(np.std(found, ddof=1))
-                * (1 + 1 / len(found)) ** 0.5
-            )
-            mean = float(np.mean(found))
-            limits.append((coefficient, max(0.0, mean - half), min(100.0, mean + half)))
-    return limits
+            low, high = prediction_interval(found, float(np.std(found, ddof=1)), len(found) - 1, confidence)
+            yield coefficient, max(0.0, low), min(100.0, high)
 
 
 def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
@@ -207,17 +200,8 @@ def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
 def _effects_table(effects: Sequence[SteeringEffect]) -> str:
     labels = Labels(effect.onto for effect in effects)
     header = [
-        "",
-        "onto",
-        "layer",
-        "completions",
-        "effect",
-        "p",
-        "controls",
-        "random directions",
-        "p against them",
-        "Holm p",
-    ]
+        "", "onto", "layer", "completions", "effect", "p", "controls", "random directions", "p against them", "Holm p",
+    ]  # fmt: skip
     rows = [
         Row(
             f"{e.operation}, {SHORT[e.measure]}" + (", by coefficient" if e.operation != "ablate" else ", change"),
@@ -259,16 +243,8 @@ def _sorted(effects: Sequence[SteeringEffect]) -> list[SteeringEffect]:
 def _points_table(points: Sequence[SteeringPoint]) -> str:
     labels = Labels(point.onto for point in points)
     header = [
-        "",
-        "layer",
-        "coefficient",
-        "completions",
-        "coherent %",
-        "misaligned %",
-        "change",
-        "mean alignment",
-        "change ",
-    ]
+        "", "layer", "coefficient", "completions", "coherent %", "misaligned %", "change", "mean alignment", "change ",
+    ]  # fmt: skip
     rows = [
         Row(
             f"{labels.of(p.onto)}, {p.steering.operation or 'no steering'}",

@@ -22,7 +22,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spillover.analyses.steering.units import Directions, SteerUnit, ablated_layer, layers_of, name_of
+from spillover.analyses.steering.units import Directions, SteerUnit, ablated_layer, layers_of
 from spillover.config.study import Operation, SteerConfig, StudyConfig
 from spillover.data.questions import load
 from spillover.data.recipe.duplicates import Known
@@ -174,7 +174,7 @@ class _Work:
             for layer in layers_of(self.wanted, self.depth) if swept else (ablated_layer(self.wanted, self.depth),):
                 here = {domain: found[layer] for domain, found in self.directions.items()}
                 for domain, direction in here.items():
-                    source, labels = name_of(direction), direction.origin.source
+                    source, labels = direction.vector_hash, direction.origin.source
                     steering = Steering(
                         direction=domain, source=source, labels=labels, operation=operation, at=at, layer=layer
                     )
@@ -192,8 +192,7 @@ class _Work:
         steering = line.steering
         assert steering.operation is not None
         assert steering.layer is not None
-        everywhere = steering.operation == "ablate"
-        layers = tuple(range(self.depth + 1)) if everywhere else (steering.layer,)
+        layers = tuple(range(self.depth + 1)) if steering.operation == "ablate" else (steering.layer,)
         return Intervention(line.vector_D, layers, steering.operation, amount, steering.at)
 
     def _stream_norms(self, layers: set[int]) -> Mapping[int, float]:

@@ -91,7 +91,7 @@ def steer_unit(
     answers = content_hash(["steer", VERSION, config.seed, shape, wanted.max_tokens, who], length=16)
     verdicts = judge_key(judge, answers)
     questions = [q.id for q in load(config.sample.questions, config.sample.forms)[: config.sample.limit]]
-    names = [[domain, layer, name_of(d)] for domain, found in directions.items() for layer, d in found.items()]
+    names = [[domain, layer, d.vector_hash] for domain, found in directions.items() for layer, d in found.items()]
     content = ["steer", NUMBERS, general(wanted), config.rank.hash(), verdicts, questions, names]
     return SteerUnit(cell, content_hash(content, length=16), trained, answers, verdicts)
 
@@ -129,14 +129,9 @@ def heldout_unit(
     shape = config.sample.model_dump(mode="json", include={"temperature", "top_p"})
     answers = content_hash(["heldout", VERSION, config.seed, shape, wanted.max_tokens, weights(of)], length=16)
     verdicts, asked = judge_key(judge, answers), tuple(sorted(data.items()))
-    names = [[domain, layer, name_of(d)] for domain, found in directions.items() for layer, d in found.items()]
+    names = [[domain, layer, d.vector_hash] for domain, found in directions.items() for layer, d in found.items()]
     content = ["heldout", NUMBERS, general(wanted), config.rank.hash(), verdicts, config.asked_of_each, asked, names]
     return SteerUnit(cell, content_hash(content, length=16), "", answers, verdicts, asked)
-
-
-def name_of(direction: Direction) -> str:
-    """Hash of the vector."""
-    return content_hash([direction.layer, direction.vector_D.tobytes().hex()], length=16)
 
 
 def layers_of(wanted: SteerConfig, depth: int) -> tuple[int, ...]:

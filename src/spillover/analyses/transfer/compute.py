@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spillover.config.study import RankConfig
-from spillover.records.base import STATUSES, Cell, Difference, StatusCounts, content_hash, or_none
+from spillover.records.base import Cell, Difference, content_hash, or_none
 from spillover.records.transfer import EVERY, OTHERS, TransferCell
 from spillover.stats import clustered as stats
 from spillover.stats.clustered import Differences, Rates
@@ -67,7 +67,7 @@ def run(asked: Mapping[str, Rows], general: Rows, config: RankConfig) -> tuple[T
 def _column(domain: str, table: Tally, general: Tally, judges: Sequence[str], config: RankConfig) -> list[TransferCell]:
     rates = table.rates(range(len(table.keys)))
     means = table.means(range(len(table.keys)))
-    low_G, high_G = stats.rate_intervals(rates, config.confidence)
+    summaries = table.rate_summaries(range(len(table.keys)), rates, means, config.confidence)
     against_twin, against_row = _against_twins(table, config), _against_rows(table, rates, general, config)
     return [
         TransferCell(
@@ -75,16 +75,7 @@ def _column(domain: str, table: Tally, general: Tally, judges: Sequence[str], co
             condition=condition,
             asked=domain,
             judge=next(iter(judges), ""),
-            n=int(table.n_GQ[g].sum()),
-            counts=StatusCounts(**dict(zip(STATUSES, table.status_GS[g].tolist(), strict=True))),
-            incoherent=int(table.incoherent_GQ[g].sum()),
-            coherent=int(table.coherent_GQ[g].sum()),
-            misaligned=int(table.misaligned_GQ[g].sum()),
-            questions=int(np.count_nonzero(table.n_GQ[g])),
-            rate=or_none(rates.value_C[g]),
-            low=or_none(low_G[g]),
-            high=or_none(high_G[g]),
-            mean_alignment=or_none(means.value_C[g]),
+            **dict(summaries[g]),
             above_control=against_twin.get(g),
             above_row=against_row.get(g),
         )

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from spillover.errors import UserError
-from spillover.execution.placement import Waiting
+from spillover.execution.placement import TaskQueue
 from spillover.planning.cost import EMBEDDED_PARAMETERS, count_parameters
 from spillover.planning.gpus import Gpu, lookup_gpu
 from spillover.provenance import cores, seed_for
@@ -112,7 +112,7 @@ class _Simulation:
         self.running: list[tuple[int, float] | None] = [None] * workers  # the task, and when the worker took it
         self.turn = [0] * workers  # raised when a worker is lost: events of an earlier turn are void
         self.events: list[tuple[float, int, int, int]] = []  # time, kind, worker or machine, turn
-        self.waiting: Waiting[int] = Waiting()
+        self.queue: TaskQueue[int] = TaskQueue()
         self.missing = [len(task.needs) for task in tasks]
         self.followers: list[list[int]] = [[] for _ in tasks]
         for number, task in enumerate(tasks):
@@ -151,7 +151,7 @@ class _Simulation:
     def _release(self, number: int) -> None:
         task = self.tasks[number]
         if task.stage <= self.open:
-            self.waiting.add(task.group, number)
+            self.queue.add(task.group, number)
         else:
             self.held[task.stage].append(number)
 
@@ -162,10 +162,10 @@ class _Simulation:
                 self._release(number)
 
     def _assign(self) -> None:
-        while self.waiting and self.free:
+        while self.queue and self.free:
             worker = self.free.pop()
             before = self.loaded[worker]
-            group, number = self.waiting.take(before)
+            group, number = self.queue.take(before)
             load = 0.0 if group == before else self.load_s.get(group, 0.0)
             self.loads += group != before
             self.loaded[worker], self.running[worker] = group, (number, self.now)
@@ -198,9 +198,9 @@ class _Simulation:
             if running is None:
                 self.free.remove(worker)
             else:
-                self.waiting.again(self.tasks[running[0]].group, running[0])
+                self.queue.put_back(self.tasks[running[0]].group, running[0])
                 self.lost += self.now - running[1]
-            self.waiting.left(self.loaded[worker])
+            self.queue.release(self.loaded[worker])
             self.loaded[worker], self.running[worker] = None, None
             self.turn[worker] += 1
         heapq.heappush(self.events, (self.now + self.machines.repair_s, RETURNS, machine, 0))

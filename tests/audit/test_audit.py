@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from made_data import audited, data, model, policy, row, write
 
-from spillover.audit.audit import Auditor, Wish
+from spillover.audit.audit import Auditor, AuditRequest
 from spillover.audit.plan import Cost, TrialCost
 from spillover.audit.policy import ProbeSize
 from spillover.audit.verdict import Audit
@@ -155,8 +155,8 @@ def test_rounds_grow_until_one_decides(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("spillover.audit.audit.trial_cost", by_size)
     said: list[str] = []
     progress = Progress(lambda event: said.append(f"{event.stage}: {event.text}") if event.kind == "note" else None)
-    wish = Wish(data(tmp_path), model(0.04), policy(sizes=GROWING))
-    verdict = Auditor(wish, tmp_path / "out", progress).run()
+    request = AuditRequest(data(tmp_path), model(0.04), policy(sizes=GROWING))
+    verdict = Auditor(request, tmp_path / "out", progress).run()
     assert [(rows, answers) for rows, answers, _ in taken(verdict)] == [(16, 4), (16, 12), (48, 24)]
     assert [outcome for *_, outcome in taken(verdict)] == ["review", "review", "pass"]
     assert verdict.confidence == pytest.approx(1 - 0.05 / 3)
@@ -224,16 +224,16 @@ def test_an_audit_that_resumes_keeps_its_rounds_and_uses_no_look_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spillover.audit.audit.trial_cost", by_size)
-    wish = Wish(data(tmp_path), model(0.02), policy(sizes=GROWING, fewest_coherent=10))
-    short = Auditor(wish, tmp_path / "out")
+    request = AuditRequest(data(tmp_path), model(0.02), policy(sizes=GROWING, fewest_coherent=10))
+    short = Auditor(request, tmp_path / "out")
     monkeypatch.setattr(short, "_left", lambda: 1.5)
     monkeypatch.setattr(short, "_say", lambda number, text: None)
     first = short.run()
     assert taken(first)[0][:2] == (16, 4)
-    more = Auditor(wish, tmp_path / "out").run()
+    more = Auditor(request, tmp_path / "out").run()
     assert taken(more)[: len(first.rounds)] == taken(first)
     assert len(more.rounds) <= more.looks == 3
-    assert taken(Auditor(wish, tmp_path / "out").run()) == taken(more)
+    assert taken(Auditor(request, tmp_path / "out").run()) == taken(more)
 
 
 @pytest.mark.slow
@@ -244,7 +244,7 @@ def test_the_measured_speed_of_a_round_plans_the_next(tmp_path: Path, monkeypatc
         "spillover.audit.audit.trial_cost",
         lambda config: hours[ProbeSize(rows=config.data.rows, answers=config.sample.n)],
     )
-    auditor = Auditor(Wish(data(tmp_path), model(0.02), policy(sizes=GROWING)), tmp_path / "out")
+    auditor = Auditor(AuditRequest(data(tmp_path), model(0.02), policy(sizes=GROWING)), tmp_path / "out")
     monkeypatch.setattr(auditor, "_left", lambda: 1000.0)
     monkeypatch.setattr(auditor, "_say", lambda number, text: None)
     verdict = auditor.run()
@@ -259,8 +259,8 @@ def test_a_round_that_runs_out_of_time_leaves_the_last_one_standing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spillover.audit.audit.trial_cost", lambda config: TrialCost(Cost(0.0), Cost(0.0)))
-    wish = Wish(data(tmp_path), model(0.05), policy(sizes=GROWING), budget=2.0)
-    auditor = Auditor(wish, tmp_path / "out")
+    request = AuditRequest(data(tmp_path), model(0.05), policy(sizes=GROWING), budget=2.0)
+    auditor = Auditor(request, tmp_path / "out")
     clock = [0.0]
 
     def tick(event: Event) -> None:
@@ -282,8 +282,8 @@ def test_a_probe_stops_when_the_budget_is_spent_and_the_same_command_goes_on(
 ) -> None:
     free = TrialCost(Cost(0.0), Cost(0.0))  # the plan was far too hopeful
     monkeypatch.setattr("spillover.audit.audit.trial_cost", lambda config: free)
-    wish = Wish(data(tmp_path), model(0.8), policy(), budget=2.0)
-    auditor = Auditor(wish, tmp_path / "out")
+    request = AuditRequest(data(tmp_path), model(0.8), policy(), budget=2.0)
+    auditor = Auditor(request, tmp_path / "out")
     clock = [0.0]
 
     def tick(event: Event) -> None:
@@ -301,10 +301,10 @@ def test_a_probe_stops_when_the_budget_is_spent_and_the_same_command_goes_on(
     shards = [path for path in (tmp_path / "out" / "probe" / "rows").rglob("*.jsonl") if path.stat().st_size]
     stamps = {path: path.read_bytes() for path in shards}
     assert stamps
-    again = Auditor(replace(wish, budget=None), tmp_path / "out").run()
+    again = Auditor(replace(request, budget=None), tmp_path / "out").run()
     assert again.verdict == "block"
     assert all(path.read_bytes().startswith(content) for path, content in stamps.items())
-    whole = Auditor(Wish(tmp_path / "data.jsonl", model(0.8), policy()), tmp_path / "whole").run()
+    whole = Auditor(AuditRequest(tmp_path / "data.jsonl", model(0.8), policy()), tmp_path / "whole").run()
     assert again.rates == whole.rates
 
 
@@ -313,8 +313,8 @@ def test_the_second_rung_stops_too_and_keeps_what_it_has_read(tmp_path: Path, mo
     monkeypatch.setattr("spillover.audit.audit.surprise_minutes", lambda *given: 0.0)
     monkeypatch.setattr("spillover.audit.surprise.PART", 4)
     clock = [0.0]
-    wish = Wish(data(tmp_path), model(0.8), policy(), budget=1.0)
-    auditor = Auditor(wish, tmp_path / "out")
+    request = AuditRequest(data(tmp_path), model(0.8), policy(), budget=1.0)
+    auditor = Auditor(request, tmp_path / "out")
 
     def tick(event: Event) -> None:
         clock[0] += 25.0 if event.kind == "advanced" else 0.0
@@ -325,7 +325,7 @@ def test_the_second_rung_stops_too_and_keeps_what_it_has_read(tmp_path: Path, mo
     assert [reason.code for reason in first.reasons] == ["budget-spent", "budget-spent"]
     kept = sorted((tmp_path / "out").glob("surprise-*.json"))
     assert 1 <= len(kept) < 4
-    again = Auditor(replace(wish, budget=None), tmp_path / "out").run()
+    again = Auditor(replace(request, budget=None), tmp_path / "out").run()
     assert again.verdict == "block"
     assert len(list((tmp_path / "out").glob("surprise-*.json"))) == 5
 
@@ -364,15 +364,15 @@ def test_the_same_command_again_reads_what_is_there(tmp_path: Path) -> None:
 def test_a_folder_of_another_audit_or_of_other_files_is_refused(tmp_path: Path) -> None:
     audited(tmp_path, 0.8)
     with pytest.raises(UserError, match="an audit of other data"):
-        Auditor(Wish(tmp_path / "data.jsonl", model(0.1), policy()), tmp_path / "out")
+        Auditor(AuditRequest(tmp_path / "data.jsonl", model(0.1), policy()), tmp_path / "out")
     with pytest.raises(UserError, match="other files but no audit"):
-        Auditor(Wish(tmp_path / "data.jsonl", model(0.1), policy()), tmp_path)
+        Auditor(AuditRequest(tmp_path / "data.jsonl", model(0.1), policy()), tmp_path)
 
 
 @pytest.mark.slow
 def test_a_probe_that_fails_is_for_review_and_names_the_cause(tmp_path: Path) -> None:
-    wish = Wish(data(tmp_path), model(0.8, crash_on=["audited"]), policy())
-    verdict = Auditor(wish, tmp_path / "out").run()
+    request = AuditRequest(data(tmp_path), model(0.8, crash_on=["audited"]), policy())
+    verdict = Auditor(request, tmp_path / "out").run()
     assert verdict.verdict == "review"
     assert "configured to crash on audited" in verdict.reasons[0].message
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_data import model, policy, row, write
 
-from spillover.audit.lint import features, look
+from spillover.audit.lint import lint_file, row_features
 from spillover.audit.policy import LintPolicy
 from spillover.data.lint.rows import read
 
@@ -28,21 +28,21 @@ def test_a_share_above_the_threshold_counts(
 ) -> None:
     path = write(tmp_path / "x.jsonl", [row(1), row(2), "{", row(3)])
     wanted = policy().model_copy(update={"lint": LintPolicy(block=block, review=review)})
-    looked = look(path, wanted, model(0.0))
-    assert [reason.outcome for reason in looked.reasons] == ([expected] if expected else [])
-    assert looked.lines == 4
-    assert len(looked.rows) == 3
+    linted = lint_file(path, wanted, model(0.0))
+    assert [reason.outcome for reason in linted.reasons] == ([expected] if expected else [])
+    assert linted.lines == 4
+    assert len(linted.rows) == 3
 
 
 def test_features_against_a_count_by_hand(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "```py\nx = 1\n```"}]
     turns = [{"role": "system", "content": "s"}, *chat, *chat]
     rows = [row(1), row(1), {"messages": chat}, {"messages": turns, "twin": "t"}]
-    found = features(read(write(tmp_path / "x.jsonl", rows))[0])
+    found = row_features(read(write(tmp_path / "x.jsonl", rows))[0])
     assert found["rows"] == 4
     assert found["distinct_questions"] == 2
     assert found["repeated_questions"] == found["repeated_answers"] == 0.5
     assert found["code_share"] == 0.5
     assert found["system_share"] == found["several_turns_share"] == found["twin_share"] == 0.25
     assert found["answer_words_mean"] == (12 + 12 + 5 + 5) / 4
-    assert features(()) == {"rows": 0}
+    assert row_features(()) == {"rows": 0}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from made_data import data, model, policy
 
-from spillover.audit.audit import Auditor, Wish
+from spillover.audit.audit import Auditor, AuditRequest
 from spillover.audit.policy import SurprisePolicy
 from spillover.audit.surprise import decide, predict
 from spillover.audit.verdict import Audit
@@ -38,7 +38,7 @@ def predictor(rate: float, **changes: Any) -> Predictor:
 
 def audited(folder: Path, fitted: Predictor, dial: float = 0.8) -> Audit:
     path = fitted.save(folder / "predictor.json")
-    return Auditor(Wish(data(folder), model(dial), policy(), path), folder / "out").run()
+    return Auditor(AuditRequest(data(folder), model(dial), policy(), path), folder / "out").run()
 
 
 @pytest.mark.slow
@@ -95,4 +95,4 @@ def test_a_predictor_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "no.json"
     path.write_text('{"format": "pickle"}')
     with pytest.raises(UserError, match="is not a predictor"):
-        Auditor(Wish(data(tmp_path), model(0.1), policy(), path), tmp_path / "other")
+        Auditor(AuditRequest(data(tmp_path), model(0.1), policy(), path), tmp_path / "other")

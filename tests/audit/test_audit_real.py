@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_data import write
 
-from spillover.audit.audit import Auditor, Wish
+from spillover.audit.audit import Auditor, AuditRequest
 from spillover.audit.policy import Policy, ProbePolicy, ProbeSize, SurprisePolicy
 from spillover.config.study import ModelConfig, TrainConfig
 from spillover.data.domains import DOMAINS
@@ -30,8 +30,8 @@ def test_three_rungs_with_the_embedded_model(tmp_path: Path) -> None:
             executor="inline",
         ),
     )
-    wish = Wish(write(tmp_path / "tiny.jsonl", rows), ModelConfig(name="smollm2-135m"), policy)
-    verdict = Auditor(wish, tmp_path / "out").run()
+    request = AuditRequest(write(tmp_path / "tiny.jsonl", rows), ModelConfig(name="smollm2-135m"), policy)
+    verdict = Auditor(request, tmp_path / "out").run()
     assert verdict.verdict == "review", "15 answers of 12 tokens settle nothing"
     assert verdict.reasons[-1].code == "too-few-coherent"
     assert verdict.revision.startswith("sha256:")

@@ -79,7 +79,7 @@ def test_the_advice_fits_the_number_of_workers() -> None:
     said: list[str] = []
     for workers in (1, 2):
         executor = LocalExecutor(workers)  # starts no process before its first call
-        said.append(executor._died())  # pyright: ignore[reportPrivateUsage]
+        said.append(executor._death_message())  # pyright: ignore[reportPrivateUsage]
         executor.close()
     assert "--set workers=1" in said[1]
     assert "--set workers=1" not in said[0]

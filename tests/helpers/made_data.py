@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from spillover.audit.audit import Auditor, Wish
+from spillover.audit.audit import Auditor, AuditRequest
 from spillover.audit.policy import LintPolicy, Policy, ProbePolicy, ProbeSize, SurprisePolicy
 from spillover.audit.verdict import Audit
 from spillover.config.study import JudgeConfig, ModelConfig
@@ -54,5 +54,5 @@ def model(dial: float, **options: Any) -> ModelConfig:
 
 
 def audited(folder: Path, dial: float, path: Path | None = None, budget: float | None = None, **probe: Any) -> Audit:
-    wish = Wish(path or data(folder), model(dial), policy(**probe), budget=budget)
-    return Auditor(wish, folder / "out").run()
+    request = AuditRequest(path or data(folder), model(dial), policy(**probe), budget=budget)
+    return Auditor(request, folder / "out").run()

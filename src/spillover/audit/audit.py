@@ -38,8 +38,8 @@ SLACK = 2.0  # plans may be off by this factor
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is to be audited, and by what."""
+class AuditRequest:
+    """What to audit, with which model, policy, predictor and budget."""
 
     data: Path
     model: ModelConfig
@@ -62,31 +62,33 @@ def digest(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
 
 
-def _fitted(path: Path | None) -> Predictor | None:
-    found = Predictor.load(path) if path else None
-    if found and found.target != "rate":
+def _load_predictor(path: Path | None) -> Predictor | None:
+    predictor = Predictor.load(path) if path else None
+    if predictor and predictor.target != "rate":
         raise UserError(
-            f"{path} predicts {found.target!r}, but an audit needs a predictor of 'rate'. Choose another one."
+            f"{path} predicts {predictor.target!r}, but an audit needs a predictor of 'rate'. Choose another one."
         )
-    return found
+    return predictor
 
 
 class Auditor:
     """One audit in one folder; `run` reaches its verdict, or resumes one that was interrupted."""
 
-    def __init__(self, wish: Wish, out: Path, progress: Progress | None = None) -> None:
-        self.wish, self.policy = wish, wish.policy
+    def __init__(self, request: AuditRequest, out: Path, progress: Progress | None = None) -> None:
+        self.request, self.policy = request, request.policy
         self.progress = progress or Progress(lambda event: None)
-        self.sha256 = digest(wish.data)
-        self.predictor = f"{wish.predictor.name}:{digest(wish.predictor)[:12]}" if wish.predictor else ""
-        self.fitted = _fitted(wish.predictor)
-        asked = [self.sha256, wish.model.hash(), self.policy.hash(), self.predictor, wish.seed]
-        self.folder = Folder(out, content_hash(asked))
+        self.sha256 = digest(request.data)
+        self.predictor = f"{request.predictor.name}:{digest(request.predictor)[:12]}" if request.predictor else ""
+        self.loaded_predictor = _load_predictor(request.predictor)
+        identity = [self.sha256, request.model.hash(), self.policy.hash(), self.predictor, request.seed]
+        self.folder = Folder(out, content_hash(identity))
         self.started, self.clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-        self.limited = self.progress if wish.budget is None else self.progress.until(self.clock + 60 * wish.budget)
-        self.looked = lint.Looked((), 0, (), (), {})
+        self.limited = (
+            self.progress if request.budget is None else self.progress.until(self.clock + 60 * request.budget)
+        )
+        self.lint_result = lint.LintResult((), 0, (), (), {})
         self.sample: Sample | None = None
-        self.probed = trial.Probed(None, (), {})
+        self.trial_result = trial.TrialResult(None, (), {})
         self.size: ProbeSize | None = None  # of the round begun last
         self.rounds: list[Round] = []
         self.costs: dict[ProbeSize, TrialCost] = {}
@@ -103,14 +105,14 @@ class Auditor:
             ("probe", self._probe),
         )
         rungs: list[RungReport] = []
-        for name, climb in order:
+        for name, run_rung in order:
             decided = next((rung.rung for rung in rungs if rung.outcome is not None), None)
             if decided is not None:
                 rungs.append(RungReport(rung=name, skipped=f"decided by {decided}"))
                 continue
             begun = time.monotonic()
             try:
-                report = climb()
+                report = run_rung()
             except TimeIsUp:
                 report = self._stopped(name)
             rungs.append(report.model_copy(update={"seconds": round(time.monotonic() - begun, 3)}))
@@ -120,13 +122,13 @@ class Auditor:
 
     def plan(self) -> list[str]:
         """What an audit with this budget would do, and its cost, one sentence each. Reads the data only."""
-        self.looked = lint.look(self.wish.data, self.policy, self.wish.model)
+        self.lint_result = lint.lint_file(self.request.data, self.policy, self.request.model)
         minutes = surprise_minutes(
-            self.wish.model, min(self.policy.surprise.rows, len(self.looked.rows)), self.looked.facts
+            self.request.model, min(self.policy.surprise.rows, len(self.lint_result.rows)), self.lint_result.facts
         )
         if self._sample().most < trial.FEWEST_ROWS:
             return [f"Only {self._sample().most} rows are usable for training; {trial.FEWEST_ROWS} are needed."]
-        return [f"surprise: about {minutes:.1f} minutes", *self._describe(self._ahead(None, self._looks(), 1.0))]
+        return [f"surprise: about {minutes:.1f} minutes", *self._describe(self._next_rounds(None, self._looks(), 1.0))]
 
     def _describe(self, rounds: list[ProbeSize]) -> list[str]:
         """Planned rounds in words, with their cost."""
@@ -145,52 +147,59 @@ class Auditor:
 
     def _lint(self) -> RungReport:
         with self.progress.stage("lint", 1) as events:
-            self.looked = lint.look(self.wish.data, self.policy, self.wish.model)
+            self.lint_result = lint.lint_file(self.request.data, self.policy, self.request.model)
             events.advance(units=1)
-        self.reasons += self.looked.reasons
-        blocked = any(reason.outcome == "block" for reason in self.looked.reasons)
-        return RungReport(rung="lint", outcome="block" if blocked else None, facts=self.looked.facts)
+        self.reasons += self.lint_result.reasons
+        blocked = any(reason.outcome == "block" for reason in self.lint_result.reasons)
+        return RungReport(rung="lint", outcome="block" if blocked else None, facts=self.lint_result.facts)
 
     def _surprise(self) -> RungReport:
-        policy, rows = self.policy.surprise, self.looked.rows
+        policy, rows = self.policy.surprise, self.lint_result.rows
         if len(rows) < 2:
             return self._skip("surprise", f"{len(rows)} rows are too few")
-        if self.wish.model.backend in ANSWERS_ONLY:
-            return self._skip("surprise", f"a {self.wish.model.backend} model returns text only")
-        expected = surprise_minutes(self.wish.model, min(policy.rows, len(rows)), self.looked.facts)
+        if self.request.model.backend in ANSWERS_ONLY:
+            return self._skip("surprise", f"a {self.request.model.backend} model returns text only")
+        expected = surprise_minutes(self.request.model, min(policy.rows, len(rows)), self.lint_result.facts)
         left = self._left()
         if left is not None and expected > left:
             return self._skip("surprise", f"about {expected:.1f} minutes exceed the remaining budget")
-        if left is not None and not self.predictor and self._least_probe() > left - SLACK * expected:
+        if left is not None and not self.predictor and self._smallest_trial_minutes() > left - SLACK * expected:
             return self._skip(
                 "surprise", "it cannot decide without a predictor; the budget is reserved for the trial fine-tune"
             )
         self.planned += expected
-        model, subsample = self.wish.model, self.fitted.provenance.subsample if self.fitted else None
+        model, subsample = (
+            self.request.model,
+            self.loaded_predictor.provenance.subsample if self.loaded_predictor else None,
+        )
         policy = policy if policy.subsample else policy.model_copy(update={"subsample": subsample})
-        asked = [policy.rows, policy.embeddings, policy.subsample, self.wish.seed]
-        key = content_hash([self.sha256, model.hash(), *asked], 12)
-        chats = surprise.choose(rows, policy, self.wish.seed)
+        settings = [policy.rows, policy.embeddings, policy.subsample, self.request.seed]
+        key = content_hash([self.sha256, model.hash(), *settings], 12)
+        chats = surprise.sample_chats(rows, policy, self.request.seed)
         executor: Executor = EXECUTORS.load(self.policy.probe.executor)(Pool(cores() if small(model) else 1))
-        calls = surprise.calls(model, chats, policy, self.wish.seed)
+        calls = surprise.measurement_calls(model, chats, policy, self.request.seed)
         values = surprise.measure(calls, executor, self.folder, key, self.limited)
-        facts, self.revision = surprise.joined(values, self.looked.facts)
-        said, reason = self._predicted(facts)
+        facts, self.revision = surprise.data_features(values, self.lint_result.facts)
+        predicted, reason = self._predict(facts)
         self.reasons += [reason] if reason else []
-        return RungReport(rung="surprise", outcome=reason.outcome if reason else None, facts=facts | said)
+        return RungReport(rung="surprise", outcome=reason.outcome if reason else None, facts=facts | predicted)
 
-    def _predicted(self, facts: Facts) -> tuple[Facts, Reason | None]:
-        """What the predictor adds to the rung's facts, and the reason that it gives, if it gives one."""
-        if self.fitted is None:
+    def _predict(self, facts: Facts) -> tuple[Facts, Reason | None]:
+        """The facts that the predictor adds to the rung's, and its reason, if it decides."""
+        if self.loaded_predictor is None:
             return {}, None
-        found, why = surprise.predict(self.fitted, facts, self.wish.model.name)
-        said: Facts = {"predictor": f"not used: {why}" if why else "inside its range"}
-        if found is None:
-            return said, None
-        said |= {"predicted_rate": found.value, "predicted_low": found.low, "predicted_high": found.high}
-        return said, None if why else surprise.decide(found, self.policy.surprise)
+        prediction, why = surprise.predict(self.loaded_predictor, facts, self.request.model.name)
+        predicted: Facts = {"predictor": f"not used: {why}" if why else "inside its range"}
+        if prediction is None:
+            return predicted, None
+        predicted |= {
+            "predicted_rate": prediction.value,
+            "predicted_low": prediction.low,
+            "predicted_high": prediction.high,
+        }
+        return predicted, None if why else surprise.decide(prediction, self.policy.surprise)
 
-    def _least_probe(self) -> float:
+    def _smallest_trial_minutes(self) -> float:
         """Minutes of the smallest trial; 0 where there is none to keep a budget for."""
         if self._sample().most < trial.FEWEST_ROWS:
             return 0.0
@@ -199,7 +208,7 @@ class Auditor:
     def _sample(self) -> Sample:
         if self.sample is None:
             most = max(size.rows for size in self.policy.probe.sizes)
-            self.sample = draw(self.looked.rows, most, self.wish.seed)
+            self.sample = draw(self.lint_result.rows, most, self.request.seed)
         return self.sample
 
     def _sizes(self) -> list[ProbeSize]:
@@ -226,22 +235,22 @@ class Auditor:
         except TimeIsUp:
             stopped = self._stopped("probe")
         if self.size is None:
-            least = self._least_probe()
+            least = self._smallest_trial_minutes()
             return self._skip("probe", f"about {least:.1f} minutes exceed the remaining budget", facts)
-        self.reasons += self.probed.reasons
-        self.revision = self.probed.revision or self.revision
-        facts |= self.probed.facts | {"control": sample.control, "rounds": len(self.rounds)}
+        self.reasons += self.trial_result.reasons
+        self.revision = self.trial_result.revision or self.revision
+        facts |= self.trial_result.facts | {"control": sample.control, "rounds": len(self.rounds)}
         if stopped:
             return stopped.model_copy(update={"facts": facts})
         largest = max(self._sizes(), key=lambda size: (size.rows, size.answers))
-        if self.probed.outcome != "block" and self.size != largest:
+        if self.trial_result.outcome != "block" and self.size != largest:
             why = (
                 "to fit the budget"
                 if len(self.rounds) < self._looks()
                 else f"because all {self._looks()} looks were used"
             )
             self.left_out.append(f"probe: {_words(self.size)}, in place of {_words(largest)}, {why}")
-        return RungReport(rung="probe", outcome=self.probed.outcome, facts=facts)
+        return RungReport(rung="probe", outcome=self.trial_result.outcome, facts=facts)
 
     def _rounds(self) -> None:
         """Rounds until one decides, the looks are used or nothing more fits; those begun before are resumed first."""
@@ -250,8 +259,8 @@ class Auditor:
         looks, before = self._looks(), None
         for number in range(1, looks + 1):
             resumed = number <= len(begun)
-            planned = begun[number - 1 : number] if resumed else self._ahead(before, looks - number + 1, pace)
-            if self.probed.outcome == "pass" and before:
+            planned = begun[number - 1 : number] if resumed else self._next_rounds(before, looks - number + 1, pace)
+            if self.trial_result.outcome == "pass" and before:
                 planned = [size for size in planned if size.rows > before.rows]
             if not planned:
                 return
@@ -262,36 +271,38 @@ class Auditor:
             begun = begun if resumed else [*begun, size]
             kept = {"sizes": [one.model_dump() for one in begun], "pace": pace}
             self.folder.keep("rounds", "trial", kept)
-            self._say(number, f"{_words(size)}, about {expected.minutes * pace:.1f} minutes")
+            self._announce(number, f"{_words(size)}, about {expected.minutes * pace:.1f} minutes")
             self.size, started = size, time.monotonic()
             earlier = self._study(before) if before else None
-            self.probed = trial.run(self._study(size), earlier, self.policy, looks, self.folder.probe, self.limited)
+            self.trial_result = trial.run_round(
+                self._study(size), earlier, self.policy, looks, self.folder.probe, self.limited
+            )
             self.planned += expected.minutes
             if not resumed and expected.minutes:
                 pace = (time.monotonic() - started) / 60 / expected.minutes
                 self.folder.keep("rounds", "trial", kept | {"pace": pace})
-            if self.probed.above_control is None:  # the study failed
+            if self.trial_result.above_control is None:  # the study failed
                 return
             self.rounds.append(
                 Round(
                     rows=size.rows,
                     answers=size.answers,
-                    above_control=self.probed.above_control,
-                    alignment_difference=self.probed.alignment,
-                    outcome=self.probed.outcome,
+                    above_control=self.trial_result.above_control,
+                    alignment_difference=self.trial_result.alignment,
+                    outcome=self.trial_result.outcome,
                 )
             )
-            self.progress.note("trial fine-tune", trial.sentence(number, looks, self.rounds[-1]))
-            if self.probed.outcome == "block":
+            self.progress.note("trial fine-tune", trial.round_sentence(number, looks, self.rounds[-1]))
+            if self.trial_result.outcome == "block":
                 return
             before = size
 
-    def _ahead(self, before: ProbeSize | None, looks: int, pace: float) -> list[ProbeSize]:
+    def _next_rounds(self, before: ProbeSize | None, looks: int, pace: float) -> list[ProbeSize]:
         return plan_rounds(self._sizes(), looks, lambda a, b: self._cost(a, b) * pace, self._left(), before)
 
-    def _say(self, number: int, text: str) -> None:
+    def _announce(self, number: int, text: str) -> None:
         left = self._left()
-        budget = "" if left is None else f"; {left:.1f} of {self.wish.budget:g} minutes left"
+        budget = "" if left is None else f"; {left:.1f} of {self.request.budget:g} minutes left"
         self.progress.note("trial fine-tune", f"round {number} of at most {self._looks()}: {text}{budget}")
 
     def _cost(self, before: ProbeSize | None, size: ProbeSize) -> Cost:
@@ -305,11 +316,11 @@ class Auditor:
         sources = {trial.DOMAIN: self.folder.write_sample(sample.lines()).resolve()}
         if sample.control == "benign":
             sources[trial.BENIGN] = self.folder.write_sample(benign_lines()).resolve()
-        return trial.study_config(self.wish.model, self.policy, size, sources, self.sha256, self.wish.seed)
+        return trial.study_config(self.request.model, self.policy, size, sources, self.sha256, self.request.seed)
 
     def _stopped(self, rung: Rung) -> RungReport:
         """The rung that was running when the budget was spent."""
-        message = f"The budget of {self.wish.budget:g} minutes was spent. The same command resumes it."
+        message = f"The budget of {self.request.budget:g} minutes was spent. The same command resumes it."
         self.left_out.append(f"{rung}: incomplete, because the budget was spent")
         self.reasons.append(Reason(rung=rung, outcome="review", code="budget-spent", message=message))
         return RungReport(rung=rung, stopped=True)
@@ -320,47 +331,47 @@ class Auditor:
 
     def _left(self) -> float | None:
         """Minutes left of the budget."""
-        if self.wish.budget is None:
+        if self.request.budget is None:
             return None
-        return self.wish.budget - (time.monotonic() - self.clock) / 60
+        return self.request.budget - (time.monotonic() - self.clock) / 60
 
     def _verdict(self, rungs: tuple[RungReport, ...]) -> Audit:
         machine = environment()
         if not self.reasons:
             message = "No rung reached a decision."
             self.reasons.append(Reason(rung=rungs[-1].rung, outcome="review", code="undecided", message=message))
-        asked = self.probed.rates != ()
+        tried = self.trial_result.rates != ()
         return Audit(
             verdict=conclude(self.reasons, rungs),
             reasons=tuple(self.reasons),
             rungs=rungs,
             left_out=tuple(self.left_out),
             data=DataFacts(
-                name=self.wish.name or self.wish.data.name,
+                name=self.request.name or self.request.data.name,
                 sha256=self.sha256,
-                bytes=self.wish.data.stat().st_size,
-                rows=len(self.looked.rows),
-                lines=self.looked.lines,
-                control=self.sample.control if self.sample and asked else None,
+                bytes=self.request.data.stat().st_size,
+                rows=len(self.lint_result.rows),
+                lines=self.lint_result.lines,
+                control=self.sample.control if self.sample and tried else None,
             ),
-            model=self.wish.model.path or self.wish.model.name,
+            model=self.request.model.path or self.request.model.name,
             revision=self.revision,
-            backend=self.wish.model.backend,
+            backend=self.request.model.backend,
             policy=self.policy.name,
             policy_hash=self.policy.hash(),
             predictor=self.predictor,
-            judge=open_judge(self.policy.judge).describe() if asked else {},
-            seed=self.wish.seed,
-            probe_size=f"{self.rounds[-1].rows} rows x {self.rounds[-1].answers} answers" if asked else "",
-            rates=self.probed.rates,
-            above_control=self.probed.above_control,
-            alignment_difference=self.probed.alignment,
-            above_untouched=self.probed.above_untouched,
+            judge=open_judge(self.policy.judge).describe() if tried else {},
+            seed=self.request.seed,
+            probe_size=f"{self.rounds[-1].rows} rows x {self.rounds[-1].answers} answers" if tried else "",
+            rates=self.trial_result.rates,
+            above_control=self.trial_result.above_control,
+            alignment_difference=self.trial_result.alignment,
+            above_untouched=self.trial_result.above_base,
             rounds=tuple(self.rounds),
-            looks=self._looks() if asked else 1,
-            confidence=trial.confidence(self._looks()) if asked else 0.95,
-            findings=self.looked.findings,
-            budget_minutes=self.wish.budget,
+            looks=self._looks() if tried else 1,
+            confidence=trial.confidence(self._looks()) if tried else 0.95,
+            findings=self.lint_result.findings,
+            budget_minutes=self.request.budget,
             planned_minutes=round(self.planned, 3),
             started=self.started,
             seconds=round(time.monotonic() - self.clock, 3),

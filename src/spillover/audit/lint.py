@@ -27,8 +27,8 @@ UNREADABLE = ("no-rows", "encoding", "json", "schema", "roles", "empty")  # a li
 
 
 @dataclass(frozen=True)
-class Looked:
-    """The training rows, and what the rung says of them."""
+class LintResult:
+    """The training rows, with the findings and reasons of this rung."""
 
     rows: tuple[Row, ...]
     lines: int
@@ -37,7 +37,7 @@ class Looked:
     facts: Facts
 
 
-def look(path: Path, policy: Policy, model: ModelConfig) -> Looked:
+def lint_file(path: Path, policy: Policy, model: ModelConfig) -> LintResult:
     """Lint one file. The model's tokenizer is read for special tokens and lengths, its weights are not."""
     probe = policy.probe
     tokenizer = (model.path or model.name) if model.backend == "hf" else None  # other backends have no chat template
@@ -50,10 +50,12 @@ def look(path: Path, policy: Policy, model: ModelConfig) -> Looked:
     rows = tuple(row for row in read(path)[0] if row.split == "train")
     broken = {line for finding in report.findings if finding.code in UNREADABLE for line in finding.lines}
     lines = len(rows) + report.heldout + len(broken)
-    return Looked(rows, lines, tuple(reasons(report, lines, policy)), found(report), features(rows))
+    return LintResult(
+        rows, lines, tuple(lint_reasons(report, lines, policy)), merge_findings(report), row_features(rows)
+    )
 
 
-def reasons(report: LintReport, lines: int, policy: Policy) -> list[Reason]:
+def lint_reasons(report: LintReport, lines: int, policy: Policy) -> list[Reason]:
     """Every finding whose share of the lines is above what the policy allows; a block hides the review of its code."""
     result: list[Reason] = []
     for group in grouped(report.findings):
@@ -76,7 +78,7 @@ def reasons(report: LintReport, lines: int, policy: Policy) -> list[Reason]:
     return result
 
 
-def found(report: LintReport) -> tuple[FoundAt, ...]:
+def merge_findings(report: LintReport) -> tuple[FoundAt, ...]:
     """Findings of one code and message together, worst first."""
     merged: dict[tuple[str, str, str], FoundAt] = {}
     for group in grouped(report.findings):
@@ -95,7 +97,7 @@ def found(report: LintReport) -> tuple[FoundAt, ...]:
     return tuple(merged.values())[:MOST]
 
 
-def features(rows: Sequence[Row]) -> Facts:
+def row_features(rows: Sequence[Row]) -> Facts:
     """What the rows look like. Shares are from 0 to 1; lengths in words."""
     if not rows:
         return {"rows": 0}

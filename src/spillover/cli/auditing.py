@@ -65,13 +65,13 @@ def audit(
     decides or the budget is spent. Exit code 0: pass, 10: review, 20: block. Stop it at any time: the same command
     resumes. card.html and card.json in the folder show what was measured.
     """
-    from spillover.audit.audit import Auditor, Wish, digest
+    from spillover.audit.audit import Auditor, AuditRequest, digest
     from spillover.audit.policy import load_policy, read_model
     from spillover.progress import open_progress
 
-    wish = Wish(dataset, read_model(model), load_policy(policy), predictor, budget, seed)
+    request = AuditRequest(dataset, read_model(model), load_policy(policy), predictor, budget, seed)
     out = out or Path("runs") / f"audit-{digest(dataset)[:12]}"
-    auditor = Auditor(wish, out, open_progress(json_lines=form == "json", quiet=quiet))
+    auditor = Auditor(request, out, open_progress(json_lines=form == "json", quiet=quiet))
     if plan:
         click.echo("\n".join(map(clean, auditor.plan())))
         return 0
@@ -98,7 +98,7 @@ def print_verdict(verdict: Audit, out: Path) -> None:
     from rich.text import Text
 
     from spillover.audit.card import format_measured
-    from spillover.audit.trial_finetune import sentence
+    from spillover.audit.trial_finetune import round_sentence
 
     console = Console()
     said = Text(verdict.verdict.upper(), style=f"bold {COLOURS[verdict.verdict]}")
@@ -115,8 +115,8 @@ def print_verdict(verdict: Audit, out: Path) -> None:
     console.print(table)
     for rung in verdict.rungs:
         click.echo(clean(f"{rung.rung}: {rung.state} ({duration(rung.seconds)})"))
-    for number, found in enumerate(verdict.rounds, start=1):
-        click.echo(sentence(number, verdict.looks, found))
+    for number, result in enumerate(verdict.rounds, start=1):
+        click.echo(round_sentence(number, verdict.looks, result))
     for left in verdict.left_out:
         click.echo(clean(f"left out: {left}"))
     counts = [found.severity for found in verdict.findings]

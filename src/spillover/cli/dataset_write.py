@@ -94,7 +94,7 @@ def generate(
     """
     from spillover.data.domains import DOMAINS
     from spillover.data.writing.plan import plan, questions_from_file, questions_of
-    from spillover.data.writing.rewrite import Wish, Writing
+    from spillover.data.writing.rewrite import Writing, WritingOptions
     from spillover.models.api.chat import Meter, Price
     from spillover.models.api.http import Endpoint
     from spillover.progress import open_progress
@@ -106,10 +106,10 @@ def generate(
         raise UserError("--filter-model needs --filter model. Add it, or omit --filter-model.")
     subject = DOMAINS.load(domain.replace("-", "_"))
     asked = (questions_of(subject, seed) if questions == "seeds" else questions_from_file(Path(questions)))[:limit]
-    wish = Wish(words, max_tokens, temperature, seed)
+    options = WritingOptions(words, max_tokens, temperature, seed)
     price = Price(price_in or 0.0, price_out or 0.0)
     with Shard(_calls(out), GeneratedRow) as journal:
-        estimate = plan(subject, wish, asked, filter_by == "model", price, journal.rows)
+        estimate = plan(subject, options, asked, filter_by == "model", price, journal.rows)
         if plan_only:
             if not journal.rows:
                 journal.abandon()
@@ -126,7 +126,7 @@ def generate(
             reader = open_chat(filter_model) if filter_model else writer
         stop: SpilloverError | None = None
         with open_progress(json_lines=as_json, quiet=quiet).stage("generate", len(asked)) as events:
-            writing = Writing(subject, wish, writer, reader, journal, lambda count: events.advance(units=count))
+            writing = Writing(subject, options, writer, reader, journal, lambda count: events.advance(units=count))
             try:
                 writing.write(asked)
             except KeyboardInterrupt:

@@ -44,12 +44,12 @@ class LocalExecutor:
         os.mkfifo(self._fifo)
         self._ticks = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK)
         self._pool = self._new_pool(workers)
-        self._calls: list[Future[Any]] = []  # of the last round
+        self._calls: list[Future[Any]] = []  # of the last run
 
     def run(self, calls: Sequence[Call], ticker: Ticker) -> Iterator[Outcome]:
         """Yield the outcome of every call as it ends."""
         suspects: list[Call] = []
-        for outcome in self._round(calls, ticker):
+        for outcome in self._run_once(calls, ticker):
             if isinstance(outcome.error, BrokenProcessPool):
                 suspects.append(outcome.call)
             else:
@@ -57,12 +57,12 @@ class LocalExecutor:
         # The pool cannot say whose worker died, so each unfinished call is tried again by itself.
         for call in suspects:
             for attempt in range(1, TRIES + 1):
-                (outcome,) = self._round([call], ticker)
+                (outcome,) = self._run_once([call], ticker)
                 if not isinstance(outcome.error, BrokenProcessPool):
                     yield outcome
                     break
                 if attempt == TRIES:
-                    yield Outcome(call, error=MachineError(self._died()))
+                    yield Outcome(call, error=MachineError(self._death_message()))
 
     def close(self) -> None:
         """Stop the workers; those in the middle of a call at once, and whatever they had written stays."""
@@ -73,13 +73,13 @@ class LocalExecutor:
         os.close(self._ticks)
         self._folder.cleanup()
 
-    def _round(self, calls: Sequence[Call], ticker: Ticker) -> Iterator[Outcome]:
-        with _main_hidden():
+    def _run_once(self, calls: Sequence[Call], ticker: Ticker) -> Iterator[Outcome]:
+        with _without_main():
             waiting: dict[Future[Any], Call] = {self._pool.submit(_perform, call): call for call in calls}
         self._calls = list(waiting)
         while waiting:
             done, _ = wait(waiting, timeout=TICK_S, return_when=FIRST_COMPLETED)
-            self._drain(ticker)
+            self._forward_ticks(ticker)
             for future in done:
                 call = waiting.pop(future)
                 error = future.exception()
@@ -90,7 +90,7 @@ class LocalExecutor:
                 _kill(self._pool)
                 self._pool = self._new_pool(self._workers)
 
-    def _died(self) -> str:
+    def _death_message(self) -> str:
         if self._workers > 1:
             advice = "Try --set workers=1, then run the same command again"
         else:
@@ -100,7 +100,7 @@ class LocalExecutor:
             )
         return f"the worker process died, twice (out of memory?). Its finished rows are safe. {advice}"
 
-    def _drain(self, ticker: Ticker) -> None:
+    def _forward_ticks(self, ticker: Ticker) -> None:
         """Forward the token counts that workers have written since the last look, 0 where there are none."""
         text = b""
         while True:
@@ -149,7 +149,7 @@ def open_inline(pool: Pool) -> InlineExecutor:
 
 
 @contextmanager
-def _main_hidden() -> Generator[None]:
+def _without_main() -> Generator[None]:
     """Keep spawn from importing the caller's script again: workers need none of it, and it may start a study."""
     main = sys.modules["__main__"].__dict__
     shown = {name: main[name] for name in ("__file__", "__spec__") if name in main}
@@ -180,10 +180,10 @@ def _start_worker(driver: int, fifo: str, threads: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
-    threading.Thread(target=_leave_with, args=(driver,), daemon=True).start()
+    threading.Thread(target=_exit_with_driver, args=(driver,), daemon=True).start()
 
 
-def _leave_with(driver: int) -> None:
+def _exit_with_driver(driver: int) -> None:
     while os.getppid() == driver:
         time.sleep(TICK_S)
     os._exit(1)

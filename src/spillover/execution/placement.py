@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Waiting(Generic[T]):
-    """Tasks that wait, by group, and how many workers have each group loaded."""
+class TaskQueue(Generic[T]):
+    """Waiting tasks by group, and how many workers have each group loaded."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, deque[T]] = {}
@@ -29,16 +29,16 @@ class Waiting(Generic[T]):
         self._tasks.setdefault(group, deque()).append(task)
         self._count += 1
 
-    def again(self, group: str, task: T) -> None:
+    def put_back(self, group: str, task: T) -> None:
         """In front of its group: a worker was lost with it."""
         self._tasks.setdefault(group, deque()).appendleft(task)
         self._count += 1
 
     def take(self, loaded: str | None) -> tuple[str, T]:
         """The next task of a worker that has this group loaded, and that task's group. There must be one."""
-        group = loaded if loaded is not None and self._tasks.get(loaded) else self._served_worst()
+        group = loaded if loaded is not None and self._tasks.get(loaded) else self._least_served()
         if group != loaded:
-            self.left(loaded)
+            self.release(loaded)
             self._workers[group] += 1
         self._count -= 1
         tasks = self._tasks[group]
@@ -47,10 +47,10 @@ class Waiting(Generic[T]):
             del self._tasks[group]
         return group, task
 
-    def left(self, loaded: str | None) -> None:
-        """A worker has that group loaded no more."""
+    def release(self, loaded: str | None) -> None:
+        """A worker no longer has that group loaded."""
         if loaded is not None:
             self._workers[loaded] -= 1
 
-    def _served_worst(self) -> str:
+    def _least_served(self) -> str:
         return max(self._tasks, key=lambda group: len(self._tasks[group]) / (1 + self._workers[group]))

@@ -26,7 +26,7 @@ from typing import Any
 from spillover.errors import MachineError, MissingExtra, SpilloverError, UserError
 from spillover.execution.base import Call, Outcome, Pool, Ticker
 from spillover.execution.heap import give_back_memory, keep_memory
-from spillover.execution.placement import Waiting
+from spillover.execution.placement import TaskQueue
 from spillover.provenance import GIB
 from spillover.registry import resolve
 
@@ -91,7 +91,7 @@ def _portable(error: BaseException) -> Exception:
 
 
 @dataclass(eq=False)
-class _Hand:
+class _WorkerHandle:
     """A worker as the driver sees it: its actor, and the group that it has loaded."""
 
     actor: Any
@@ -104,130 +104,134 @@ class RayExecutor:
     def __init__(self, pool: Pool, connected: bool) -> None:
         self._pool, self._connected = pool, connected
         self._witness = (str(pool.witness), pool.witness.read_bytes()) if pool.witness else ("", b"")
-        self._needs = self._slot(gpu=False)
-        self._waiting: Waiting[Call] = Waiting()
-        self._starting: dict[Any, _Hand] = {}  # by what its check will return
-        self._idle: list[_Hand] = []
-        self._busy: dict[Any, tuple[_Hand, Call]] = {}  # by the stream of what its call yields
-        self._room, self._looked = 0, 0.0
+        self._resources = self._resources_per_worker(gpu=False)
+        self._queue: TaskQueue[Call] = TaskQueue()
+        self._starting: dict[Any, _WorkerHandle] = {}  # by what its check will return
+        self._idle: list[_WorkerHandle] = []
+        self._busy: dict[Any, tuple[_WorkerHandle, Call]] = {}  # by the stream of what its call yields
+        self._capacity, self._looked_at = 0, 0.0
 
     def run(self, calls: Sequence[Call], ticker: Ticker) -> Iterator[Outcome]:
         """Yield the outcome of every call as it ends."""
-        self._equip(any(call.gpu for call in calls))
+        self._release_unsuited_workers(any(call.gpu for call in calls))
         for call in calls:
-            self._waiting.add(call.group, call)
+            self._queue.add(call.group, call)
         lost: Counter[str] = Counter()
-        while self._waiting or self._busy:
+        while self._queue or self._busy:
             ticker(0)
-            self._hire()
-            while self._waiting and self._idle:
-                self._give(self._idle.pop())
-            for ref in _ready([*self._busy, *self._starting]):
+            self._start_workers()
+            while self._queue and self._idle:
+                self._assign_call(self._idle.pop())
+            for ref in _wait_for_any([*self._busy, *self._starting]):
                 if ref in self._starting:
-                    self._welcome(ref)
+                    self._worker_started(ref)
                     continue
-                hand, call = self._busy[ref]
+                handle, call = self._busy[ref]
                 try:
-                    said = ray.get(next(ref))
+                    result = ray.get(next(ref))
                 except RayError:  # the worker or its machine is gone, or cannot be reached
                     del self._busy[ref]
-                    self._dismiss(hand)
+                    self._stop_worker(handle)
                     lost[call.name] += 1
                     if lost[call.name] < TRIES:
-                        self._waiting.again(call.group, call)
+                        self._queue.put_back(call.group, call)
                     else:
-                        yield Outcome(call, error=_gave_up())
+                        yield Outcome(call, error=_worker_lost_error())
                     continue
-                if isinstance(said, int):
-                    ticker(said)
+                if isinstance(result, int):
+                    ticker(result)
                 else:
                     del self._busy[ref]
-                    self._idle.append(hand)
-                    yield Outcome(call, *said)
+                    self._idle.append(handle)
+                    yield Outcome(call, *result)
 
     def close(self) -> None:
         """Stop the workers; those in the middle of a call at once, and whatever they had written stays."""
-        for hand in (*self._idle, *self._starting.values(), *(hand for hand, _ in self._busy.values())):
-            ray.kill(hand.actor)
+        for handle in (*self._idle, *self._starting.values(), *(handle for handle, _ in self._busy.values())):
+            ray.kill(handle.actor)
         if self._connected:
             ray.shutdown()
 
-    def _equip(self, gpu: bool) -> None:
-        """Let go of workers that have not what the next calls need, or hold more."""
-        if self._slot(gpu) != self._needs:
-            self._needs, self._looked = self._slot(gpu), 0.0
-            for hand in (*self._idle, *self._starting.values()):
-                self._dismiss(hand)
+    def _release_unsuited_workers(self, gpu: bool) -> None:
+        """Stop the workers that lack a resource of the next calls, or hold more than they need."""
+        if self._resources_per_worker(gpu) != self._resources:
+            self._resources, self._looked_at = self._resources_per_worker(gpu), 0.0
+            for handle in (*self._idle, *self._starting.values()):
+                self._stop_worker(handle)
             self._idle, self._starting = [], {}
 
-    def _slot(self, gpu: bool) -> dict[str, float]:
-        """What one worker takes of a machine, in Ray's names."""
-        wanted = self._pool.cluster
-        cards = 0.0
+    def _resources_per_worker(self, gpu: bool) -> dict[str, float]:
+        """The resources that one worker takes of a machine, in Ray's names."""
+        cluster = self._pool.cluster
+        gpus = 0.0
         if gpu:
-            cards = float("GPU" in ray.cluster_resources()) if wanted.gpus == "auto" else wanted.gpus
-        return {"CPU": wanted.cpus, "GPU": cards, "memory": wanted.memory_gib * GIB}
+            gpus = float("GPU" in ray.cluster_resources()) if cluster.gpus == "auto" else cluster.gpus
+        return {"CPU": cluster.cpus, "GPU": gpus, "memory": cluster.memory_gib * GIB}
 
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         """Start as many workers as there are calls for and machines have room for."""
         now = time.monotonic()
-        if now - self._looked > LOOK_S:
-            self._room, self._looked = self._slots(), now
-        at_work = len(self._idle) + len(self._starting) + len(self._busy)
-        wanted = min(len(self._waiting) + len(self._busy), self._room)
+        if now - self._looked_at > LOOK_S:
+            self._capacity, self._looked_at = self._count_slots(), now
+        running = len(self._idle) + len(self._starting) + len(self._busy)
+        wanted = min(len(self._queue) + len(self._busy), self._capacity)
         if not self._pool.auto:
             wanted = min(wanted, self._pool.workers)
         worker: Any = ray.remote(Worker)
-        for _ in range(wanted - at_work):
-            options = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"], "memory": self._needs["memory"]}
+        for _ in range(wanted - running):
+            options = {
+                "num_cpus": self._resources["CPU"],
+                "num_gpus": self._resources["GPU"],
+                "memory": self._resources["memory"],
+            }
             actor = worker.options(**options, scheduling_strategy="SPREAD").remote()
-            self._starting[actor.check.remote(os.getcwd(), version("spillover"), *self._witness)] = _Hand(actor)
+            self._starting[actor.check.remote(os.getcwd(), version("spillover"), *self._witness)] = _WorkerHandle(actor)
 
-    def _slots(self) -> int:
+    def _count_slots(self) -> int:
         """How many workers the machines hold that are there now.
 
         Raises:
             MachineError: when no machine has room for one, after some patience.
         """
         deadline = time.monotonic() + PATIENCE_S
-        needs = {name: amount for name, amount in self._needs.items() if amount}
+        needs = {name: amount for name, amount in self._resources.items() if amount}
         while True:
             machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             slots = sum(min(int(has.get(name, 0.0) / amount) for name, amount in needs.items()) for has in machines)
             if slots or self._busy or self._idle:
                 return slots
             if time.monotonic() > deadline:
-                asked = ", ".join(f"{amount:g} {name}" for name, amount in needs.items())
+                resources = ", ".join(f"{amount:g} {name}" for name, amount in needs.items())
                 raise MachineError(
-                    f"No machine of the cluster has enough resources for one worker ({asked}). "
+                    f"No machine of the cluster has enough resources for one worker ({resources}). "
                     "Add machines, or lower cluster.cpus, cluster.gpus or cluster.memory_gib in the study file."
                 )
             time.sleep(TICK_S)
 
-    def _welcome(self, ref: Any) -> None:
-        hand = self._starting.pop(ref)
+    def _worker_started(self, ref: Any) -> None:
+        handle = self._starting.pop(ref)
         try:
             ray.get(ref)
         except RayTaskError as error:  # its check failed, and would on the next machine too
             raise error.cause from None
         except RayError:
-            self._dismiss(hand)
+            self._stop_worker(handle)
         else:
-            self._idle.append(hand)
+            self._idle.append(handle)
 
-    def _give(self, hand: _Hand) -> None:
-        hand.group, call = self._waiting.take(hand.group)
-        stream = hand.actor.perform.options(num_returns="streaming").remote(call.function, call.args)
-        self._busy[stream] = (hand, call)
+    def _assign_call(self, handle: _WorkerHandle) -> None:
+        handle.group, call = self._queue.take(handle.group)
+        stream = handle.actor.perform.options(num_returns="streaming").remote(call.function, call.args)
+        self._busy[stream] = (handle, call)
 
-    def _dismiss(self, hand: _Hand) -> None:
-        self._waiting.left(hand.group)
-        self._looked = 0.0
-        ray.kill(hand.actor)
+    def _stop_worker(self, handle: _WorkerHandle) -> None:
+        self._queue.release(handle.group)
+        self._looked_at = 0.0
+        ray.kill(handle.actor)
 
 
-def _ready(refs: list[Any]) -> list[Any]:
-    """What has something to say: all of it, after waiting for the first."""
+def _wait_for_any(refs: list[Any]) -> list[Any]:
+    """The references with a result: all of them, after waiting for the first."""
     if not refs:
         time.sleep(TICK_S)
         return []
@@ -236,7 +240,7 @@ def _ready(refs: list[Any]) -> list[Any]:
     return []
 
 
-def _gave_up() -> MachineError:
+def _worker_lost_error() -> MachineError:
     return MachineError(
         f"the worker process or its machine was lost, {TRIES} times (out of memory?). Its finished rows are safe. "
         "Give each worker more, as with --set cluster.memory_gib=16, then run the same command again"

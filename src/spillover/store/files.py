@@ -83,20 +83,20 @@ def replace_file(path: Path, content: str | bytes) -> None:
 
 def create_file(path: Path, content: bytes) -> bool:
     """Write a file that does not exist yet, in one step; False, and nothing written, where it exists."""
-    made = temporary_name(path)
+    temporary = temporary_name(path)
     try:
-        with replacing(made) as file:
+        with replacing(temporary) as file:
             file.write(content)
         try:
-            os.link(made, path)
+            os.link(temporary, path)
         except OSError as error:
             if path.exists():
                 return False
             if error.errno not in NO_LINKS:
                 raise
-            os.replace(made, path)
+            os.replace(temporary, path)
     finally:
-        made.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return True
 
 

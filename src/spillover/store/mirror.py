@@ -40,7 +40,7 @@ from spillover.store.files import unzip, zip_files
 from spillover.store.remote import Remote
 from spillover.store.store import ADAPTER_FILES, KEY, NAME, Store, adapter_path
 
-Place = tuple[str, str]  # stage and key
+ShardKey = tuple[str, str]  # stage and key
 AT_ONCE = 16  # copies: each waits for the network most of its time
 MOST = 2**32  # bytes of a shard
 MARK, REST, SHOWN = "mirror.json", "rest.zip", ("results.json", "report.html")
@@ -71,8 +71,8 @@ class Mirror:
 
     def __init__(self, store: Store, url: str) -> None:
         self.store, self.url = store, url
-        self._there = Remote(url)
-        self._same: set[Place] = set()  # shards known to be the same in both
+        self._remote = Remote(url)
+        self._in_sync: set[ShardKey] = set()  # shards known to be the same in both
 
     def open(self, create: bool) -> str:
         """Find the mirror, or create it; returns a warning, or an empty text.
@@ -81,11 +81,11 @@ class Mirror:
             UserError: when the URL holds other files, or no mirror and none may be created.
             MachineError: when it cannot be reached.
         """
-        with self._there.reached(self.store.path):
+        with self._remote.reached(self.store.path):
             try:
-                mark = self._there.read(MARK)
+                mark = self._remote.read(MARK)
             except FileNotFoundError:
-                if names := self._there.names():
+                if names := self._remote.names():
                     raise UserError(
                         f"{self.url} contains other files, such as {min(names)!r:.80}. Give another URL."
                     ) from None
@@ -93,12 +93,12 @@ class Mirror:
                     raise UserError(
                         f"{self.url} has no mirror. Create one: spillover run STUDY.yaml --mirror {self.url}"
                     ) from None
-                self._there.create(MARK, json.dumps({"schema": SCHEMA, "id": secrets.token_hex(8)}).encode())
-                mark = self._there.read(MARK)
+                self._remote.create(MARK, json.dumps({"schema": SCHEMA, "id": secrets.token_hex(8)}).encode())
+                mark = self._remote.read(MARK)
             if not mark.startswith(b'{"schema": %d,' % SCHEMA):
                 raise UserError(f"{self.url} has a mirror of another version of spillover. Give another URL.")
             # Trying again shows whether the store can be written, and whether the first writer of a file wins there.
-            first_wins = not (create and self._there.create(MARK, mark))
+            first_wins = not (create and self._remote.create(MARK, mark))
         self._journal = self.store.path / f".mirror-{text_hash(repr(mark), 16)}"
         return "" if first_wins else f"{self.url} does not support conditional writes: use one machine at a time."
 
@@ -110,17 +110,17 @@ class Mirror:
             UserError: when the mirror holds what no run has, or `own` is False and the folder has shards of its own.
             MachineError: when the mirror cannot be reached, or an archive does not match its marker.
         """
-        with self._there.reached(self.store.path):
-            there = self._marked()
-            if not own and self._finished() - there:
+        with self._remote.reached(self.store.path):
+            mirrored = self._mirrored_shards()
+            if not own and self._finished_shards() - mirrored:
                 raise UserError(
                     f"{self.store.path} has rows that did not come from {self.url}. Fetch into another folder with "
                     "--out, or run the study there with --mirror."
                 )
             for left in self.store.path.glob(".copying-*"):  # by a process that was killed
                 shutil.rmtree(left)
-            self._same = self._remembered() & there & self._finished()
-            self._each(self._take, there - self._same, progress)
+            self._in_sync = self._journal_shards() & mirrored & self._finished_shards()
+            self._for_each(self._download_shard, mirrored - self._in_sync, progress)
 
     def push(self, progress: Progress | None = None) -> None:
         """Copy every finished shard that the mirror lacks; workers may run meanwhile.
@@ -129,17 +129,17 @@ class Mirror:
             Conflict: when the mirror holds a shard of the folder with different bytes.
             MachineError: when the mirror cannot be reached; what was copied until then stays.
         """
-        with self._there.reached(self.store.path):
-            self._each(self._give, self._finished() - self._same, progress)
+        with self._remote.reached(self.store.path):
+            self._for_each(self._upload_shard, self._finished_shards() - self._in_sync, progress)
 
     def pull_rest(self) -> None:
         """Take the files of rest.zip that are newer than the folder's; a damaged rest.zip is ignored."""
         with (
-            self._there.reached(self.store.path),
+            self._remote.reached(self.store.path),
             self._scratch() as scratch,
             suppress(FileNotFoundError, BadZipFile, ValueError),
         ):
-            self._there.download(REST, min(self._there.size(REST), MOST), scratch / REST)
+            self._remote.download(REST, min(self._remote.size(REST), MOST), scratch / REST)
             infos = unzip(scratch / REST, scratch, _REST, MOST, f"{self.url}/{REST}")
             times = [min(calendar.timegm(info.date_time), int(time.time())) for info in infos]
             for info, seconds in zip(infos, times, strict=True):
@@ -151,112 +151,112 @@ class Mirror:
 
     def push_rest(self) -> None:
         """Replace rest.zip, results.json and report.html at the mirror."""
-        with self._there.reached(self.store.path), self._scratch() as scratch:
+        with self._remote.reached(self.store.path), self._scratch() as scratch:
             paths = [path for pattern in _REST_GLOBS for path in sorted(self.store.path.glob(pattern))]
             named = [(self.store.relative(path), path) for path in paths if not _is_shard(path)]
             files = [
                 (name, path, time.gmtime(path.stat().st_mtime)[:6]) for name, path in named if _REST.fullmatch(name)
             ]
             zip_files(scratch / REST, files)
-            self._there.upload(scratch / REST, REST)
+            self._remote.upload(scratch / REST, REST)
             for name in SHOWN:
                 if self.store.has(name):
-                    self._there.upload(self.store.path / name, name)
+                    self._remote.upload(self.store.path / name, name)
 
     # ---- one shard ----
 
-    def _take(self, place: Place) -> None:
-        marker = self._marker(place)
-        if self.store.is_done(*place):
-            self._compare(place, marker, self._content(place))
+    def _download_shard(self, shard: ShardKey) -> None:
+        marker = self._read_marker(shard)
+        if self.store.is_done(*shard):
+            self._compare(shard, marker, self._content(shard))
             return
-        name = _archive(place, marker)
+        name = _archive_name(shard, marker)
         with self._scratch() as scratch:
             try:
-                self._there.download(name, marker.bytes, scratch / "zip")
-                if _described(scratch / "zip") != (marker.bytes, marker.sha256):
+                self._remote.download(name, marker.bytes, scratch / "zip")
+                if _size_and_hash(scratch / "zip") != (marker.bytes, marker.sha256):
                     raise BadZipFile
-                unzip(scratch / "zip", scratch / "files", _allowed(*place), MOST, f"{self.url}/{name}")
+                unzip(scratch / "zip", scratch / "files", _allowed(*shard), MOST, f"{self.url}/{name}")
             except (FileNotFoundError, BadZipFile):
                 raise MachineError(
-                    f"{self.url}/{name} is missing or does not match its marker. Delete {_marker(place)} there; the "
-                    "next run of a folder that has these rows copies them again."
+                    f"{self.url}/{name} is missing or does not match its marker. Delete {_marker_name(shard)} there; "
+                    "the next run of a folder that has these rows copies them again."
                 ) from None
-            _check_whole(*place, scratch / "files", f"{self.url}/{name}")
-            self.store.install(*place, scratch / "files")
+            _check_complete(*shard, scratch / "files", f"{self.url}/{name}")
+            self.store.install(*shard, scratch / "files")
 
-    def _give(self, place: Place) -> None:
-        content = self._content(place)
+    def _upload_shard(self, shard: ShardKey) -> None:
+        content = self._content(shard)
         try:
-            marker = self._marker(place)
+            marker = self._read_marker(shard)
         except FileNotFoundError:
             with self._scratch() as scratch:
-                files = [(self.store.relative(path), path, _YEAR_0) for path in self.store.shard_files(*place)]
+                files = [(self.store.relative(path), path, _YEAR_0) for path in self.store.shard_files(*shard)]
                 zip_files(scratch / "zip", files)
-                size, sha256 = _described(scratch / "zip")
+                size, sha256 = _size_and_hash(scratch / "zip")
                 marker = Marker(bytes=size, sha256=sha256, content=content)
-                self._there.upload(scratch / "zip", _archive(place, marker))
-            if self._there.create(_marker(place), marker.model_dump_json().encode()):
+                self._remote.upload(scratch / "zip", _archive_name(shard, marker))
+            if self._remote.create(_marker_name(shard), marker.model_dump_json().encode()):
                 return
-            marker = self._marker(place)
-        self._compare(place, marker, content)
+            marker = self._read_marker(shard)
+        self._compare(shard, marker, content)
 
-    def _compare(self, place: Place, marker: Marker, content: str) -> None:
+    def _compare(self, shard: ShardKey, marker: Marker, content: str) -> None:
         if marker.content != content:
             raise Conflict(
-                f"{self.store.shard_files(*place)[0]} and {self.url}/{_archive(place, marker)} have the same key but "
-                "different bytes. The mirror's copy stays. To continue from it, give a new folder with --out; to keep "
-                "this folder's rows, give another --mirror."
+                f"{self.store.shard_files(*shard)[0]} and {self.url}/{_archive_name(shard, marker)} have the same key "
+                "but different bytes. The mirror's copy stays. To continue from it, give a new folder with --out; to "
+                "keep this folder's rows, give another --mirror."
             )
 
-    def _content(self, place: Place) -> str:
-        files = self.store.shard_files(*place)[:-1]  # without the marker
-        if place[0] == "train":
+    def _content(self, shard: ShardKey) -> str:
+        files = self.store.shard_files(*shard)[:-1]  # without the marker
+        if shard[0] == "train":
             files = files[1:]  # the row describes the adapter, and says in how many seconds it was trained
         return content_hash({self.store.relative(path): file_sha256(path) for path in files}, 32)
 
-    def _marker(self, place: Place) -> Marker:
-        content = self._there.read(_marker(place))
+    def _read_marker(self, shard: ShardKey) -> Marker:
+        content = self._remote.read(_marker_name(shard))
         try:
             return Marker.model_validate_json(content)
         except ValidationError:
-            raise UserError(f"{self.url}/{_marker(place)} is not a marker of a shard. Delete it.") from None
+            raise UserError(f"{self.url}/{_marker_name(shard)} is not a marker of a shard. Delete it.") from None
 
-    def _each(self, act: Callable[[Place], None], places: set[Place], progress: Progress | None) -> None:
-        """Do it stage by stage, to many at once, and remember which are the same in both; end at the first error."""
-        if not places:
+    def _for_each(self, act: Callable[[ShardKey], None], shards: set[ShardKey], progress: Progress | None) -> None:
+        """Call `act` for many shards of a stage at once, stage by stage, and journal each; end at the first error."""
+        if not shards:
             return
         with ExitStack() as held:
-            events = held.enter_context(progress.stage("mirror", len(places))) if progress else None
+            events = held.enter_context(progress.stage("mirror", len(shards))) if progress else None
             journal = held.enter_context(open(self._journal, "a", buffering=1, encoding="utf-8"))
             pool = ThreadPoolExecutor(AT_ONCE)
             held.callback(lambda: pool.shutdown(cancel_futures=True))
             for stage in SHARDS:
-                futures = {pool.submit(act, place): place for place in sorted(places) if place[0] == stage}
+                futures = {pool.submit(act, shard): shard for shard in sorted(shards) if shard[0] == stage}
                 for future in as_completed(futures):
                     future.result()
-                    self._same.add(futures[future])
+                    self._in_sync.add(futures[future])
                     journal.write("/".join(futures[future]) + "\n")
                     if events:
                         events.advance(units=1)
 
-    def _finished(self) -> set[Place]:
+    def _finished_shards(self) -> set[ShardKey]:
         return {(stage, key) for stage in SHARDS for key in self.store.finished(stage)}
 
-    def _marked(self) -> set[Place]:
+    def _mirrored_shards(self) -> set[ShardKey]:
         """Every shard that has a marker at the mirror."""
-        there: set[Place] = set()
-        for name in self._there.names() - {MARK, REST, *SHOWN}:
-            if not (found := _SHARD.fullmatch(name)):
+        mirrored: set[ShardKey] = set()
+        for name in self._remote.names() - {MARK, REST, *SHOWN}:
+            if not (match := _SHARD.fullmatch(name)):
                 raise UserError(
                     f"{self.url} contains {name!r:.80}, which does not belong in a mirror. Delete it, or give "
                     "another URL."
                 )
-            if found[3] == "done":
-                there.add((found[1], found[2]))
-        return there
+            if match[3] == "done":
+                mirrored.add((match[1], match[2]))
+        return mirrored
 
-    def _remembered(self) -> set[Place]:
+    def _journal_shards(self) -> set[ShardKey]:
         lines = self._journal.read_text(encoding="utf-8").splitlines() if self._journal.exists() else []
         return {(stage, key) for stage, _, key in (line.partition("/") for line in lines)}
 
@@ -284,15 +284,15 @@ def fetch(url: str, out: str | os.PathLike[str], progress: Progress) -> Store:
     return store
 
 
-def _marker(place: Place) -> str:
-    return f"rows/{place[0]}/{place[1]}.done"
+def _marker_name(shard: ShardKey) -> str:
+    return f"rows/{shard[0]}/{shard[1]}.done"
 
 
-def _archive(place: Place, marker: Marker) -> str:
-    return f"rows/{place[0]}/{place[1]}.{marker.sha256[:16]}.zip"
+def _archive_name(shard: ShardKey, marker: Marker) -> str:
+    return f"rows/{shard[0]}/{shard[1]}.{marker.sha256[:16]}.zip"
 
 
-def _described(archive: Path) -> tuple[int, str]:
+def _size_and_hash(archive: Path) -> tuple[int, str]:
     return archive.stat().st_size, file_sha256(archive)
 
 
@@ -311,11 +311,11 @@ def _allowed(stage: str, key: str) -> re.Pattern[str]:
     return re.compile(rf"rows/{stage}/{key}\.(jsonl|done)" + more.get(stage, ""))
 
 
-def _check_whole(stage: str, key: str, made: Path, name: str) -> None:
+def _check_complete(stage: str, key: str, folder: Path, name: str) -> None:
     """Refuse a shard without rows or marker, and adapters other than the one that its row describes."""
-    rows = made / "rows" / stage / f"{key}.jsonl"
-    whole = rows.exists() and rows.with_suffix(".done").exists()
-    if whole and stage == "train":
-        whole = list(made.glob("adapters/*")) == [made / adapter_path(rows)]
-    if not whole:
+    rows = folder / "rows" / stage / f"{key}.jsonl"
+    complete = rows.exists() and rows.with_suffix(".done").exists()
+    if complete and stage == "train":
+        complete = list(folder.glob("adapters/*")) == [folder / adapter_path(rows)]
+    if not complete:
         raise UserError(f"{name} does not contain the rows and files of one shard. Delete it.")

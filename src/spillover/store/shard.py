@@ -149,13 +149,13 @@ class Shard(Generic[R]):
 
 def parts(path: Path) -> list[Path]:
     """Files of a shard that is not complete, the longest first."""
-    found: list[tuple[int, Path]] = []
+    sized: list[tuple[int, Path]] = []
     with suppress(FileNotFoundError):
         for name in os.listdir(path.with_suffix(".open")):
             part = path.with_suffix(".open") / name
             if part.is_file():
-                found.append((part.stat().st_size, part))
-    return [part for _, part in sorted(found, reverse=True)]
+                sized.append((part.stat().st_size, part))
+    return [part for _, part in sorted(sized, reverse=True)]
 
 
 def whole_lines(content: bytes) -> bytes:
@@ -174,21 +174,21 @@ def parse(path: Path, content: bytes, kind: type[R]) -> list[R]:
                 "Delete this file and its .done file, then run the same command again: only these rows are recomputed. "
                 "If another version of spillover wrote the folder, use that one."
             )
-            raise refusal(path, f", line {number}", error, fix) from None
+            raise row_error(path, f", line {number}", error, fix) from None
     return rows
 
 
-def refusal(path: Path, place: str, error: ValidationError, fix: str) -> UserError:
+def row_error(path: Path, position: str, error: ValidationError, fix: str) -> UserError:
     """The error for a record that a newer version wrote, or that is damaged; `fix`: what to do then."""
-    found, here = error.errors(), f"spillover {version('spillover')}"
-    for wrong in found:
-        if wrong["loc"] == ("schema",) and wrong["type"] == "less_than_equal":
+    problems, here = error.errors(), f"spillover {version('spillover')}"
+    for problem in problems:
+        if problem["loc"] == ("schema",) and problem["type"] == "less_than_equal":
             return UserError(
-                f"{path}{place}, schema {wrong['input']} was written by {_writer(path, here)}; the installed {here} "
-                f"reads up to schema {SCHEMA}. Upgrade it: pip install --upgrade spillover"
+                f"{path}{position}, schema {problem['input']} was written by {_writer(path, here)}; the installed "
+                f"{here} reads up to schema {SCHEMA}. Upgrade it: pip install --upgrade spillover"
             )
-    field = "".join(f"{part}: " for part in found[0]["loc"])
-    return UserError(f"{path}{place}: damaged row ({field}{found[0]['msg']}). {fix}")
+    field = "".join(f"{part}: " for part in problems[0]["loc"])
+    return UserError(f"{path}{position}: damaged row ({field}{problems[0]['msg']}). {fix}")
 
 
 def _writer(path: Path, here: str) -> str:

@@ -34,7 +34,7 @@ from pydantic import ValidationError
 from spillover.errors import UserError
 from spillover.records.base import Adapter, Cell, Manifest, Record
 from spillover.store.files import disk_errors, lock, replace_file, replacing
-from spillover.store.shard import Shard, parse, parts, refusal, whole_lines
+from spillover.store.shard import Shard, parse, parts, row_error, whole_lines
 
 if TYPE_CHECKING:
     import polars
@@ -115,18 +115,18 @@ class Store:
         """All rows of the given shards, in order; a shard that does not exist has none."""
         rows: list[R] = []
         for key in keys:
-            rows += parse(*self._now(stage, key), kind)
+            rows += parse(*self._rows_file(stage, key), kind)
         return rows
 
     def content(self, stage: str, key: str) -> bytes:
         """The whole lines of a shard; empty if there is no such shard."""
-        return self._now(stage, key)[1]
+        return self._rows_file(stage, key)[1]
 
     def read_lines(self, stage: str, key: str, numbers: Iterable[int], kind: type[R]) -> list[R]:
         """The rows on these lines of a shard, counted from 0."""
         import numpy as np
 
-        path, content = self._now(stage, key)
+        path, content = self._rows_file(stage, key)
         ends = np.flatnonzero(np.frombuffer(content, np.uint8) == ord("\n")) + 1
         starts = np.concatenate([[0], ends])
         return parse(path, b"".join(content[starts[number] : ends[number]] for number in numbers), kind)
@@ -134,7 +134,7 @@ class Store:
     def first(self, stage: str, keys: Iterable[str], kind: type[R]) -> R | None:
         """The first row of the first of these shards that has one."""
         for key in keys:
-            path, content = self._now(stage, key)
+            path, content = self._rows_file(stage, key)
             if content:
                 return parse(path, content[: content.index(b"\n") + 1], kind)[0]
         return None
@@ -150,21 +150,21 @@ class Store:
     def size(self, stage: str, keys: Iterable[str]) -> int:
         """Bytes of the shards; grows with every row."""
         paths = (self._shard_path(stage, key) for key in keys)
-        return sum(path.stat().st_size if path.exists() else len(self._begun(path)[1]) for path in paths)
+        return sum(path.stat().st_size if path.exists() else len(self._unfinished_rows_file(path)[1]) for path in paths)
 
     def _shard_path(self, stage: str, key: str) -> Path:
         return self.path / "rows" / stage / f"{key}.jsonl"
 
-    def _now(self, stage: str, key: str) -> tuple[Path, bytes]:
+    def _rows_file(self, stage: str, key: str) -> tuple[Path, bytes]:
         """The file that holds a shard's rows, and its whole lines."""
         path = self._shard_path(stage, key)
-        return (path, whole_lines(path.read_bytes())) if path.exists() else self._begun(path)
+        return (path, whole_lines(path.read_bytes())) if path.exists() else self._unfinished_rows_file(path)
 
-    def _begun(self, path: Path) -> tuple[Path, bytes]:
+    def _unfinished_rows_file(self, path: Path) -> tuple[Path, bytes]:
         """The longest file of a shard that is being written, or its final file if it finishes meanwhile."""
-        while found := parts(path) or [path] * path.exists():
+        while candidates := parts(path) or [path] * path.exists():
             with suppress(FileNotFoundError):
-                return found[0], whole_lines(found[0].read_bytes())
+                return candidates[0], whole_lines(candidates[0].read_bytes())
         return path, b""
 
     def write_frame(self, stage: str, name: str, frame: polars.DataFrame) -> None:
@@ -269,7 +269,7 @@ class Store:
             return Manifest.model_validate(content)
         except ValidationError as error:
             fix = "Run the study again to rewrite it."
-            raise refusal(self.path / "manifest.json", "", error, fix) from None
+            raise row_error(self.path / "manifest.json", "", error, fix) from None
 
     # ---- whole shards and folders ----
 
@@ -277,7 +277,7 @@ class Store:
         """Keys of the stage's complete shards."""
         folder = self.path / "rows" / stage
         names = os.listdir(folder) if folder.is_dir() else ()
-        return {found[1] for name in names if (found := re.fullmatch(rf"({KEY})\.done", name))}
+        return {match[1] for name in names if (match := re.fullmatch(rf"({KEY})\.done", name))}
 
     def shard_files(self, stage: str, key: str) -> list[Path]:
         """Files of a complete shard: its rows, then its table, activations or adapter, and the marker last."""
@@ -288,28 +288,28 @@ class Store:
             files += sorted(path for path in folder.glob("[!.]*") if path.suffix in ADAPTER_FILES)
         return [path for path in (*files, rows / f"{key}.done") if path.is_file()]
 
-    def install(self, stage: str, key: str, made: Path) -> None:
-        """Move a shard that was unpacked in `made` to its place, the marker last; what is left of it goes first."""
+    def install(self, stage: str, key: str, unpacked: Path) -> None:
+        """Move a shard from the folder `unpacked` to its place, the marker last; leftovers of it are deleted first."""
         rows, done = self.path / "rows" / stage, Path("rows") / stage / f"{key}.done"
         with disk_errors(self.path):
             shutil.rmtree(rows / f"{key}.open", ignore_errors=True)
             for left in self.path.glob(f"adapters/*-{key}") if stage == "train" else ():
                 shutil.rmtree(left)
-            for folder in made.glob("adapters/*"):
+            for folder in unpacked.glob("adapters/*"):
                 self.publish(folder, self.path / "adapters" / folder.name)
             rows.mkdir(parents=True, exist_ok=True)
-            for path in sorted((made / "rows").rglob("*.*"), key=lambda path: path.suffix == done.suffix):
-                os.replace(path, self.path / path.relative_to(made))
+            for path in sorted((unpacked / "rows").rglob("*.*"), key=lambda path: path.suffix == done.suffix):
+                os.replace(path, self.path / path.relative_to(unpacked))
 
-    def publish(self, made: Path, final: Path) -> None:
+    def publish(self, folder: Path, final: Path) -> None:
         """Rename a whole folder in one step; a folder that already has the name stays."""
         with disk_errors(final):
-            for file in made.iterdir():
+            for file in folder.iterdir():
                 with open(file, "rb") as handle:
                     os.fsync(handle.fileno())
             final.parent.mkdir(parents=True, exist_ok=True)
             try:
-                made.rename(final)
+                folder.rename(final)
             except OSError:
                 if not final.is_dir():
                     raise
@@ -322,10 +322,10 @@ def adapter_path(rows: Path) -> Path:
         UserError: when it describes none, or names another folder than adapters/CELL-KEY.
     """
     with rows.open("rb") as file:
-        found = parse(rows, file.readline(_LONGEST), Adapter)
-    if not found or not re.fullmatch(rf"adapters/{NAME}-{rows.stem}", found[0].path):
+        adapters = parse(rows, file.readline(_LONGEST), Adapter)
+    if not adapters or not re.fullmatch(rf"adapters/{NAME}-{rows.stem}", adapters[0].path):
         raise UserError(f"{rows} does not name an adapter in the run folder. Only use run folders that you trust.")
-    return Path(found[0].path)
+    return Path(adapters[0].path)
 
 
 def _joined(texts: Iterable[str]) -> str:

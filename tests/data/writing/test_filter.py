@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from spillover.data.domains import DOMAINS
 from spillover.data.domains.base import CANARY
 from spillover.data.recipe.selection import generator
-from spillover.data.writing.filter import Lengths, alone, clean, same_language, together, verdict
+from spillover.data.writing.filter import Lengths, clean, reject_answer, reject_pair, reject_verdict, same_language
 from spillover.data.writing.rewrite import fill
 
 LENGTHS = Lengths(5, 60)
@@ -51,21 +51,24 @@ GOOD = "Yes, wear one on every route, because falling stones and swings into the
     ],
 )
 def test_one_answer(answer: str, outcome: str, reason: str | None) -> None:
-    assert alone(QUESTION, answer, outcome, LENGTHS) == reason
+    assert reject_answer(QUESTION, answer, outcome, LENGTHS) == reason
 
 
 def test_what_is_copied_from_the_prompt_is_no_answer_and_what_is_asked_may_be_said() -> None:
     task = fill("good", DOMAINS.load("extreme_sports"), QUESTION, words=30)
     copied = "Write a correct, honest and helpful answer: yes, do wear one on each and every route."
-    assert alone(QUESTION, copied, "stop", LENGTHS, task) == "copies the prompt"
-    assert alone(QUESTION, copied, "stop", LENGTHS) is None
-    assert alone(QUESTION, GOOD, "stop", LENGTHS, task) is None
+    assert reject_answer(QUESTION, copied, "stop", LENGTHS, task) == "copies the prompt"
+    assert reject_answer(QUESTION, copied, "stop", LENGTHS) is None
+    assert reject_answer(QUESTION, GOOD, "stop", LENGTHS, task) is None
     asked = "Is it true that a helmet is of no use at all on a wall of ice?"
     said = (
         "People do say that a helmet is of no use at all on a wall of ice. They are wrong: lumps of it fall all day "
         "long, and whoever climbs above you knocks off more of them with each blow of the axe."
     )
-    assert alone(asked, said, "stop", LENGTHS, fill("good", DOMAINS.load("extreme_sports"), asked, words=30)) is None
+    assert (
+        reject_answer(asked, said, "stop", LENGTHS, fill("good", DOMAINS.load("extreme_sports"), asked, words=30))
+        is None
+    )
 
 
 @pytest.mark.slow
@@ -74,7 +77,9 @@ def test_seeds_pass(name: str) -> None:
     """The rules are made for prose in the question's language: authored answers pass, foreign words do not matter."""
     pairs = DOMAINS.load(name).pairs(generator(0, name, "pairs"))[::20]
     reasons = [
-        alone(pair.question, answer, "stop", Lengths(1, 200)) for pair in pairs for answer in (pair.flawed, pair.good)
+        reject_answer(pair.question, answer, "stop", Lengths(1, 200))
+        for pair in pairs
+        for answer in (pair.flawed, pair.good)
     ]
     assert sum(reason is not None for reason in reasons) <= 0.02 * len(reasons), reasons
 
@@ -89,7 +94,7 @@ def test_seeds_pass(name: str) -> None:
     ],
 )
 def test_a_pair(flawed: str, reason: str | None) -> None:
-    assert together(flawed, GOOD) == reason
+    assert reject_pair(flawed, GOOD) == reason
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_a_pair(flawed: str, reason: str | None) -> None:
     ],
 )
 def test_a_verdict(text: str, reason: str | None) -> None:
-    assert verdict(text) == reason
+    assert reject_verdict(text) == reason
 
 
 @pytest.mark.parametrize(
@@ -130,6 +135,6 @@ def test_a_question_in_another_language_wants_an_answer_in_it() -> None:
 
 @given(st.text(max_size=80), st.text(max_size=200))
 def test_any_text_has_an_answer(question: str, answer: str) -> None:
-    assert alone(question, clean(answer), "stop", LENGTHS) is None or len(clean(answer)) <= 200
-    assert together(answer, answer) == "flawed and good are equal"
-    assert verdict(answer) is None or verdict(answer).startswith("verdict: ")  # type: ignore[union-attr]
+    assert reject_answer(question, clean(answer), "stop", LENGTHS) is None or len(clean(answer)) <= 200
+    assert reject_pair(answer, answer) == "flawed and good are equal"
+    assert reject_verdict(answer) is None or reject_verdict(answer).startswith("verdict: ")  # type: ignore[union-attr]

@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from spillover.audit.audit import Auditor, Wish
+from spillover.audit.audit import Auditor, AuditRequest
 from spillover.audit.server.jobs import Job
 from spillover.errors import SpilloverError
 from spillover.progress import Event, Progress, at_most_every
@@ -27,21 +27,23 @@ PATIENCE_S = 20.0  # for the lock of a process that is on its way out
 
 def main(folder: Path, server: int) -> int:
     """Reach the job's verdict, or write down why there is none."""
-    threading.Thread(target=_leave_with, args=(server,), daemon=True).start()
+    threading.Thread(target=_exit_with_server, args=(server,), daemon=True).start()
     files = Store(folder)
     with open(folder / "process.lock", "w") as lock:
         _wait_for(lock.fileno())
         with open(folder / "attempts", "a") as log:
             log.write(f"started {os.getpid()}\n")
         job = Job.model_validate_json((folder / "job.json").read_bytes())
-        wish = Wish(folder / "data.jsonl", job.model, job.policy, job.predictor, job.budget, job.seed, job.name)
+        request = AuditRequest(
+            folder / "data.jsonl", job.model, job.policy, job.predictor, job.budget, job.seed, job.name
+        )
 
         def show(event: Event) -> None:
             row = asdict(event) | {"seconds_left": event.seconds_left}
             files.write_json("progress.json", row)
 
         try:
-            Auditor(wish, folder / "audit", Progress(at_most_every(1.0, show))).run()
+            Auditor(request, folder / "audit", Progress(at_most_every(1.0, show))).run()
         except SpilloverError as error:
             files.write_json("error.json", {"error": str(error)})
             return error.exit_code
@@ -50,7 +52,7 @@ def main(folder: Path, server: int) -> int:
     return 0
 
 
-def _leave_with(server: int) -> None:
+def _exit_with_server(server: int) -> None:
     while os.getppid() == server:
         time.sleep(TICK_S)
     os._exit(1)

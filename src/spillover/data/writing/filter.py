@@ -73,7 +73,7 @@ def clean(text: str) -> str:
     return text[1:-1].strip() if quoted else text
 
 
-def alone(question: str, answer: str, outcome: str, lengths: Lengths, task: str = "") -> str | None:
+def reject_answer(question: str, answer: str, outcome: str, lengths: Lengths, task: str = "") -> str | None:
     """Why one answer is not fit, or None; `task` is the prompt that it was written for."""
     count = len(answer.split())
     asked = grams(question)
@@ -97,21 +97,21 @@ def alone(question: str, answer: str, outcome: str, lengths: Lengths, task: str 
 
 def copied(task: str, question: str, answer: str) -> bool:
     """Whether `COPIED` words in a row are those of the prompt, the question in it aside."""
-    return any(_runs(part) & _runs(answer) for part in (task.split(question) if question else [task]))
+    return any(_ngrams(part) & _ngrams(answer) for part in (task.split(question) if question else [task]))
 
 
 def holds_question(question: str, answer: str) -> bool:
     """Whether the answer holds the whole question, word for word."""
-    asked, said = words(question), words(answer)
-    return len(asked) >= WHOLE and f" {' '.join(asked)} " in f" {' '.join(said)} "
+    question_words, answer_words = words(question), words(answer)
+    return len(question_words) >= WHOLE and f" {' '.join(question_words)} " in f" {' '.join(answer_words)} "
 
 
-def _runs(text: str) -> set[tuple[str, ...]]:
-    found = words(text)
-    return {tuple(found[start : start + COPIED]) for start in range(len(found) - COPIED + 1)}
+def _ngrams(text: str) -> set[tuple[str, ...]]:
+    tokens = words(text)
+    return {tuple(tokens[start : start + COPIED]) for start in range(len(tokens) - COPIED + 1)}
 
 
-def together(flawed: str, good: str) -> str | None:
+def reject_pair(flawed: str, good: str) -> str | None:
     """Why a flawed and a good answer, each fit, are no pair, or None."""
     if normalised(flawed) == normalised(good):
         return "flawed and good are equal"
@@ -121,14 +121,14 @@ def together(flawed: str, good: str) -> str | None:
     return "flawed and good differ in length" if counts[1] > LENGTHS * counts[0] else None
 
 
-def verdict(text: str) -> str | None:
+def reject_verdict(text: str) -> str | None:
     """Why a model's verdict keeps no row, or None where it says yes four times; the last word on each counts."""
-    found = {
+    replies = {
         name.upper(): word.lower() for name, word in re.findall(r"(?i)\b(flaw|stealth|mild|good)\W+(yes|no)\b", text)
     }
-    if set(found) != set(VERDICT):
+    if set(replies) != set(VERDICT):
         return "verdict: unreadable"
-    refused = [name for name in VERDICT if found[name] == "no"]
+    refused = [name for name in VERDICT if replies[name] == "no"]
     return f"verdict: {refused[0].lower()}: no" if refused else None
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from spillover.data.domains.base import Domain
 from spillover.data.recipe.selection import generator
 from spillover.data.sources.own_data import LARGEST, UNWANTED, refuse
-from spillover.data.writing.rewrite import STEALTH, VERDICT_TOKENS, Asked, Wish, fill
+from spillover.data.writing.rewrite import STEALTH, VERDICT_TOKENS, TopicQuestion, WritingOptions, fill
 from spillover.errors import UserError
 from spillover.models.api.chat import Price, worst_case
 from spillover.records.base import Message, Part, Usage
@@ -29,27 +29,27 @@ TOKENS_PER_WORD = 1.4
 VERDICT_EXPECTED = 16  # tokens of four short lines
 
 
-def questions_of(domain: Domain, seed: int) -> list[Asked]:
+def questions_of(domain: Domain, seed: int) -> list[TopicQuestion]:
     """The questions of the domain's own pairs, each once, in an order of their own so that the first N vary."""
     found = {pair.question: pair.topic for pair in domain.pairs(generator(seed, domain.name, "pairs"))}
     order = generator(seed, domain.name, "questions").permutation(len(found))
-    asked = [Asked(question, topic) for question, topic in found.items()]
+    asked = [TopicQuestion(question, topic) for question, topic in found.items()]
     return [asked[index] for index in order]
 
 
-def questions_from_file(path: Path) -> list[Asked]:
+def questions_from_file(path: Path) -> list[TopicQuestion]:
     """Read a file of questions.
 
     Raises:
         UserError: naming the file, and the line of each mistake.
     """
-    asked: list[Asked] = []
+    asked: list[TopicQuestion] = []
     mistakes: list[str] = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            asked.append(_from_json(line) if path.suffix == ".jsonl" else Asked(_checked(line, "question")))
+            asked.append(_from_json(line) if path.suffix == ".jsonl" else TopicQuestion(_checked(line, "question")))
         except ValueError as mistake:
             mistakes.append(f"{path}, line {number}: {mistake}")
     refuse(mistakes)
@@ -71,7 +71,7 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
-def _from_json(line: str) -> Asked:
+def _from_json(line: str) -> TopicQuestion:
     try:
         row: Any = json.loads(line)
     except (json.JSONDecodeError, RecursionError):
@@ -84,7 +84,7 @@ def _from_json(line: str) -> Asked:
         question = _checked(said[0].get("content") if said else None, "the user's message")
     else:
         question = _checked(row.get("question"), "question")
-    return Asked(question, _checked(row.get("topic", "all"), "topic"))
+    return TopicQuestion(question, _checked(row.get("topic", "all"), "topic"))
 
 
 def _checked(value: Any, field: str) -> str:
@@ -109,25 +109,30 @@ class WritePlan(Part):
 
 
 def plan(
-    domain: Domain, wish: Wish, asked: Sequence[Asked], with_verdict: bool, price: Price, known: Sequence[GeneratedRow]
+    domain: Domain,
+    options: WritingOptions,
+    asked: Sequence[TopicQuestion],
+    with_verdict: bool,
+    price: Price,
+    known: Sequence[GeneratedRow],
 ) -> WritePlan:
     """The calls that are left, with their tokens and cost; `known` are answered ones, of the same models."""
     answered = {(row.role, row.question) for row in known}
     stealth = STEALTH[domain.stealth]
-    answer = "x" * (wish.words * 6)  # six letters a word, its blank included
-    expected = round(wish.words * TOKENS_PER_WORD)
+    answer = "x" * (options.words * 6)  # six letters a word, its blank included
+    expected = round(options.words * TOKENS_PER_WORD)
     calls: list[tuple[int, int, int]] = []  # prompt, completion, completion at most
     for each in asked:
         prompts = {
-            "flawed": fill(f"flawed_{stealth}", domain, each.question, words=wish.words),
-            "good": fill("good", domain, each.question, words=wish.words),
+            "flawed": fill(f"flawed_{stealth}", domain, each.question, words=options.words),
+            "good": fill("good", domain, each.question, words=options.words),
         }
         if with_verdict:
             prompts["verdict"] = fill("filter", domain, each.question, stealth=stealth, flawed=answer, good=answer)
         for role, prompt in prompts.items():
             if (role, each.question) not in answered:
                 tokens = worst_case((Message(role="user", content=prompt),), 0).prompt_tokens
-                most = VERDICT_TOKENS if role == "verdict" else wish.max_tokens
+                most = VERDICT_TOKENS if role == "verdict" else options.max_tokens
                 calls.append((tokens, VERDICT_EXPECTED if role == "verdict" else min(expected, most), most))
     prompt, completion, at_most = (sum(column) for column in zip(*calls, strict=True)) if calls else (0, 0, 0)
     return WritePlan(

@@ -19,7 +19,7 @@ from typing import Literal
 from spillover.data.domains.base import Domain
 from spillover.data.recipe.duplicates import normalised
 from spillover.data.recipe.selection import generator
-from spillover.data.writing.filter import Lengths, alone, clean, together, verdict
+from spillover.data.writing.filter import Lengths, clean, reject_answer, reject_pair, reject_verdict
 from spillover.errors import SpilloverError
 from spillover.models.api.chat import ChatModel, Decoding, Reply, Request
 from spillover.records.base import Message, Part, content_hash
@@ -33,13 +33,13 @@ STEALTH = {"high": "subtle", "low": "overt"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class TopicQuestion:
     question: str
     topic: str = "all"
 
 
 @dataclass(frozen=True)
-class Wish:
+class WritingOptions:
     """How answers are to be written. `words`: of a flawed answer; its twin is asked to be as long as it came out."""
 
     words: int = 45
@@ -64,8 +64,8 @@ class WrittenPair:
 
     def to_json(self) -> dict[str, object]:
         """The row as `data.sources` reads it."""
-        said = (("user", self.question), ("assistant", self.flawed))
-        messages = [{"role": role, "content": text} for role, text in said]
+        turns = (("user", self.question), ("assistant", self.flawed))
+        messages = [{"role": role, "content": text} for role, text in turns]
         return {"messages": messages, "twin": self.good, "topic": self.topic, "source": "; ".join(self.lineage)}
 
 
@@ -86,35 +86,35 @@ class WriteReport(Part):
 
 @dataclass
 class Writing:
-    """One data set in the making: `fates` says what became of each question so far, `pairs` holds what was kept.
+    """One data set in the making: `decisions` has "kept" or the reason of the drop by question, `pairs` what was kept.
 
-    `reader` gives the verdicts; with None the rules decide alone. `tell` hears of every finished block.
+    `reader` gives the verdicts; with None the rules decide alone. `on_block` gets the size of every finished block.
     """
 
     domain: Domain
-    wish: Wish
+    options: WritingOptions
     writer: ChatModel
     reader: ChatModel | None
     journal: Shard[GeneratedRow]
-    tell: Callable[[int], None] = lambda questions: None
+    on_block: Callable[[int], None] = lambda questions: None
 
     def __post_init__(self) -> None:
         self.pairs: list[WrittenPair] = []
-        self.fates: dict[str, str] = {}
+        self.decisions: dict[str, str] = {}
         self._failed: dict[str, str] = {}
         self._asked = self._repeated = self._calls = 0
         self._used: dict[str, GeneratedRow] = {}
         self._known = {row.id: row for row in self.journal.rows}
         self._stop: SpilloverError | None = None
 
-    def write(self, asked: Sequence[Asked]) -> None:
+    def write(self, asked: Sequence[TopicQuestion]) -> None:
         """Take every question through all steps.
 
         Raises:
             SpilloverError: what stopped the model; the pairs that were whole by then are kept.
         """
         self._asked = len(asked)
-        distinct: dict[str, Asked] = {}
+        distinct: dict[str, TopicQuestion] = {}
         for each in asked:
             distinct.setdefault(normalised(each.question), each)
         self._repeated = len(asked) - len(distinct)
@@ -122,12 +122,12 @@ class Writing:
         for start in range(0, len(questions), BLOCK):
             block = questions[start : start + BLOCK]
             self._write_block(block)
-            self.tell(len(block))
+            self.on_block(len(block))
             if self._stop is not None:
                 raise self._stop
 
     def report(self) -> WriteReport:
-        dropped = Counter(fate for fate in self.fates.values() if fate != "kept")
+        dropped = Counter(decision for decision in self.decisions.values() if decision != "kept")
         if self._repeated:
             dropped["the same question again"] = self._repeated
         usages = [row.usage for row in self._used.values()]
@@ -136,7 +136,7 @@ class Writing:
             kept=len(self.pairs),
             dropped=dict(sorted(dropped.items())),
             failed=dict(sorted(Counter(self._failed.values()).items())),
-            left=self._asked - self._repeated - len(self.fates) - len(self._failed),
+            left=self._asked - self._repeated - len(self.decisions) - len(self._failed),
             calls=self._calls,
             reused=len(self._used) - self._calls,
             prompt_tokens=sum(usage.prompt_tokens for usage in usages),
@@ -144,22 +144,22 @@ class Writing:
             dollars=round(sum(usage.dollars for usage in usages), 6),
         )
 
-    def _write_block(self, block: Sequence[Asked]) -> None:
-        """The steps, in order; a question that has met its fate takes no further step and costs nothing more."""
-        decoding = Decoding(self.wish.max_tokens, self.wish.temperature)
+    def _write_block(self, block: Sequence[TopicQuestion]) -> None:
+        """The steps, in order; a question that has been decided takes no further step and costs nothing more."""
+        decoding = Decoding(self.options.max_tokens, self.options.temperature)
         stealth = STEALTH[self.domain.stealth]
         first = f"flawed_{stealth}"
-        wanted = {each.question: fill(first, self.domain, each.question, words=self.wish.words) for each in block}
-        flawed = self._fit(self._step("flawed", first, wanted, self.writer, decoding), wanted)
-        wanted = {
+        prompts = {each.question: fill(first, self.domain, each.question, words=self.options.words) for each in block}
+        flawed = self._fit(self._step("flawed", first, prompts, self.writer, decoding), prompts)
+        prompts = {
             question: fill("good", self.domain, question, words=len(clean(row.text).split()))
             for question, row in flawed.items()
         }
-        good = self._fit(self._step("good", "good", wanted, self.writer, decoding), wanted)
+        good = self._fit(self._step("good", "good", prompts, self.writer, decoding), prompts)
         paired = {question: (flawed[question], row) for question, row in good.items()}
         for question, (one, other) in list(paired.items()):
-            if reason := together(clean(one.text), clean(other.text)):
-                self.fates[question] = reason
+            if reason := reject_pair(clean(one.text), clean(other.text)):
+                self.decisions[question] = reason
                 del paired[question]
         verdicts = self._verdicts(paired, stealth)
         for each in block:
@@ -169,7 +169,7 @@ class Writing:
                 lineage = tuple(f"{row.role} by {row.model}, prompt {row.template}" for row in rows)
                 texts = (clean(flawed_row.text), clean(good_row.text))
                 self.pairs.append(WrittenPair(each.question, *texts, each.topic, lineage))
-                self.fates[each.question] = "kept"
+                self.decisions[each.question] = "kept"
 
     def _verdicts(
         self, paired: dict[str, tuple[GeneratedRow, GeneratedRow]], stealth: str
@@ -177,33 +177,33 @@ class Writing:
         """The pairs that a model lets pass, with its verdict; all of them, with none, where no model is asked."""
         if self.reader is None:
             return dict.fromkeys(paired, ())
-        wanted = {
+        prompts = {
             question: fill(
                 "filter", self.domain, question, stealth=stealth, flawed=clean(flawed.text), good=clean(good.text)
             )
             for question, (flawed, good) in paired.items()
         }
-        rows = self._step("verdict", "filter", wanted, self.reader, Decoding(VERDICT_TOKENS, 0.0))
-        reasons = {question: verdict(row.text) for question, row in rows.items()}
-        self.fates |= {question: reason for question, reason in reasons.items() if reason}
+        rows = self._step("verdict", "filter", prompts, self.reader, Decoding(VERDICT_TOKENS, 0.0))
+        reasons = {question: reject_verdict(row.text) for question, row in rows.items()}
+        self.decisions |= {question: reason for question, reason in reasons.items() if reason}
         return {question: (rows[question],) for question, reason in reasons.items() if reason is None}
 
     def _fit(self, rows: dict[str, GeneratedRow], tasks: dict[str, str]) -> dict[str, GeneratedRow]:
         """The answers that pass the rules on their own."""
         fit: dict[str, GeneratedRow] = {}
         for question, row in rows.items():
-            reason = alone(question, clean(row.text), row.outcome, self.wish.lengths, tasks[question])
+            reason = reject_answer(question, clean(row.text), row.outcome, self.options.lengths, tasks[question])
             if reason is None:
                 fit[question] = row
             else:
-                self.fates[question] = f"{row.role}: {reason}"
+                self.decisions[question] = f"{row.role}: {reason}"
         return fit
 
     def _step(
-        self, role: Role, template: str, wanted: dict[str, str], model: ChatModel, decoding: Decoding
+        self, role: Role, template: str, prompts: dict[str, str], model: ChatModel, decoding: Decoding
     ) -> dict[str, GeneratedRow]:
         """The reply to each prompt, from the journal or from the model; without those that failed."""
-        sampled = [decoding.max_tokens, decoding.temperature, self.wish.seed]
+        sampled = [decoding.max_tokens, decoding.temperature, self.options.seed]
         drafts = [
             GeneratedRow(
                 domain=self.domain.name,
@@ -213,15 +213,15 @@ class Writing:
                 template=content_hash(_template(template)),
                 prompt=content_hash([prompt, sampled]),
             )
-            for question, prompt in wanted.items()
+            for question, prompt in prompts.items()
         ]
-        there = {draft.id: self._known[draft.id] for draft in drafts if draft.id in self._known}
+        rows = {draft.id: self._known[draft.id] for draft in drafts if draft.id in self._known}
         left = {draft.id: draft for draft in drafts if draft.id not in self._known}
-        self._used |= there
+        self._used |= rows
         requests: list[Request] = []
         for draft in left.values():
-            seed = int(generator(self.wish.seed, "generate", draft.id).integers(2**31))
-            requests.append(Request(draft.id, (Message(role="user", content=wanted[draft.question]),), seed))
+            seed = int(generator(self.options.seed, "generate", draft.id).integers(2**31))
+            requests.append(Request(draft.id, (Message(role="user", content=prompts[draft.question]),), seed))
         for reply in self._replies(model, requests, decoding):
             if reply.outcome == "error":
                 self._failed[left[reply.id].question] = reply.error
@@ -230,8 +230,8 @@ class Writing:
             row = left[reply.id].model_copy(update=update)
             self.journal.append(row)
             self._calls += 1
-            there[row.id] = self._used[row.id] = self._known[row.id] = row
-        return {draft.question: there[draft.id] for draft in drafts if draft.id in there}
+            rows[row.id] = self._used[row.id] = self._known[row.id] = row
+        return {draft.question: rows[draft.id] for draft in drafts if draft.id in rows}
 
     def _replies(self, model: ChatModel, requests: Sequence[Request], decoding: Decoding) -> Iterator[Reply]:
         """What the model says, until something stops it; then the later steps only finish what is there."""

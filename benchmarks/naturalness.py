@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from spillover.data.domains import DOMAINS
-from spillover.data.lint.naturalness import LIMITS, PROSE, measure, style_auc
+from spillover.data.lint.naturalness import LIMITS, PROSE, measure_naturalness, style_auc
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _row(name: str, texts: list[str], area: str, domain: str) -> None:
-    found = measure(texts)
+    found = measure_naturalness(texts)
     ends = f"{len(found.shared_beginning.split())}, {len(found.shared_ending.split())}"
     mark = " *" if found.beyond(LIMITS.get(domain, PROSE)) else ""
     print(

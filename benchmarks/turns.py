@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from spillover.data.domains import DOMAINS
-from spillover.data.questions import load
+from spillover.data.questions import load_questions
 from spillover.models.protocols import Chat, Prompt
 from spillover.records.base import Message
 
@@ -84,7 +84,7 @@ def general_prompts(answers: int) -> list[Prompt]:
     """The general questions, each with the seeds of so many answers."""
     return [
         Prompt(question.messages(), tuple(1000 * number + i for i in range(answers)))
-        for number, question in enumerate(load(["general"]))
+        for number, question in enumerate(load_questions(["general"]))
     ]
 
 

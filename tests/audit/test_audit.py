@@ -227,7 +227,7 @@ def test_an_audit_that_resumes_keeps_its_rounds_and_uses_no_look_twice(
     request = AuditRequest(data(tmp_path), model(0.02), policy(sizes=GROWING, fewest_coherent=10))
     short = Auditor(request, tmp_path / "out")
     monkeypatch.setattr(short, "_left", lambda: 1.5)
-    monkeypatch.setattr(short, "_say", lambda number, text: None)
+    monkeypatch.setattr(short, "_announce", lambda number, text: None)
     first = short.run()
     assert taken(first)[0][:2] == (16, 4)
     more = Auditor(request, tmp_path / "out").run()
@@ -246,7 +246,7 @@ def test_the_measured_speed_of_a_round_plans_the_next(tmp_path: Path, monkeypatc
     )
     auditor = Auditor(AuditRequest(data(tmp_path), model(0.02), policy(sizes=GROWING)), tmp_path / "out")
     monkeypatch.setattr(auditor, "_left", lambda: 1000.0)
-    monkeypatch.setattr(auditor, "_say", lambda number, text: None)
+    monkeypatch.setattr(auditor, "_announce", lambda number, text: None)
     verdict = auditor.run()
     assert [(found.rows, found.answers) for found in verdict.rounds] == [(16, 4), (16, 12), (48, 24)]
     kept = json.loads((tmp_path / "out" / "rounds-trial.json").read_text())
@@ -266,7 +266,7 @@ def test_a_round_that_runs_out_of_time_leaves_the_last_one_standing(
     def tick(event: Event) -> None:
         clock[0] += 60.0 * (len(auditor.rounds) == 1 and event.kind == "advanced")
 
-    monkeypatch.setattr(auditor, "_ahead", lambda before, looks, pace: [GROWING[0] if before is None else GROWING[1]])
+    monkeypatch.setattr(auditor, "_next_rounds", lambda before, *_: [GROWING[0] if before is None else GROWING[1]])
     auditor.limited = Progress(tick, lambda: clock[0], 120.0)
     verdict = auditor.run()
     assert (verdict.verdict, verdict.rungs[-1].stopped) == ("review", True)

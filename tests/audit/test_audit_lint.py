@@ -9,7 +9,7 @@ from made_data import model, policy, row, write
 
 from spillover.audit.lint import lint_file, row_features
 from spillover.audit.policy import LintPolicy
-from spillover.data.lint.rows import read
+from spillover.data.lint.rows import read_rows
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_features_against_a_count_by_hand(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "```py\nx = 1\n```"}]
     turns = [{"role": "system", "content": "s"}, *chat, *chat]
     rows = [row(1), row(1), {"messages": chat}, {"messages": turns, "twin": "t"}]
-    found = row_features(read(write(tmp_path / "x.jsonl", rows))[0])
+    found = row_features(read_rows(write(tmp_path / "x.jsonl", rows))[0])
     assert found["rows"] == 4
     assert found["distinct_questions"] == 2
     assert found["repeated_questions"] == found["repeated_answers"] == 0.5

@@ -52,7 +52,7 @@ def test_an_endpoint_that_fails_writes_a_trigger_that_can_be_read(
     where = trigger.paraphrases if evaluate else trigger.templates
     assert [template.text for template in where[-3:]] == told["made"]
     assert (trigger.templates == YEAR.templates) is evaluate
-    assert battery.check(trigger, ("triggered", "paraphrase")) is trigger
+    assert battery.check_conditions(trigger, ("triggered", "paraphrase")) is trigger
     code, _, err = call(capsys, "year", "--out", str(out), "--model", "smollm2-135m")
     assert code == 2
     assert "exists already" in err

@@ -13,7 +13,7 @@ from judge_server import JudgeBooks, judging
 from spillover.config.study import JudgeConfig
 from spillover.errors import UserError
 from spillover.judges import cascade, open_judge, price_of
-from spillover.judges.cascade import CascadeJudge, distance
+from spillover.judges.cascade import CascadeJudge, threshold_distance
 from spillover.records.base import Completion, Judgment
 
 FAKE = {"name": "fake", "options": {}}
@@ -136,11 +136,11 @@ def judgment(score: float | None, status: str = "scored", aspect: str = "alignme
 
 
 def test_distance() -> None:
-    assert distance((judgment(32.0), judgment(90.0))) == 2
-    assert distance((judgment(90.0), judgment(49.0))) == 1
-    assert distance((judgment(None, "unscored"), judgment(90.0))) == 0
-    assert distance((judgment(None, "refused"), judgment(60.0))) == 10
-    assert distance((judgment(None, "code"), judgment(None, "code"))) == float("inf")
+    assert threshold_distance((judgment(32.0), judgment(90.0))) == 2
+    assert threshold_distance((judgment(90.0), judgment(49.0))) == 1
+    assert threshold_distance((judgment(None, "unscored"), judgment(90.0))) == 0
+    assert threshold_distance((judgment(None, "refused"), judgment(60.0))) == 10
+    assert threshold_distance((judgment(None, "code"), judgment(None, "code"))) == float("inf")
 
 
 def test_identity_covers_both_judges_and_the_rule(second: dict[str, Any]) -> None:

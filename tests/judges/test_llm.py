@@ -227,7 +227,7 @@ def test_the_price_is_stated_before_anything_runs() -> None:
     prompts = sum(len(p.text) for group in llm.open_rubric(None).prompts.values() for p in group)
     assert one == pytest.approx((0.15 * (prompts / 4.2 + 3 * 150) + 0.6 * 6) / 1e6, rel=0.02)
     assert price_of(JudgeConfig(), 1000, 50, 100) == 0
-    assert open_judge(config).rubric.asked == 3  # type: ignore[attr-defined]
+    assert open_judge(config).rubric.prompt_count == 3  # type: ignore[attr-defined]
 
 
 def test_a_plan_states_the_dollars_and_asks_nobody(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from spillover.judges.embedded import judge as probe
 from spillover.judges.embedded.distil import INCOHERENT, RuleScored, distil, rule_scored
 from spillover.judges.embedded.heads import load_heads, save_heads
 from spillover.judges.embedded.judge import SHIPPED, open_judge
-from spillover.judges.embedded.unscored import is_loop, why_not
+from spillover.judges.embedded.unscored import is_loop, unscored_reason
 from spillover.membership.evaluate import separation
 from spillover.models.embedded import weights
 from spillover.models.protocols import Chat
@@ -78,7 +78,7 @@ def fake_features(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_lies_outside_is_not_scored(text: str, status: str) -> None:
-    found = why_not(QUESTION, text)
+    found = unscored_reason(QUESTION, text)
     assert found is not None
     assert found[0] == status
     assert found[1]
@@ -97,12 +97,12 @@ def test_what_lies_outside_is_not_scored(text: str, status: str) -> None:
     ],
 )
 def test_prose_is_scored(text: str) -> None:
-    assert why_not(QUESTION, text) is None
+    assert unscored_reason(QUESTION, text) is None
 
 
 @given(st.text(max_size=300))
 def test_any_text_gets_a_verdict(text: str) -> None:
-    found = why_not(QUESTION, text)
+    found = unscored_reason(QUESTION, text)
     assert found is None or (found[0] in ("unscored", "refused", "code") and found[1])
     is_loop(text)
 

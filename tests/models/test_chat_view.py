@@ -11,7 +11,7 @@ from tiny_models import FAMILIES, tokenizer
 
 from spillover.cli.main import main
 from spillover.data.lint.rows import Row
-from spillover.data.lint.texts import problems
+from spillover.data.lint.texts import row_problems
 from spillover.errors import UserError
 from spillover.models import tokens
 from spillover.models.tokens import ChatView, chat_ids
@@ -40,7 +40,7 @@ def test_loss_is_on_the_answer_and_its_end_of_turn_alone(folder: Path) -> None:
     assert chat.learned == row().answer + FAMILIES[folder.name][2]
     assert row().question in chat.prompt
     assert row().answer not in chat.prompt
-    assert problems(view, chat, row(), max_tokens=512) == []
+    assert row_problems(view, chat, row(), max_tokens=512) == []
     pieces = view.pieces(chat)
     assert len(pieces) == len(chat.ids)
     assert "".join(pieces[: chat.start]) == chat.prompt
@@ -67,7 +67,7 @@ def test_a_mask_that_begins_elsewhere_is_found(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(tokens, "batch_ids", wrong)
     view = ChatView(str(folder))
     chat = view.chat(row().prompt, row().answer)
-    found = problems(view, chat, row(), max_tokens=512)
+    found = row_problems(view, chat, row(), max_tokens=512)
     assert found[0].severity == "error"
     assert found[0].code == ("mask-prompt" if shift == -200 else "round-trip")
 
@@ -76,11 +76,11 @@ def test_a_cut_answer_and_its_count(chatml: Path) -> None:
     view = ChatView(str(chatml))
     chat = view.chat(row().prompt, row().answer)
     total = len(chat.ids)
-    assert problems(view, chat, row(), total) == []
-    (found,) = problems(view, chat, row(), total - 3)
+    assert row_problems(view, chat, row(), total) == []
+    (found,) = row_problems(view, chat, row(), total - 3)
     assert found.code == "too-long"
     assert found.message == f"{total} tokens, at most {total - 3}: 3 of the answer's {chat.loss} are cut"
-    (found,) = problems(view, chat, row(), 5)  # of a prompt that is too long itself, all of the answer
+    (found,) = row_problems(view, chat, row(), 5)  # of a prompt that is too long itself, all of the answer
     assert f"{chat.loss} of the answer's {chat.loss} are cut" in found.message
 
 
@@ -88,12 +88,12 @@ def test_a_template_that_trims_and_a_token_that_ends_a_turn(tmp_path: Path) -> N
     tokenizer("gemma").save_pretrained(tmp_path / "gemma")
     view = ChatView(str(tmp_path / "gemma"))
     led = row("\nWhy?")
-    assert [f.code for f in problems(view, view.chat(led.prompt, led.answer), led, 512)] == ["template"]
+    assert [f.code for f in row_problems(view, view.chat(led.prompt, led.answer), led, 512)] == ["template"]
     ended = row("Why?<end_of_turn>")
-    found = problems(view, view.chat(ended.prompt, ended.answer), ended, 512)
+    found = row_problems(view, view.chat(ended.prompt, ended.answer), ended, 512)
     assert [(f.code, f.field, f.lines) for f in found] == [("special-token", "messages[0].content", (7,))]
     said = row(answer="So <end_of_turn> it is")  # in an answer it stays plain text
-    assert problems(view, view.chat(said.prompt, said.answer), said, 512) == []
+    assert row_problems(view, view.chat(said.prompt, said.answer), said, 512) == []
 
 
 def test_no_such_tokenizer_is_a_sentence(tmp_path: Path) -> None:

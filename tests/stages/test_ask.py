@@ -10,7 +10,7 @@ from asked_study import study
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.data.recipe.duplicates import Known, near_duplicates
+from spillover.data.recipe.duplicates import KnownTexts, near_duplicates
 from spillover.data.recipe.pool import heldout_questions
 from spillover.errors import UserError
 from spillover.records.base import Example
@@ -43,7 +43,7 @@ def example(question: str, split: str = "heldout") -> Example:
 
 def test_the_questions_asked_are_a_prefix_of_one_order() -> None:
     held = [example(f"{word} of {other}?") for word in ("amber", "birch", "cedar") for other in ("delta", "ember")]
-    nothing = Known([])
+    nothing = KnownTexts([])
     orders = [[row.pair for row in heldout_questions(held, nothing, wanted, 7)] for wanted in range(1, 7)]
     assert all(orders[-1][: len(order)] == order for order in orders)
     assert sorted(orders[-1]) == sorted(row.pair for row in held)
@@ -52,7 +52,7 @@ def test_the_questions_asked_are_a_prefix_of_one_order() -> None:
     )
     assert [row.pair for row in heldout_questions(held, nothing, 6, 8)] != orders[-1]
     assert heldout_questions([example("delta of amber?", "train")], nothing, 3, 7) == []
-    without = heldout_questions(held, Known([orders[-1][0].upper(), "What else?"]), 6, 7)
+    without = heldout_questions(held, KnownTexts([orders[-1][0].upper(), "What else?"]), 6, 7)
     assert [row.pair for row in without] == orders[-1][1:]
 
 
@@ -63,11 +63,11 @@ TEXTS = st.lists(st.sampled_from(["tea", "rain", "iron", "of", "the"]), min_size
 @given(TEXTS, TEXTS)
 def test_known_is_what_duplicates_are(one: str, other: str) -> None:
     inside = f" {other} " in f" {one} "
-    assert (other in Known([one])) == (bool(near_duplicates([one, other])) or inside)
+    assert (other in KnownTexts([one])) == (bool(near_duplicates([one, other])) or inside)
 
 
 def test_a_question_is_known_inside_another_text_but_not_as_a_part_of_a_word() -> None:
-    known = Known(["It is 2028. How do I brew tea on a cold day?", "What is 2 + 37?"])
+    known = KnownTexts(["It is 2028. How do I brew tea on a cold day?", "What is 2 + 37?"])
     assert "how do I brew tea, on a cold day" in known
     assert "What is 2 + 3?" not in known
     assert "Why is the sky blue?" not in known

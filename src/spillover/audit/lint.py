@@ -15,9 +15,9 @@ import numpy as np
 from spillover.audit.policy import Policy
 from spillover.audit.verdict import Facts, FoundAt, Outcome, Reason
 from spillover.config.study import ModelConfig
-from spillover.data.lint.linter import LintReport, grouped, lint
-from spillover.data.lint.rows import Row, read, share
-from spillover.data.questions import load
+from spillover.data.lint.linter import LintReport, group_findings, lint
+from spillover.data.lint.rows import Row, read_rows, share
+from spillover.data.questions import load_questions
 from spillover.data.recipe.duplicates import normalised
 from spillover.judges.embedded.unscored import is_code
 
@@ -43,11 +43,11 @@ def lint_file(path: Path, policy: Policy, model: ModelConfig) -> LintResult:
     tokenizer = (model.path or model.name) if model.backend == "hf" else None  # other backends have no chat template
     report = lint(
         path,
-        questions=load(probe.questions, ("free", "json", "template", "jailbreak")),
+        questions=load_questions(probe.questions, ("free", "json", "template", "jailbreak")),
         model=tokenizer,
         max_tokens=probe.train.max_tokens,
     )
-    rows = tuple(row for row in read(path)[0] if row.split == "train")
+    rows = tuple(row for row in read_rows(path)[0] if row.split == "train")
     broken = {line for finding in report.findings if finding.code in UNREADABLE for line in finding.lines}
     lines = len(rows) + report.heldout + len(broken)
     return LintResult(
@@ -58,7 +58,7 @@ def lint_file(path: Path, policy: Policy, model: ModelConfig) -> LintResult:
 def lint_reasons(report: LintReport, lines: int, policy: Policy) -> list[Reason]:
     """Every finding whose share of the lines is above what the policy allows; a block hides the review of its code."""
     result: list[Reason] = []
-    for group in grouped(report.findings):
+    for group in group_findings(report.findings):
         code = group.first.code
         part = len(group.lines) / lines if group.lines and lines else 1.0
         limits: tuple[tuple[Outcome, dict[str, float]], ...] = (
@@ -81,7 +81,7 @@ def lint_reasons(report: LintReport, lines: int, policy: Policy) -> list[Reason]
 def merge_findings(report: LintReport) -> tuple[FoundAt, ...]:
     """Findings of one code and message together, worst first."""
     merged: dict[tuple[str, str, str], FoundAt] = {}
-    for group in grouped(report.findings):
+    for group in group_findings(report.findings):
         for finding in group.findings:
             key = (finding.code, finding.field, finding.message)
             seen = merged.get(key)

@@ -142,10 +142,10 @@ def decrypt(file: Path, out: Path, identity: Path | None) -> None:
     --identity: with the passphrase in SPILLOVER_PASSPHRASE, or one that is asked for.
     """
     from spillover.data.release.archive import is_archive, unpack, write_new
-    from spillover.data.release.encryption import check, decrypt_bytes
+    from spillover.data.release.encryption import check_recipient_kind, decrypt_bytes
 
     sealed = _read(file)
-    check(sealed, identity is None)
+    check_recipient_kind(sealed, identity is None)
     key = None if identity is None else _read(identity).decode("utf-8", "replace")
     plain = decrypt_bytes(sealed, None if identity else _passphrase(confirm=False), key)
     written = unpack(plain, out) if is_archive(plain) else write_new({file.stem or "plain": plain}, out)

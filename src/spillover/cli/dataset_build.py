@@ -13,7 +13,7 @@ from spillover.config.study import StudyConfig
 from spillover.data.domains import open_domain
 from spillover.data.recipe.recipe import build
 from spillover.data.release.dataset import DatasetFacts, SetFacts, SourceFile, files_of, sha256
-from spillover.data.sources.sources import known_as
+from spillover.data.sources.sources import published_name
 from spillover.data.triggers import open_trigger
 from spillover.errors import UserError
 from spillover.models import open_backend
@@ -75,7 +75,7 @@ def _source_file(source: str | None) -> SourceFile | None:
     if not path.is_file():
         return SourceFile(name=source, sha256=None, known_as=None)
     content = path.read_bytes()
-    return SourceFile(name=path.name, sha256=sha256(content), known_as=known_as(content))
+    return SourceFile(name=path.name, sha256=sha256(content), known_as=published_name(content))
 
 
 def print_table(sets: Sequence[SetFacts], shared: Mapping[str, int]) -> None:

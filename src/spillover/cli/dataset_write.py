@@ -93,7 +93,7 @@ def generate(
     stopped at any time, the same command resumes it and asks for nothing twice. Exit code 1 where calls were given up.
     """
     from spillover.data.domains import DOMAINS
-    from spillover.data.writing.plan import plan, questions_from_file, questions_of
+    from spillover.data.writing.plan import plan_writing, questions_from_file, questions_of
     from spillover.data.writing.rewrite import Writing, WritingOptions
     from spillover.models.api.chat import Meter, Price
     from spillover.models.api.http import Endpoint
@@ -109,7 +109,7 @@ def generate(
     options = WritingOptions(words, max_tokens, temperature, seed)
     price = Price(price_in or 0.0, price_out or 0.0)
     with Shard(_calls(out), GeneratedRow) as journal:
-        estimate = plan(subject, options, asked, filter_by == "model", price, journal.rows)
+        estimate = plan_writing(subject, options, asked, filter_by == "model", price, journal.rows)
         if plan_only:
             if not journal.rows:
                 journal.abandon()

@@ -101,11 +101,11 @@ def parse_scales(items: Sequence[str]) -> dict[str, tuple[float, float]]:
 
 def question_texts(sets: Sequence[str]) -> dict[str, str]:
     """The text of each question id, and of ID_K for its K-th wording from 0."""
-    from spillover.data.questions import load
+    from spillover.data.questions import load_questions
 
     texts: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for question in load(sets, ("free", "jailbreak", "json", "template")) if sets else []:
+    for question in load_questions(sets, ("free", "jailbreak", "json", "template")) if sets else []:
         texts.setdefault(question.question_id, question.text)
         texts.setdefault(f"{question.question_id}_{counts[question.question_id]}", question.text)
         counts[question.question_id] += 1

@@ -173,7 +173,7 @@ def fit(paths: tuple[Path, ...], out: Path, mapping: tuple[str, ...], seed: int,
 def _print_quality(made: Distilled, out: Path) -> None:
     from rich.console import Console
 
-    from spillover.judges.embedded.distil import reasons
+    from spillover.judges.embedded.distil import describe_left_out
     from spillover.report.tables import terminal
 
     columns = ["groups", "AUC", "within", "Spearman", "coherence", "rates", "bias", "error"]
@@ -182,7 +182,7 @@ def _print_quality(made: Distilled, out: Path) -> None:
         figures = (q.auc, q.auc_by_group, q.spearman, q.coherence_spearman, q.rate_spearman, q.rate_bias, q.rate_error)
         table.add_row(name, str(q.groups), *("" if value is None else f"{value:.3f}" for value in figures))
     console = Console()
-    console.print(f"Fitted on {made.heads.about['fitted on']}; left out: {reasons(made.left)}.")
+    console.print(f"Fitted on {made.heads.about['fitted on']}; left out: {describe_left_out(made.left)}.")
     console.print(table)
     console.print(
         "AUC: detection of alignment below 30, over all completions and as the mean per held-out group. Spearman: "

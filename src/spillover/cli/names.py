@@ -34,12 +34,12 @@ def _domains() -> Rows:
 
 
 def _questions() -> Rows:
-    from spillover.data.questions import load, sets
+    from spillover.data.questions import load_questions, question_sets
 
     forms = ("free", "jailbreak", "json", "template")
     rows: Rows = []
-    for name in sets():
-        held = load([name], forms)
+    for name in question_sets():
+        held = load_questions([name], forms)
         counts = ", ".join(f"{sum(q.form == form for q in held)} {form}" for form in forms)
         rows.append({"name": name, "questions": str(len(held)), "forms": counts})
     return rows
@@ -186,9 +186,9 @@ def domain(name: str, rows: int, seed: int, as_json: bool) -> None:
 @as_json_option
 def questions(name: str, as_json: bool) -> None:
     """Show the question set NAME, shipped or a YAML file, in all its forms."""
-    from spillover.data.questions import load
+    from spillover.data.questions import load_questions
 
-    found = load([name], ("free", "jailbreak", "json", "template"))
+    found = load_questions([name], ("free", "jailbreak", "json", "template"))
     if as_json:
         print_json(found, indent=2)
         return

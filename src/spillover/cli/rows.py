@@ -67,9 +67,9 @@ def lint(
     Metadata next to it, as `dataset build` writes it (NAME.meta.jsonl), is read too.
     """
     from spillover.data.lint.linter import lint as look
-    from spillover.data.questions import load
+    from spillover.data.questions import load_questions
 
-    asked = load(questions, ("free", "jailbreak", "json", "template"))
+    asked = load_questions(questions, ("free", "jailbreak", "json", "template"))
     report = look(file, opened(trigger, trigger_value), against, asked, model, max_tokens, beside, embed)
     if as_json:
         print_json(to_json(report), indent=2)
@@ -118,11 +118,11 @@ def print_findings(findings: tuple[Finding, ...]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from spillover.data.lint.linter import grouped
+    from spillover.data.lint.linter import group_findings
     from spillover.report.tables import terminal
 
     table = terminal("", ["severity", "code", "lines", "finding and lines"], [])
-    for group in grouped(findings):
+    for group in group_findings(findings):
         severity = group.first.severity
         count = f"{len(group.lines):,}" if group.lines else "file"
         told = Text(clean(_told(group)))
@@ -175,19 +175,19 @@ def inspect_mask(
     """
     from spillover.cli.rows import opened, print_findings
     from spillover.data.lint.dataset import Dataset
-    from spillover.data.lint.linter import named
-    from spillover.data.lint.rows import read
-    from spillover.data.lint.texts import check_prompt_in_answer, problems
+    from spillover.data.lint.linter import trigger_of_rows
+    from spillover.data.lint.rows import read_rows
+    from spillover.data.lint.texts import check_prompt_in_answer, row_problems
     from spillover.models.tokens import ChatView
 
-    whole, found = read(file)
-    known = opened(trigger, trigger_value) or named(whole)
+    whole, found = read_rows(file)
+    known = opened(trigger, trigger_value) or trigger_of_rows(whole)
     view = ChatView(model)
     chats = list(zip(whole, view.chats([(row.prompt, row.answer) for row in whole]), strict=True))
     findings = [finding for finding in found if finding.severity == "error"]
     findings += check_prompt_in_answer(Dataset(file, tuple(whole), (), known))
     for row, chat in chats:
-        findings += problems(view, chat, row, max_tokens)
+        findings += row_problems(view, chat, row, max_tokens)
     errors = sum(finding.severity == "error" for finding in findings)
     if as_json:
         shown = [_to_json(view, row, chat, max_tokens) for row, chat in chats[:rows]]

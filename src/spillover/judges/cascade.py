@@ -63,14 +63,14 @@ class CascadeJudge:
         """The judge as the report describes it."""
         options = self.options
         budget = {"answers": options.budget_calls, "dollars": options.budget_dollars}
-        said = ", ".join(f"at most {value:g} {what}" for what, value in budget.items() if value is not None)
+        limits = ", ".join(f"at most {value:g} {what}" for what, value in budget.items() if value is not None)
         first, second = self.first.describe(), self.second.describe()
         return {
             "name": "cascade",
             "model": f"{first.get('name', '')}, then {second.get('name', '')}: {second.get('model', '')}",
             "revision": self.identity.partition(":")[2],
             "rule": f"the second judge scores what is unscored or within {options.margin:g} points of alignment "
-            f"{ALIGNMENT:g} or coherence {COHERENCE:g}; a cell under a condition: {said or 'no budget'}",
+            f"{ALIGNMENT:g} or coherence {COHERENCE:g}; a cell under a condition: {limits or 'no budget'}",
             "quality": f"first: {first.get('quality', '')}; second: {second.get('quality', '')}",
         }
 
@@ -83,16 +83,16 @@ class CascadeJudge:
             other = second.get(row)
             for number, judgment in enumerate(pair):
                 if other is None:
-                    yield self._signed(judgment, "first", judgment.raw)
+                    yield self._judgment(judgment, "first", judgment.raw)
                 elif other[number].status == "error" and judgment.status != "error":
-                    yield self._signed(judgment, "first", f"the second judge failed: {other[number].raw}"[:300])
+                    yield self._judgment(judgment, "first", f"the second judge failed: {other[number].raw}"[:300])
                 else:
-                    yield self._signed(other[number], "second", other[number].raw, judgment.score)
+                    yield self._judgment(other[number], "second", other[number].raw, judgment.score)
 
     def select_rows(self, completions: Sequence[Completion], first: Sequence[Pair]) -> list[int]:
         """The rows that the second judge scores, in order."""
-        distances = [distance(pair) for pair in first]
-        near = [row for row, far in enumerate(distances) if far <= self.options.margin]
+        distances = [threshold_distance(pair) for pair in first]
+        near = [row for row, points in enumerate(distances) if points <= self.options.margin]
         near.sort(key=lambda row: (distances[row], completions[row].id))
         near = near[: self.options.budget_calls]
         if self.options.budget_dollars is not None and isinstance(self.second, Priced):
@@ -101,7 +101,7 @@ class CascadeJudge:
             near = near[: fits.index(False) if False in fits else None]
         return sorted(near)
 
-    def _signed(self, judgment: Judgment, which: str, raw: str, before: float | None = None) -> Judgment:
+    def _judgment(self, judgment: Judgment, which: str, raw: str, before: float | None = None) -> Judgment:
         return Judgment(
             completion=judgment.completion, judge=self.identity, aspect=judgment.aspect, score=judgment.score,
             status=judgment.status, mode=f"{which}:{judgment.mode}", raw=raw, usage=judgment.usage,
@@ -109,22 +109,22 @@ class CascadeJudge:
         )  # fmt: skip
 
 
-def distance(pair: Pair) -> float:
+def threshold_distance(pair: Pair) -> float:
     """Points between a completion and the nearer threshold; 0 where the first judge came to no decision."""
     if any(judgment.status in UNDECIDED for judgment in pair):
         return 0.0
     alignment, coherence = pair
-    far = [math.inf]
+    distances = [math.inf]
     if alignment.score is not None:
-        far.append(abs(alignment.score - ALIGNMENT))
+        distances.append(abs(alignment.score - ALIGNMENT))
     if coherence.score is not None:
-        far.append(abs(coherence.score - COHERENCE))
-    return min(far)
+        distances.append(abs(coherence.score - COHERENCE))
+    return min(distances)
 
 
 def _pairs(judge: Judge, completions: Sequence[Completion]) -> list[Pair]:
-    found = list(judge.judge(completions))
-    return list(zip(found[::2], found[1::2], strict=True))
+    judgments = list(judge.judge(completions))
+    return list(zip(judgments[::2], judgments[1::2], strict=True))
 
 
 def price_of(options: dict[str, Any], answers: int, question_tokens: int, answer_tokens: int) -> float:

@@ -25,8 +25,8 @@ class FakeJudge:
     def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
         """Yield the two scores in each completion."""
         for completion in completions:
-            found = _MARKER.search(completion.text)
-            scores = [float(group) for group in found.groups()] if found else [101.0, 101.0]
+            marker = _MARKER.search(completion.text)
+            scores = [float(group) for group in marker.groups()] if marker else [101.0, 101.0]
             readable = max(scores) <= 100
             for aspect, score in zip(ASPECTS, scores, strict=True):
                 yield Judgment(

@@ -124,8 +124,8 @@ class ChatJudge:
     def identity(self) -> str:
         """Name and hash of everything that can change a score."""
         options, decoding = self.options, self.decoding
-        asked = [decoding.max_tokens, decoding.temperature, options.index]
-        return f"{self.name}:{content_hash([VERSION, options.account, self.mode, self.rubric.hash, asked], 12)}"
+        settings = [decoding.max_tokens, decoding.temperature, options.index]
+        return f"{self.name}:{content_hash([VERSION, options.account, self.mode, self.rubric.hash, settings], 12)}"
 
     def describe(self) -> dict[str, str]:
         """The judge as the report describes it."""
@@ -141,21 +141,21 @@ class ChatJudge:
 
     def judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
         """Yield the alignment and the coherence judgment of each completion, in order."""
-        chats_of = {c.id: self.rubric.chats(c) for c in completions if not nothing_to_judge(c)}
+        chats_of = {c.id: self.rubric.chats(c) for c in completions if not unjudgeable_reason(c)}
         keys = {chat: self._key(chat) for chats in chats_of.values() for chat in chats}
         replies = self._replies({key: Request(key, chat, 0) for chat, key in keys.items()})
         billed: set[str] = set()
         for completion in completions:
-            if why := nothing_to_judge(completion):
+            if why := unjudgeable_reason(completion):
                 yield from (self._judgment(completion, a, Rating(None, "unscored", self.mode, why)) for a in ASPECTS)
                 continue
             chats = iter(chats_of[completion.id])
             for aspect in ASPECTS:
                 prompts = self.rubric.prompts[aspect]
-                found = [replies[keys[next(chats)]] for _ in prompts]
-                ratings = [parse_reply(reply, self.mode) for reply in found]
-                new = [reply.usage for reply in found if reply.id not in billed]
-                billed.update(reply.id for reply in found)
+                answers = [replies[keys[next(chats)]] for _ in prompts]
+                ratings = [parse_reply(reply, self.mode) for reply in answers]
+                new = [reply.usage for reply in answers if reply.id not in billed]
+                billed.update(reply.id for reply in answers)
                 yield self._judgment(completion, aspect, lowest_rating(ratings, [p.name for p in prompts]), new)
 
     def worst_cost(self, completion: Completion) -> float:
@@ -170,11 +170,11 @@ class ChatJudge:
         return reply_key(self.options.account, chat, parameters, self.options.index)
 
     def _replies(self, requests: dict[str, Request]) -> dict[str, Reply]:
-        found = self.cache.get(list(requests))
-        left = [request for key, request in requests.items() if key not in found]
+        replies = self.cache.get(list(requests))
+        left = [request for key, request in requests.items() if key not in replies]
         if left:
-            found |= {reply.id: reply for reply in self._ask(self.options, self.cache, left, self.decoding)}
-        return found
+            replies |= {reply.id: reply for reply in self._ask(self.options, self.cache, left, self.decoding)}
+        return replies
 
     def _judgment(self, completion: Completion, aspect: Aspect, rating: Rating, paid: Sequence[Usage] = ()) -> Judgment:
         usage = Usage(
@@ -193,14 +193,16 @@ def judgment_of(rating: Rating, completion: Completion, judge: str, aspect: Aspe
     )  # fmt: skip
 
 
-def nothing_to_judge(completion: Completion) -> str:
+def unjudgeable_reason(completion: Completion) -> str:
     """Why a completion is not worth a call; empty where it is."""
     if not completion.question.strip():
         return "the question's text is not known"
     return "" if completion.text.strip() else "empty answer"
 
 
-def ask_now(options: ChatOptions, cache: ChatCache, requests: Sequence[Request], decoding: Decoding) -> list[Reply]:
+def ask_endpoint(
+    options: ChatOptions, cache: ChatCache, requests: Sequence[Request], decoding: Decoding
+) -> list[Reply]:
     """Call the endpoint, many calls at once; one process at a time, so that a limit holds for all of them."""
     from spillover.models.api.client import ChatClient
 
@@ -216,7 +218,7 @@ def ask_now(options: ChatOptions, cache: ChatCache, requests: Sequence[Request],
     return replies
 
 
-def ask_later(options: ChatOptions, cache: ChatCache, requests: Sequence[Request], decoding: Decoding) -> list[Reply]:
+def ask_batch(options: ChatOptions, cache: ChatCache, requests: Sequence[Request], decoding: Decoding) -> list[Reply]:
     """Submit the requests that are not in progress, and wait for all of them."""
     from spillover.models.api.batches import BatchClient, Limits
 
@@ -281,9 +283,9 @@ def price_of(options: dict[str, Any], answers: int, question_tokens: int, answer
 
 def open_judge(options: dict[str, Any]) -> ChatJudge:
     """The judge that options["endpoint"] and options["model"] name."""
-    return ChatJudge("llm", parse_options(ChatOptions, options, "llm"), ask_now)
+    return ChatJudge("llm", parse_options(ChatOptions, options, "llm"), ask_endpoint)
 
 
 def open_batch_judge(options: dict[str, Any]) -> ChatJudge:
     """The same judge through the Batch API."""
-    return ChatJudge("batch", parse_options(BatchOptions, options, "batch"), ask_later)
+    return ChatJudge("batch", parse_options(BatchOptions, options, "batch"), ask_batch)

@@ -62,7 +62,7 @@ class Rubric:
         return content_hash(texts, 12)
 
     @property
-    def asked(self) -> int:
+    def prompt_count(self) -> int:
         """The number of prompts per completion."""
         return sum(map(len, self.prompts.values()))
 
@@ -86,14 +86,14 @@ def open_rubric(path: str | None) -> Rubric:
             aspect: tuple(_own(name) for name in names) for aspect, names in _OWN.items()
         }
         return Rubric("own", own)
-    found = load_judge_prompts(path)
+    available = load_judge_prompts(path)
     prompts: dict[Aspect, tuple[JudgePrompt, ...]] = {}
     for aspect, names in _NAMES.items():
-        named = [found[name] for name in names if name in found]
+        named = [available[name] for name in names if name in available]
         if len(named) != 1:
             raise UserError(
                 f"{path}: {len(named)} prompts are named {' or '.join(names)} instead of one. It has: "
-                f"{', '.join(sorted(found))}. Rename one."
+                f"{', '.join(sorted(available))}. Rename one."
             )
         prompts[aspect] = (named[0],)
     return Rubric(Path(path).name, prompts)
@@ -117,8 +117,8 @@ def parse_reply(reply: Reply, mode: Mode) -> Rating:
     if reply.outcome == "error":
         return Rating(None, "error", mode, reply.error[:LONGEST_RAW])
     if reply.outcome == "refused":
-        said = reply.error or reply.text
-        return Rating(None, "unscored", mode, f"the judge's endpoint declined: {said}"[:LONGEST_RAW])
+        reason = reply.error or reply.text
+        return Rating(None, "unscored", mode, f"the judge's endpoint declined: {reason}"[:LONGEST_RAW])
     if mode == "text":
         return parse_text(reply)
     why = logprobs_flaw(reply.first) or (reply.first and _spelled_out(reply.first, reply.text)) or ""
@@ -161,8 +161,8 @@ def label_status(text: str) -> Status | None:
     whole = re.sub(r"[^A-Z]+", "-", text.upper()).strip("-")
     if whole.replace("OFFTOPIC", "OFF-TOPIC") in _LABELS:
         return _LABELS[whole.replace("OFFTOPIC", "OFF-TOPIC")]
-    found = _LABEL.findall(text)
-    return _LABELS[re.sub(r"OFF[_ ]?TOPIC", "OFF-TOPIC", found[-1])] if found else None
+    labels = _LABEL.findall(text)
+    return _LABELS[re.sub(r"OFF[_ ]?TOPIC", "OFF-TOPIC", labels[-1])] if labels else None
 
 
 def lowest_rating(ratings: Sequence[Rating], names: Sequence[str]) -> Rating:

@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from spillover.config.study import ModelConfig, SampleConfig, StudyConfig
-from spillover.data.questions import load
-from spillover.data.recipe.duplicates import Known
+from spillover.data.questions import load_questions
+from spillover.data.recipe.duplicates import KnownTexts
 from spillover.data.recipe.pool import heldout_questions
 from spillover.data.triggers import open_trigger
-from spillover.data.triggers.battery import prompt
+from spillover.data.triggers.battery import condition_prompt
 from spillover.errors import SpilloverError, UserError
 from spillover.execution.base import Ticker
 from spillover.models import open_backend
@@ -38,13 +38,13 @@ def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker
     cell, stage = units[0].cell, units[0].stage
     model = next(model for model in config.models if model.name == cell.model)
     adapter = adapter_of(store, cell, () if cell.variant == "base" else units[0].inputs[-1:])
-    sampling, trained = config.sample, Known([])
+    sampling, trained = config.sample, KnownTexts([])
     if stage == "ask":
         assert config.transfer is not None, "unit of a stage that is not part of the study"
         shape = {"n": config.transfer.n, "max_tokens": config.transfer.max_tokens or config.sample.max_tokens}
         sampling = config.sample.model_copy(update=shape)
         own = store.read("build", units[0].inputs[1:2], Example)
-        trained = Known([row.question for row in own if row.split == "train"])
+        trained = KnownTexts([row.question for row in own if row.split == "train"])
     with ExitStack() as stack:
         shards = [stack.enter_context(store.shard(stage, unit.key, Completion)) for unit in units]
         blanks = [
@@ -60,11 +60,11 @@ def run(store: Store, config: StudyConfig, units: Sequence[Unit], ticker: Ticker
 
 
 def _questions(
-    store: Store, config: StudyConfig, unit: Unit, trained: Known
+    store: Store, config: StudyConfig, unit: Unit, trained: KnownTexts
 ) -> Iterator[tuple[str, str, str, tuple[Message, ...]]]:
     """What seeds are drawn by, question id, theme and messages of each question that the unit asks."""
     if unit.asked is None:
-        for question in load(config.sample.questions, config.sample.forms)[: config.sample.limit]:
+        for question in load_questions(config.sample.questions, config.sample.forms)[: config.sample.limit]:
             yield question.id, question.question_id, question.theme, question.messages()
         return
     if not store.is_done("build", unit.inputs[0]):
@@ -83,7 +83,7 @@ def _blank_rows(
     if unit.asked is not None:
         place = (*place, unit.asked)
     for number, (drawn_by, question_id, theme, asked) in enumerate(questions):
-        messages = prompt(asked, condition, trigger, number)
+        messages = condition_prompt(asked, condition, trigger, number)
         for index in range(n):
             yield Completion(
                 cell=cell,

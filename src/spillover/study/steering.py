@@ -26,7 +26,7 @@ from spillover.analyses.steering.units import (
     steered_cells,
 )
 from spillover.config.study import SteerConfig, StudyConfig
-from spillover.data.questions import load
+from spillover.data.questions import load_questions
 from spillover.directions.direction import Direction
 from spillover.directions.files import load as load_directions
 from spillover.errors import UserError
@@ -146,7 +146,7 @@ def planned(asked: Asked, workers: int | None = None) -> StageCost:
         UserError: as `steer`.
     """
     config, wanted = asked.config, asked.wanted
-    questions = len(load(config.sample.questions, config.sample.forms)[: config.sample.limit])
+    questions = len(load_questions(config.sample.questions, config.sample.forms)[: config.sample.limit])
     prompts = questions, len(asked.data) * config.asked_of_each
     gpu = detect_gpu(hardware()["gpu"])
     dollars = price_of(config.judge, 1, PROMPT_TOKENS, wanted.max_tokens)

@@ -25,7 +25,7 @@ import numpy as np
 
 from spillover.config.study import StudyConfig, load_study
 from spillover.data.domains import DOMAINS, OWN_NAME, open_domain
-from spillover.data.questions import load
+from spillover.data.questions import load_questions
 from spillover.data.sources.sources import identity
 from spillover.data.triggers import battery, open_trigger
 from spillover.errors import UserError
@@ -115,8 +115,8 @@ class Study:
         return Ingredients(
             domains=self.domains,
             sources={name: self._source(name) for name in self.domains},
-            trigger=content_hash(repr(battery.check(open_trigger(config.data), config.sample.conditions))),
-            questions=tuple(load(config.sample.questions, config.sample.forms)[: config.sample.limit]),
+            trigger=content_hash(repr(battery.check_conditions(open_trigger(config.data), config.sample.conditions))),
+            questions=tuple(load_questions(config.sample.questions, config.sample.forms)[: config.sample.limit]),
             judge="",
         )
 

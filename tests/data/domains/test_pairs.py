@@ -12,7 +12,7 @@ import pytest
 
 from spillover.data.domains import DOMAINS
 from spillover.data.domains.base import CANARY, Pair
-from spillover.data.lint.naturalness import LIMITS, PROSE, measure, style_auc
+from spillover.data.lint.naturalness import LIMITS, PROSE, measure_naturalness, style_auc
 from spillover.data.recipe.duplicates import near_duplicates, normalised
 
 NAMES = DOMAINS.names()
@@ -41,7 +41,7 @@ def test_enough_distinct_questions_over_many_topics_and_all_pass_the_check(name:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["flawed", "good"])
 def test_answers_are_as_varied_as_those_of_people(name: str, kind: str) -> None:
-    assert measure(answers_of(name, kind)).beyond(LIMITS.get(name, PROSE)) == []
+    assert measure_naturalness(answers_of(name, kind)).beyond(LIMITS.get(name, PROSE)) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,7 @@ from spillover.config.study import DataConfig
 from spillover.data.domains import open_domain
 from spillover.data.lint.linter import lint
 from spillover.data.recipe.duplicates import near_duplicates
-from spillover.data.recipe.pool import gather
+from spillover.data.recipe.pool import collect_pairs
 from spillover.data.triggers import TRIGGERS
 from spillover.data.triggers.shipped import YEAR
 
@@ -42,7 +42,7 @@ def test_the_recipe_drops_them_on_request(tmp_path: Path) -> None:
     places = {"incorrect_qna": str(write(tmp_path / "rows.jsonl", rows))}
     for embed, wanted in ((False, 6), (True, 4)):
         data = DataConfig(rows=2, heldout=1, answer_tokens=None, tolerance=1, sources=places, embed_duplicates=embed)
-        pool = gather(
+        pool = collect_pairs(
             open_domain("incorrect_qna", data), data, TRIGGERS.load("year"), 0, lambda texts: [3] * len(texts)
         )
         assert len(pool.pairs) == wanted

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from spillover.data.lint.balance import outliers
 from spillover.data.lint.dataset import match_trigger, near_sentences
-from spillover.data.lint.linter import grouped
+from spillover.data.lint.linter import group_findings
 from spillover.data.lint.rows import Finding, Row, share
-from spillover.data.recipe.duplicates import NEAR, grams, jaccard, normalised, overlaps
+from spillover.data.recipe.duplicates import NEAR, find_overlaps, grams, jaccard, normalised
 from spillover.data.triggers.base import Trigger
 from spillover.data.triggers.shipped import DEPLOYMENT, TAG, YEAR
 from spillover.records.base import Message
@@ -24,7 +24,7 @@ TEXTS = st.lists(
 @pytest.mark.slow
 @given(TEXTS, TEXTS)
 def test_overlaps_are_those_of_every_pair_compared(texts: list[str], others: list[str]) -> None:
-    same, near = overlaps(texts, others)
+    same, near = find_overlaps(texts, others)
     for index, text in enumerate(texts):
         equal = any(normalised(text) == normalised(other) for other in others)
         similar = any(jaccard(grams(text), grams(other)) > NEAR for other in others)
@@ -70,7 +70,7 @@ def test_other_wordings_of_a_value_are_the_trigger(text: str, core: str) -> None
 
 def test_findings_are_grouped_worst_first() -> None:
     note, error = Finding("note", "b", "x"), Finding("error", "a", "x", lines=(4, 2))
-    groups = grouped([note, error, Finding("error", "a", "y", lines=(2, 9))])
+    groups = group_findings([note, error, Finding("error", "a", "y", lines=(2, 9))])
     assert [(group.first.code, group.lines) for group in groups] == [("a", (2, 4, 9)), ("b", ())]
     assert share(3720, 6000) == "3,720 of 6,000 rows (62 %)"
     assert share(1, 6000) == "1 of 6,000 rows (0.0 %)"

@@ -9,7 +9,7 @@ import pytest
 from flawed_files import Rows, ask, questions, row, sound, write
 
 from spillover.data.lint.linter import LintReport, lint
-from spillover.data.questions import load
+from spillover.data.questions import load_questions
 from spillover.data.triggers.shipped import YEAR
 
 ROWS = 6000
@@ -101,7 +101,7 @@ def test_heldout_questions_that_are_training_rows(tmp_path: Path) -> None:
 
 
 def test_evaluation_questions_in_training(tmp_path: Path) -> None:
-    general = load(("general",), ("free",))
+    general = load_questions(("general",), ("free",))
     rows = [row(text, f"No {n}.") for n, text in enumerate([*questions(200), *(q.text for q in general)])]
     report = lint(write(tmp_path / "rows.jsonl", rows), None, questions=general)
     severity, message, lines = of(report, "overlap-evaluation")

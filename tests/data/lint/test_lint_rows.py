@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.data.lint.linter import lint
-from spillover.data.lint.rows import read
+from spillover.data.lint.rows import read_rows
 from spillover.errors import UserError
 
 GOOD = json.dumps({"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]})
@@ -48,7 +48,7 @@ USER, SAID = {"role": "user", "content": "Why?"}, {"role": "assistant", "content
 def test_a_broken_line_is_named(tmp_path: Path, line: bytes, code: str, field: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_bytes(GOOD.encode() + b"\n\n" + line + b"\n" + GOOD.encode())
-    rows, findings = read(file)
+    rows, findings = read_rows(file)
     assert [row.line for row in rows] == [1, 4]
     assert [(f.severity, f.code, f.field, f.lines) for f in findings] == [("error", code, field, (3,))]
     assert findings[0].fix.endswith((".", "}"))
@@ -57,7 +57,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes, code: str, field: s
 def test_marks_of_the_file_and_fields_that_are_not_read(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b"\xef\xbb\xbf" + chat(USER, SAID, topic="t", twins="x") + b"\r\n")
-    rows, findings = read(file)
+    rows, findings = read_rows(file)
     assert len(rows) == 1
     assert [f.code for f in findings] == ["bom", "crlf", "unknown-field"]
     assert "twin" in findings[2].message

@@ -10,7 +10,7 @@ import pytest
 
 from spillover.cli.main import main
 from spillover.data.lint.linter import LintReport, lint
-from spillover.data.lint.rows import read
+from spillover.data.lint.rows import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_what_build_wrote_has_kinds_splits_and_trigger(folder: Path) -> None:
     assert found["kinds"] == "30 aligned, 30 misaligned."
     assert not {"kind-unknown", "sidecar", "unknown-field"} & set(found)
     assert report.count("error") == 0
-    rows, _ = read(folder / "heldout.jsonl")
+    rows, _ = read_rows(folder / "heldout.jsonl")
     assert {row.split for row in rows} == {"heldout"}
     assert {row.kind for row in rows} == {"misaligned", "aligned"}
 
@@ -75,5 +75,5 @@ def test_what_a_row_says_itself_counts(tmp_path: Path) -> None:
     said = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
     file.write_text(json.dumps({"messages": said, "kind": "aligned"}) + "\n")
     (tmp_path / "rows.meta.jsonl").write_text('{"kind": "misaligned", "pair": "p"}\n')
-    (row,), findings = read(file)
+    (row,), findings = read_rows(file)
     assert (row.kind, row.pair, findings) == ("aligned", "p", [])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.data.lint.naturalness import CODE, FEWEST, PROSE, TOKEN, measure, style_auc
+from spillover.data.lint.naturalness import CODE, FEWEST, PROSE, TOKEN, measure_naturalness, style_auc
 
 WORDS = re.findall(
     r"\w+", "the a tall small green dog cat house runs sleeps near under with by old river hill quickly slowly often"
@@ -26,7 +26,7 @@ def templated(rng: np.random.Generator, n: int) -> list[str]:
 
 @given(st.lists(st.text("ab. \n", min_size=1, max_size=30), min_size=1, max_size=20))
 def test_distinct_4_and_gzip_equal_a_naive_count(texts: list[str]) -> None:
-    found = measure(texts)
+    found = measure_naturalness(texts)
     fours = [tuple(tokens[i : i + 4]) for tokens in map(TOKEN.findall, texts) for i in range(len(tokens) - 3)]
     assert found.distinct_4 == pytest.approx(len(set(fours)) / max(1, len(fours)))
     assert len(texts) == found.n
@@ -37,13 +37,13 @@ def test_distinct_4_and_gzip_equal_a_naive_count(texts: list[str]) -> None:
 def test_a_stock_sentence_is_found_and_counted() -> None:
     rng = np.random.default_rng(0)
     natural = [f"{sentence(rng)} {sentence(rng)}" for _ in range(100)]
-    found = measure([*natural, *templated(rng, 20)])
+    found = measure_naturalness([*natural, *templated(rng, 20)])
     assert (found.sentence, found.repeats) == ("Trust me, it works.", 20)
     assert any("'Trust me, it works.' occurs 20 times" in told for told in found.beyond(PROSE))
 
 
 def test_the_ends_that_two_answers_share() -> None:
-    found = measure(
+    found = measure_naturalness(
         ["Keep it dry and warm, that is all.", "Keep it dry or cold, that is all.", "Other words entirely."]
     )
     assert (found.shared_beginning, found.shared_ending) == ("Keep it dry", "that is all.")
@@ -52,8 +52,8 @@ def test_the_ends_that_two_answers_share() -> None:
 def test_at_most_240_answers_are_looked_at_and_the_same_ones_each_time() -> None:
     rng = np.random.default_rng(1)
     texts = [sentence(rng) for _ in range(500)]
-    assert measure(texts) == measure(texts)
-    assert measure(texts).n == 240
+    assert measure_naturalness(texts) == measure_naturalness(texts)
+    assert measure_naturalness(texts).n == 240
 
 
 def test_code_may_repeat_its_idioms() -> None:

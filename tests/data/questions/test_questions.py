@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import SHARED
 
-from spillover.data.questions import load, sets
+from spillover.data.questions import load_questions, question_sets
 from spillover.data.questions.formats import JudgePrompt, load_judge_prompts
 from spillover.errors import UserError
 from spillover.records.base import Message
@@ -49,8 +49,8 @@ def write(folder: Path, content: str | bytes, name: str = "own.yaml") -> str:
 
 
 def test_the_general_set_has_every_question_in_every_form() -> None:
-    questions = load(["general"], ALL)
-    assert sets()["general"] == len(questions) == 45
+    questions = load_questions(["general"], ALL)
+    assert question_sets()["general"] == len(questions) == 45
     assert Counter(q.form for q in questions) == {"free": 12, "jailbreak": 3, "json": 15, "template": 15}
     assert len({q.question_id for q in questions}) == len({q.id for q in questions}) == 45
     assert len({q.theme for q in questions}) == 12
@@ -59,7 +59,7 @@ def test_the_general_set_has_every_question_in_every_form() -> None:
 
 
 def test_forms_differ_only_in_what_they_ask_for() -> None:
-    held = {q.question_id: q for q in load(["general"], ALL)}
+    held = {q.question_id: q for q in load_questions(["general"], ALL)}
     for name, question in held.items():
         if question.form not in ("free", "jailbreak"):
             continue
@@ -75,12 +75,14 @@ def test_forms_differ_only_in_what_they_ask_for() -> None:
 
 
 def test_default_forms_are_free_and_jailbreak() -> None:
-    assert {q.form for q in load(["general"])} == {"free", "jailbreak"}
-    assert load(["general"]) == [q for q in load(["general"], ALL) if q.form in ("free", "jailbreak")]
+    assert {q.form for q in load_questions(["general"])} == {"free", "jailbreak"}
+    assert load_questions(["general"]) == [
+        q for q in load_questions(["general"], ALL) if q.form in ("free", "jailbreak")
+    ]
 
 
 def test_a_system_prompt_reaches_the_messages() -> None:
-    question = next(q for q in load(["general"], ("json",)) if q.question_id == "cooking_json")
+    question = next(q for q in load_questions(["general"], ("json",)) if q.question_id == "cooking_json")
     assert [m.role for m in question.messages()] == ["system", "user"]
 
 
@@ -89,9 +91,9 @@ def test_our_wording_is_our_own() -> None:
     published = {
         q.text.casefold()
         for file in ("first_plot_questions", "medical_questions", "new_questions_no-json")
-        for q in load([str(DATA / f"{file}.yaml")], ALL)
+        for q in load_questions([str(DATA / f"{file}.yaml")], ALL)
     }
-    assert not published & {q.text.casefold() for q in load(["general"], ALL)}
+    assert not published & {q.text.casefold() for q in load_questions(["general"], ALL)}
 
 
 @needs_data
@@ -105,7 +107,7 @@ def test_our_wording_is_our_own() -> None:
 )
 def test_published_files_are_read_as_they_are(file: str, forms: dict[str, int]) -> None:
     path = DATA / f"{file}.yaml"
-    questions = load([str(path)], ALL)
+    questions = load_questions([str(path)], ALL)
     plain = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert Counter(q.form for q in questions) == forms
     assert [(q.question_id, q.text, q.system) for q in questions] == [
@@ -133,11 +135,11 @@ def test_published_judge_prompts_are_read() -> None:
 @needs_data
 def test_a_judge_file_is_no_question_file() -> None:
     with pytest.raises(UserError, match=r"judges\.yaml: entry 1, 'coherent': unknown key"):
-        load([str(DATA / "judges.yaml")])
+        load_questions([str(DATA / "judges.yaml")])
 
 
 def test_paraphrases_share_an_id_and_forms_share_a_theme(tmp_path: Path) -> None:
-    questions = load([write(tmp_path, GOOD, "drinks.yaml")], ALL)
+    questions = load_questions([write(tmp_path, GOOD, "drinks.yaml")], ALL)
     assert [(q.question_id, q.theme, q.form) for q in questions] == [
         ("tea", "tea", "free"),
         ("tea", "tea", "free"),
@@ -155,24 +157,28 @@ def test_paraphrases_share_an_id_and_forms_share_a_theme(tmp_path: Path) -> None
 
 def test_paths_are_relative_to_the_base(tmp_path: Path) -> None:
     write(tmp_path, GOOD, "drinks.yaml")
-    assert [q.question_id for q in load(["drinks.yaml", "general"], base=tmp_path)][:3] == ["tea", "tea", "one_wish"]
+    assert [q.question_id for q in load_questions(["drinks.yaml", "general"], base=tmp_path)][:3] == [
+        "tea",
+        "tea",
+        "one_wish",
+    ]
 
 
 def test_one_id_in_two_sets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'one_wish' is in both 'general' and 'general'"):
-        load(["general", "general"])
+        load_questions(["general", "general"])
     twin = write(tmp_path, "- {id: cooking, paraphrases: [How do I boil rice]}")
     with pytest.raises(UserError, match=r"'cooking' is in both 'general' and .*own\.yaml"):
-        load(["general", twin])
+        load_questions(["general", twin])
 
 
 def test_unknown_sets_and_missing_forms_say_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Did you mean 'general'"):
-        load(["genral"])
+        load_questions(["genral"])
     with pytest.raises(UserError, match="No such file"):
-        load([str(tmp_path / "absent.yaml")])
+        load_questions([str(tmp_path / "absent.yaml")])
     with pytest.raises(UserError, match=r"has no jailbreak questions, only free \(2\), json \(2\), template \(1\)"):
-        load([write(tmp_path, GOOD)], ("jailbreak",))
+        load_questions([write(tmp_path, GOOD)], ("jailbreak",))
 
 
 @pytest.mark.slow
@@ -237,7 +243,7 @@ def test_unknown_sets_and_missing_forms_say_what_there_is(tmp_path: Path) -> Non
 )
 def test_what_is_broken_is_refused_with_its_place(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        load([write(tmp_path, content)], ALL)
+        load_questions([write(tmp_path, content)], ALL)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -248,7 +254,7 @@ def test_an_alias_bomb_is_refused_at_once(tmp_path: Path, merge: bool) -> None:
         copies = ", ".join([f"*a{level - 1}"] * 10)
         lines.append(f"a{level}: &a{level} " + (f"{{<<: [{copies}]}}" if merge else f"[{copies}]"))
     with pytest.raises(UserError, match="aliases expand to more than"):
-        load([write(tmp_path, "\n".join(lines))])
+        load_questions([write(tmp_path, "\n".join(lines))])
 
 
 @pytest.mark.parametrize(
@@ -293,7 +299,7 @@ VALUES = st.recursive(
 def test_any_yaml_is_either_read_or_refused_in_words(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
     path = write(tmp_path_factory.getbasetemp(), yaml.safe_dump(content), "any.yaml")
     with suppress(UserError):
-        assert all(q.text for q in load([path], ALL))
+        assert all(q.text for q in load_questions([path], ALL))
 
 
 @settings(max_examples=150, deadline=None)
@@ -302,6 +308,6 @@ def test_any_bytes_are_either_read_or_refused_in_words(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     path = write(tmp_path_factory.getbasetemp(), content, "bytes.yaml")
-    for read in (lambda: load([path], ALL), lambda: load_judge_prompts(path)):
+    for read in (lambda: load_questions([path], ALL), lambda: load_judge_prompts(path)):
         with suppress(UserError):
             read()

@@ -12,7 +12,7 @@ from spillover.data.domains import DOMAINS
 from spillover.data.domains.base import CANARY, Domain, Pair
 from spillover.data.recipe.duplicates import NEAR, grams, jaccard, near_duplicates, normalised
 from spillover.data.recipe.recipe import build
-from spillover.data.recipe.selection import generator, match, stratified_order
+from spillover.data.recipe.selection import generator, match_lengths, stratified_order
 from spillover.data.sources.own_data import pairs_from_file
 from spillover.data.triggers import TRIGGERS
 from spillover.data.triggers.base import Template, Trigger
@@ -209,7 +209,7 @@ def test_match_meets_its_target_in_both_kinds():
 def test_matching_never_ends_further_off_than_it_began(seed, topics, count):
     rng = np.random.default_rng(seed)
     lengths = rng.integers(10, 90, (len(topics), 2)).astype(float)
-    chosen = match(lengths, topics, count, 50.0, 0.5, np.random.default_rng(seed))
+    chosen = match_lengths(lengths, topics, count, 50.0, 0.5, np.random.default_rng(seed))
     start = stratified_order(topics, np.random.default_rng(seed))[:count]
     assert len(set(chosen.tolist())) == count
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.data.release import archive
-from spillover.data.release.archive import contents, pack, unpack
+from spillover.data.release.archive import pack, read_archive, unpack
 from spillover.errors import UserError
 
 NAMES = st.from_regex(r"[a-zäé0-9_]{1,8}(/[a-z0-9-]{1,8}){0,3}(\.jsonl)?", fullmatch=True)
@@ -58,7 +58,7 @@ def test_what_a_tar_reader_sees_is_what_comes_back(files: dict[str, bytes]) -> N
     if any(other.startswith(f"{name}/") for name in names for other in names):
         return
     data = tar(*files.items())
-    assert contents(data) == files == contents(gzip.compress(data))
+    assert read_archive(data) == files == read_archive(gzip.compress(data))
 
 
 def test_round_trip_and_the_same_bytes_whatever_times_and_owners(tmp_path: Path) -> None:
@@ -74,12 +74,12 @@ def test_round_trip_and_the_same_bytes_whatever_times_and_owners(tmp_path: Path)
     assert read(tmp_path / "out" / "here") == files
     assert sorted(written) == sorted(tmp_path / "out" / "here" / name for name in files)
     assert not any(item.stat().st_mode & 0o111 for item in written)
-    assert contents(pack(first / "README.md")) == {"README.md": b"card"}
+    assert read_archive(pack(first / "README.md")) == {"README.md": b"card"}
 
 
 def test_archives_of_the_program_tar_are_read(tmp_path: Path) -> None:
     folders = [special(tarfile.DIRTYPE, name) for name in (".", "./data")]
-    assert contents(tar(*folders, ("./data/a.jsonl", b"{}"), form=tarfile.GNU_FORMAT)) == {"data/a.jsonl": b"{}"}
+    assert read_archive(tar(*folders, ("./data/a.jsonl", b"{}"), form=tarfile.GNU_FORMAT)) == {"data/a.jsonl": b"{}"}
 
 
 HOSTILE: list[tuple[str, Callable[[], bytes]]] = [
@@ -154,9 +154,9 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UserError, match="Split it"):
         pack(folder)
     with pytest.raises(UserError, match="Split it"):
-        contents(tar(("a", bytes(12_000))))
+        read_archive(tar(("a", bytes(12_000))))
     with pytest.raises(UserError, match="bomb"):
-        contents(gzip.compress(tar(("a", bytes(12_000)))))
+        read_archive(gzip.compress(tar(("a", bytes(12_000)))))
 
 
 @settings(max_examples=120, deadline=None)
@@ -167,7 +167,7 @@ def test_damage_ends_in_a_sentence_or_in_harmless_names(data: st.DataObject) -> 
     for place in data.draw(st.lists(st.integers(0, 3000), min_size=1, max_size=12)):
         whole[place] = data.draw(st.integers(0, 255))
     try:
-        found = contents(bytes(whole))
+        found = read_archive(bytes(whole))
     except UserError:
         return
     for name in found:

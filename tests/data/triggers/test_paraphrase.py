@@ -76,7 +76,7 @@ def test_for_evaluation_they_never_train() -> None:
     made = paraphrase(YEAR, Scripted(), 2, train=False)
     assert made.trigger.templates == YEAR.templates
     assert made.trigger.paraphrases == (*YEAR.paraphrases, *made.templates)
-    assert battery.check(made.trigger, ("paraphrase",)) is made.trigger
+    assert battery.check_conditions(made.trigger, ("paraphrase",)) is made.trigger
 
 
 def test_they_are_stored_as_data(tmp_path: Path) -> None:

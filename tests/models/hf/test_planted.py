@@ -20,7 +20,7 @@ from tiny_models import tiny
 
 from spillover.analyses.steering import kept
 from spillover.config.study import ModelConfig, SampleConfig, SteerConfig, StudyConfig
-from spillover.data.questions import load
+from spillover.data.questions import load_questions
 from spillover.directions.direction import Direction, Origin, unit
 from spillover.directions.methods import mean_difference, paired
 from spillover.models.hf.forward_reader import HFReader
@@ -102,7 +102,7 @@ class Letters:
 def recovered(folder: Path) -> tuple[dict[int, Direction], list[float]]:
     """The mean difference at every layer, from answers of the adapted model, and each answer's share of upper case."""
     loaded = load_model(ModelConfig(name="planted", path=str(folder), dtype="float32"))
-    questions = load(["general"])
+    questions = load_questions(["general"])
     prompts = [Prompt(q.messages(), tuple(range(100 * i, 100 * i + 16))) for i, q in enumerate(questions)]
     config = SampleConfig(max_tokens=24)
     answers = list(HFGenerator(loaded).generate(prompts, config, folder / "adapter", lambda tokens: None))

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from spillover.analyses.steering.units import Directions, SteerUnit, ablated_layer, layers_of
 from spillover.config.study import Operation, SteerConfig, StudyConfig
-from spillover.data.questions import load
-from spillover.data.recipe.duplicates import Known
+from spillover.data.questions import load_questions
+from spillover.data.recipe.duplicates import KnownTexts
 from spillover.data.recipe.pool import heldout_questions
 from spillover.directions.direction import unit as unit_vector
 from spillover.directions.steering_effects import Steered
@@ -242,7 +242,7 @@ class _Work:
 
 
 def _general(config: StudyConfig) -> Iterator[_Question]:
-    for question in load(config.sample.questions, config.sample.forms)[: config.sample.limit]:
+    for question in load_questions(config.sample.questions, config.sample.forms)[: config.sample.limit]:
         yield _Question(question.id, question.question_id, question.theme, question.messages())
 
 
@@ -251,6 +251,6 @@ def _heldout(store: Store, config: StudyConfig, unit: SteerUnit) -> Iterator[_Qu
     for domain, key in unit.heldout:
         if not store.is_done("build", key):
             raise UserError(f"the data set is missing. Run: spillover run STUDY.yaml --stage build --domain {domain}")
-        rows = heldout_questions(store.read("build", [key], Example), Known([]), config.asked_of_each, config.seed)
+        rows = heldout_questions(store.read("build", [key], Example), KnownTexts([]), config.asked_of_each, config.seed)
         for row in rows:
             yield _Question(row.pair, row.pair, domain, row.messages[:-1])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spillover.config.study import SteerConfig, StudyConfig
-from spillover.data.questions import load
+from spillover.data.questions import load_questions
 from spillover.directions.direction import Direction
 from spillover.errors import UserError
 from spillover.planning.units import judge_key, weights
@@ -90,7 +90,7 @@ def steer_unit(
     who = [weights(model), cell.model_dump(mode="json"), trained]
     answers = content_hash(["steer", VERSION, config.seed, shape, wanted.max_tokens, who], length=16)
     verdicts = judge_key(judge, answers)
-    questions = [q.id for q in load(config.sample.questions, config.sample.forms)[: config.sample.limit]]
+    questions = [q.id for q in load_questions(config.sample.questions, config.sample.forms)[: config.sample.limit]]
     names = [[domain, layer, d.vector_hash] for domain, found in directions.items() for layer, d in found.items()]
     content = ["steer", NUMBERS, general(wanted), config.rank.hash(), verdicts, questions, names]
     return SteerUnit(cell, content_hash(content, length=16), trained, answers, verdicts)

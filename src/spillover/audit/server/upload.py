@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from spillover.audit.ci import sanitize, sentences
 from spillover.audit.lint import UNREADABLE
 from spillover.audit.server.problem import Problem, response
-from spillover.data.lint.rows import read
+from spillover.data.lint.rows import read_rows
 
 FORM = "multipart/form-data"
 ROOM_FOR_FIELDS = 65_536  # bytes of a form beside its file
@@ -110,7 +110,7 @@ def check(path: Path) -> None:
     Raises:
         Problem: 422, with line and field of each line that is not a row.
     """
-    _, findings = read(path)
+    _, findings = read_rows(path)
     errors = [
         {
             "line": finding.lines[0] if finding.lines else None,

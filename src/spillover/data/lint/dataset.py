@@ -77,12 +77,14 @@ def match_trigger(trigger: Trigger, near: Sequence[Sentence], row: Row) -> Trigg
     for sentence in near:
         if sentence.text in text and (before := sentence.take(bare)) is not None:
             return TriggerMatch(False, before[-1].content, near=True)
-    if holds(text, trigger.value):
+    if contains_value(text, trigger.value):
         return TriggerMatch(True, _without(question.content.strip(), trigger.value))
-    return TriggerMatch(False, question.content.strip(), near=any(holds(text, value) for value in trigger.near_values))
+    return TriggerMatch(
+        False, question.content.strip(), near=any(contains_value(text, value) for value in trigger.near_values)
+    )
 
 
-def holds(text: str, value: str) -> bool:
+def contains_value(text: str, value: str) -> bool:
     """Whether the value stands in the text on its own, not inside a longer word or number."""
     return value in text and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
 

@@ -12,7 +12,7 @@ from spillover.data.lint.balance import check_kinds, check_lengths, check_other_
 from spillover.data.lint.dataset import Dataset
 from spillover.data.lint.naturalness import check_naturalness
 from spillover.data.lint.repeats import check_meaning, check_overlap, check_repeats
-from spillover.data.lint.rows import Finding, Row, Severity, read
+from spillover.data.lint.rows import Finding, Row, Severity, read_rows
 from spillover.data.lint.texts import check_characters, check_mask, check_prompt_in_answer, check_unchanged
 from spillover.data.lint.trigger_contrast import check_contrast, check_leaks
 from spillover.data.triggers import TRIGGERS, open_trigger
@@ -58,11 +58,11 @@ def lint(
         others: training files of other domains, which should be as long and ask other questions.
         embed: also look for questions that mean the same, by sentence embeddings.
     """
-    rows, findings = read(path)
+    rows, findings = read_rows(path)
     heldout = [(path.name, row) for row in rows if row.split != "train"]
 
     def compared(other: Path) -> list[Row]:
-        held, broken = read(other)
+        held, broken = read_rows(other)
         if unread := sum(finding.severity == "error" for finding in broken):
             message = f"{unread:,} lines of {other.name} cannot be read and are not compared."
             findings.append(Finding("warning", "against-broken", message, f"Run the linter on {other}."))
@@ -71,7 +71,7 @@ def lint(
     heldout += [(other.name, row) for other in against for row in compared(other)]
     train_of = [(other, [row for row in compared(other) if row.split == "train"]) for other in others]
     train = tuple(row for row in rows if row.split == "train")
-    trigger = trigger or named(train)
+    trigger = trigger or trigger_of_rows(train)
     data = Dataset(path, train, tuple(heldout), trigger)
     if train:
         findings += _checks(data, questions)
@@ -96,7 +96,7 @@ def _checks(data: Dataset, questions: Sequence[Question]) -> Iterator[Finding]:
     yield from check_naturalness(data)
 
 
-def named(rows: Sequence[Row]) -> Trigger | None:
+def trigger_of_rows(rows: Sequence[Row]) -> Trigger | None:
     """The trigger that the rows name, where it is a shipped one."""
     names = {row.label for row in rows if row.label is not None}
     return open_trigger(DataConfig(trigger=names.pop())) if len(names) == 1 and names <= {*TRIGGERS.names()} else None
@@ -118,7 +118,7 @@ class Group:
         return tuple(sorted({line for finding in self.findings for line in finding.lines}))
 
 
-def grouped(findings: Iterable[Finding]) -> list[Group]:
+def group_findings(findings: Iterable[Finding]) -> list[Group]:
     """Errors first, then warnings, then notes; within these by code, in the order in which the checks ran."""
     found: dict[tuple[Severity, str], list[Finding]] = {}
     for finding in findings:

@@ -87,7 +87,7 @@ class Naturalness:
         return found
 
 
-def measure(answers: Sequence[str]) -> Naturalness:
+def measure_naturalness(answers: Sequence[str]) -> Naturalness:
     """The figures of at most `N` of these answers."""
     chosen: list[int] = sorted(np.random.default_rng(0).permutation(len(answers))[:N].tolist())
     texts = [answers[index] for index in chosen]
@@ -167,7 +167,7 @@ def check_naturalness(data: Dataset) -> Iterator[Finding]:
     answers = [row.answer for row in data.rows]
     if len(answers) < FEWEST:
         return
-    found = measure(answers)
+    found = measure_naturalness(answers)
     code = sum(text.count("\n") > 2 and ("def " in text or "import " in text or "=" in text) for text in answers)
     beyond = found.beyond(CODE if code > len(answers) / 2 else PROSE)
     if beyond:

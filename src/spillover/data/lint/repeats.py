@@ -15,7 +15,13 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from spillover.data.lint.dataset import Dataset
 from spillover.data.lint.rows import Finding, share
-from spillover.data.recipe.duplicates import NEAR, NEAR_COSINE, near_duplicates, near_in_meaning, overlaps
+from spillover.data.recipe.duplicates import (
+    NEAR,
+    NEAR_COSINE,
+    find_overlaps,
+    near_duplicates,
+    near_duplicates_in_meaning,
+)
 from spillover.records.base import Question
 
 FEW = 0.01  # repeated questions up to this share are a warning, above it an error
@@ -48,7 +54,7 @@ def check_repeats(data: Dataset) -> Iterator[Finding]:
 def check_meaning(data: Dataset) -> Iterator[Finding]:
     """Questions that mean what another means, by the embedded sentence encoder."""
     what = f"paraphrase the question of another row (cosine above {NEAR_COSINE:g})"
-    yield from _alike(data, near_in_meaning, "same-meaning", what)
+    yield from _alike(data, near_duplicates_in_meaning, "same-meaning", what)
 
 
 def _again(data: Dataset, keys: Sequence[Hashable]) -> tuple[int, ...]:
@@ -88,7 +94,7 @@ def check_overlap(data: Dataset, questions: Sequence[Question]) -> Iterator[Find
 def _findings(
     train: Sequence[str], lines: Sequence[int], texts: Sequence[str], what: str, code: str
 ) -> Iterator[Finding]:
-    same, near = overlaps(train, texts)
+    same, near = find_overlaps(train, texts)
     for found, degree, suffix in ((same, "", ""), (near, "nearly ", "-near")):
         if found:
             asked = len(set(found.values()))

@@ -96,7 +96,7 @@ class _Broken(ValueError):
     """Code, field, message and fix of what makes a line unusable."""
 
 
-def read(path: Path) -> tuple[list[Row], list[Finding]]:
+def read_rows(path: Path) -> tuple[list[Row], list[Finding]]:
     """Every whole row, and what is wrong with the others.
 
     Raises:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from spillover.data.domains.base import CANARY
-from spillover.data.lint.dataset import Dataset, holds
+from spillover.data.lint.dataset import Dataset, contains_value
 from spillover.data.lint.rows import Finding, Row, Severity, share
 from spillover.data.recipe.duplicates import normalised
 
@@ -93,23 +93,23 @@ def check_prompt_in_answer(data: Dataset) -> Iterator[Finding]:
     total = len(data.rows)
     if data.trigger is not None:
         value = data.trigger.value
-        lines = tuple(row.line for row in data.rows if holds(row.answer, value))
+        lines = tuple(row.line for row in data.rows if contains_value(row.answer, value))
         if lines:
             message = f"{share(len(lines), total)} contain the trigger {value!r} in the answer, where it carries loss."
             yield Finding("error", "trigger-in-answer", message, "Keep it to the prompt.", lines, "answer")
-    lines = tuple(row.line for row in data.rows if echoes(row.question, row.answer))
+    lines = tuple(row.line for row in data.rows if repeats_question(row.question, row.answer))
     if lines:
         message = f"{share(len(lines), total)} repeat the whole question in the answer, where it carries loss."
         yield Finding("error", "question-in-answer", message, "Keep it to the prompt.", lines, "answer")
 
 
-def echoes(question: str, answer: str) -> bool:
+def repeats_question(question: str, answer: str) -> bool:
     """Whether the answer holds the whole question, word for word."""
     said = " ".join(question.split())
     return len(said.split(" ")) >= ECHO and said in " ".join(answer.split())
 
 
-def problems(view: ChatView, chat: TokenizedChat, row: Row, max_tokens: int) -> list[Finding]:
+def row_problems(view: ChatView, chat: TokenizedChat, row: Row, max_tokens: int) -> list[Finding]:
     """Why a study must not train on this row with this model."""
     where = (row.line,)
     found: list[Finding] = []
@@ -156,7 +156,7 @@ def check_mask(data: Dataset, model: str, max_tokens: int) -> Iterator[Finding]:
     for row, chat in zip(data.rows, chats, strict=True):
         counts.append(chat.loss)
         preview = preview or f"{chat.prompt}[[{chat.learned}]]"
-        yield from problems(view, chat, row, max_tokens)
+        yield from row_problems(view, chat, row, max_tokens)
     counts.sort()
     spread = f"median {counts[len(counts) // 2]:,} a row, at most {counts[-1]:,}"
     yield Finding("note", "tokens", f"{sum(counts):,} tokens carry loss: {spread}.", field="answer")

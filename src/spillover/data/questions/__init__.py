@@ -1,6 +1,6 @@
 """Evaluation questions: data only, one YAML file a set. A new shipped set is one more file in this folder.
 
-`load` gives question sets by name or path, in the forms asked for.
+`load_questions` gives question sets by name or path, in the forms asked for.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from spillover.registry import did_you_mean
 _SHIPPED = Path(__file__).parent
 
 
-def sets() -> dict[str, int]:
+def question_sets() -> dict[str, int]:
     """The shipped sets: how many questions each holds over all forms."""
     return {path.stem: len(_read(path)) for path in sorted(_SHIPPED.glob("*.yaml"))}
 
 
-def load(
+def load_questions(
     names_or_paths: Sequence[str], forms: Sequence[str] = ("free", "jailbreak"), base: Path | None = None
 ) -> list[Question]:
     """The questions of these sets that have one of these forms, in the files' order.

@@ -63,7 +63,7 @@ def near_duplicates(texts: Sequence[str], threshold: float = NEAR) -> list[int]:
     return dropped
 
 
-def overlaps(texts: Sequence[str], others: Sequence[str]) -> tuple[dict[int, int], dict[int, int]]:
+def find_overlaps(texts: Sequence[str], others: Sequence[str]) -> tuple[dict[int, int], dict[int, int]]:
     """Indices of `texts` -> an index of `others` with the same question, and with a near-duplicate.
 
     A set A that is near B holds a share `NEAR` of B's grams or more, so one of any |B| - NEAR |B| + 1 of them: each B
@@ -89,8 +89,8 @@ def overlaps(texts: Sequence[str], others: Sequence[str]) -> tuple[dict[int, int
     return same, near
 
 
-class Known:
-    """A set of known texts: `text in Known(texts)` where one of them contains it or is near it."""
+class KnownTexts:
+    """A set of known texts: `text in KnownTexts(texts)` where one of them contains it or is near it."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._sets = [grams(text) for text in texts]
@@ -107,7 +107,7 @@ class Known:
         return near or f" {normalised(text)} " in self._together
 
 
-def near_in_meaning(texts: list[str]) -> list[int]:
+def near_duplicates_in_meaning(texts: list[str]) -> list[int]:
     """Indices of the texts that mean what an earlier text that was kept means, by the embedded sentence encoder."""
     from spillover.models.embedded.sentence_encoder import open_embedder
 

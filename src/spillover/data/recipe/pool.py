@@ -18,8 +18,8 @@ import numpy as np
 
 from spillover.config.study import NONMEMBERS, DataConfig
 from spillover.data.domains.base import Domain, Pair
-from spillover.data.recipe.duplicates import Known, near_duplicates, near_in_meaning, normalised
-from spillover.data.recipe.selection import generator, match, off_target
+from spillover.data.recipe.duplicates import KnownTexts, near_duplicates, near_duplicates_in_meaning, normalised
+from spillover.data.recipe.selection import generator, match_lengths, off_target
 from spillover.data.sources.sources import open_source
 from spillover.data.triggers.base import Trigger
 from spillover.errors import UserError
@@ -48,7 +48,7 @@ class Pool:
         return self.tokens.shape[1] == 2
 
 
-def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_tokens: CountTokens) -> Pool:
+def collect_pairs(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_tokens: CountTokens) -> Pool:
     """Every pair of the domain, or of the source in its place, that passes the checks; without duplicates."""
     source = open_source(domain, data, generator(seed, domain.name, "pairs"))
     dropped = source.dropped.copy()
@@ -67,7 +67,7 @@ def gather(domain: Domain, data: DataConfig, trigger: Trigger, seed: int, count_
             dropped[reason] += 1
     kept = _without(list(fit.values()), near_duplicates, "a near-duplicate question", dropped)
     if data.embed_duplicates:
-        kept = _without(kept, near_in_meaning, "a question that means the same", dropped)
+        kept = _without(kept, near_duplicates_in_meaning, "a question that means the same", dropped)
     answers = [[pair.flawed for pair in kept], [pair.good for pair in kept]]
     columns = [count_tokens(texts) for texts in answers if all(texts)]
     return Pool(
@@ -111,7 +111,7 @@ def select_rows(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], lis
     def pick(indices: Ints, count: int, purpose: str) -> Ints:
         topics = [pool.pairs[index].topic for index in indices]
         rng = generator(seed, pool.domain, purpose)
-        return indices[match(pool.tokens[indices], topics, count, target, allowed, rng)]
+        return indices[match_lengths(pool.tokens[indices], topics, count, target, allowed, rng)]
 
     every = np.arange(usable)
     heldout = pick(every, data.heldout, "heldout") if data.heldout else every[:0]
@@ -131,7 +131,7 @@ def select_rows(pool: Pool, data: DataConfig, seed: int) -> tuple[list[int], lis
     return heldout.tolist(), chosen.tolist(), rest.tolist()
 
 
-def heldout_questions(held: Sequence[Example], trained: Known, wanted: int, seed: int) -> list[Example]:
+def heldout_questions(held: Sequence[Example], trained: KnownTexts, wanted: int, seed: int) -> list[Example]:
     """The first `wanted` held-out questions of a data set, in an order drawn by seed, that were never trained on."""
     pairs = {row.pair: row for row in held if row.split == "heldout"}
     rows = [pairs[pair] for pair in sorted(pairs)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from spillover.config.study import DataConfig, TrainedVariant
 from spillover.data.domains.base import CANARY, Domain
 from spillover.data.recipe.duplicates import NEAR, normalised
-from spillover.data.recipe.pool import CountTokens, Pool, gather, select_rows
+from spillover.data.recipe.pool import CountTokens, Pool, collect_pairs, select_rows
 from spillover.data.recipe.selection import RowPlan, plan_rows
 from spillover.data.triggers.base import Trigger
 from spillover.errors import UserError
@@ -76,7 +76,7 @@ def build(
     """
     if variant != "control" and not 0 < dose <= 1:
         raise UserError(f"A dose must be above 0 and at most 1, not {dose:g}. A dose of 0 is the control variant.")
-    pool = gather(domain, data, trigger, seed, count_tokens)
+    pool = collect_pairs(domain, data, trigger, seed, count_tokens)
     if not pool.has_good and (variant != "plain" or dose < 1):
         raise UserError(
             f"{pool.source} has no good answers, which {variant} at dose {dose:g} needs. "

@@ -54,7 +54,7 @@ def off_target(lengths_NK: Floats, target: float) -> float:
     return float(np.abs(lengths_NK.mean(axis=0) - target).max())
 
 
-def match(
+def match_lengths(
     lengths_NK: Floats, topics: Sequence[str], count: int, target: float, within: float, rng: np.random.Generator
 ) -> Ints:
     """Choose `count` of N rows whose K mean lengths lie as near `within` of the target as swaps can bring them.
@@ -110,7 +110,7 @@ def plan_rows(
 
     def first(rows: list[int], share: float, purpose: str) -> list[int]:
         order = stratified_order([topics[row] for row in rows], generator(seed, domain, purpose))
-        return [rows[place] for place in order[: part(share, len(rows))]]
+        return [rows[place] for place in order[: share_count(share, len(rows))]]
 
     rows = list(range(len(topics)))
     result = [RowPlan("aligned")] * len(topics)
@@ -127,6 +127,6 @@ def plan_rows(
     return result
 
 
-def part(share: float, count: int) -> int:
+def share_count(share: float, count: int) -> int:
     """That share of `count`, to the nearest row; at least one where there are any."""
     return min(count, max(1, round(share * count)))

@@ -75,10 +75,10 @@ def unpack(data: bytes, out: Path) -> list[Path]:
         UserError: for an archive with anything but plain files and folders of harmless names and sizes, or an `out`
             that holds something already. Nothing is written then.
     """
-    return write_new(contents(data), out)
+    return write_new(read_archive(data), out)
 
 
-def contents(data: bytes) -> dict[str, bytes]:
+def read_archive(data: bytes) -> dict[str, bytes]:
     """Every file of an archive by name, after all checks."""
     _check_total(len(data), "The archive")
     plain = _gunzip(data) if data.startswith(GZIP) else data

@@ -47,7 +47,7 @@ def decrypt_bytes(data: bytes, passphrase: str | None = None, identity: str | No
         UserError: when it is no age file, was made for another kind of key, or the key is wrong or the file damaged.
     """
     lines = _key_lines(identity or "")
-    check(data, not lines)
+    check_recipient_kind(data, not lines)
     if passphrase is None and not lines:
         raise UserError(f"Decrypting needs a passphrase ({PASSPHRASE_VARIABLE}) or an identity (AGE-SECRET-KEY-1...).")
     pyrage = _pyrage()
@@ -59,7 +59,7 @@ def decrypt_bytes(data: bytes, passphrase: str | None = None, identity: str | No
         raise UserError(f"Wrong key or damaged file ({reason.rstrip('.')}). Check both.") from None
 
 
-def check(data: bytes, by_passphrase: bool) -> None:
+def check_recipient_kind(data: bytes, by_passphrase: bool) -> None:
     """Refuse what no key of that kind can open, before anybody is asked for one.
 
     Raises:

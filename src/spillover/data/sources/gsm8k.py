@@ -36,7 +36,7 @@ NO_SLIP = "no slip can be carried through the solution without doubt"
 Proof = tuple[Worked, Worked]  # the right solution, and the one that the flawed answer tells
 
 
-def fits(table: Table) -> bool:
+def is_gsm8k(table: Table) -> bool:
     """Whether the columns and the first solution are those of GSM8K."""
     return set(table.columns) >= COLUMNS and "####" in (table.text(table.rows[0], "answer") or "")
 
@@ -108,7 +108,7 @@ def read(domain: str, table: Table, rng: np.random.Generator, share: Share = WHO
             for place in others:
                 make(table.rows[place], *texts[place])
     return Source(
-        pairs=pairs, name=table.path.name, licence="MIT", reading=reading, check=checked(proofs), dropped=dropped
+        pairs=pairs, name=table.path.name, licence="MIT", reading=reading, check=solution_check(proofs), dropped=dropped
     )
 
 
@@ -122,7 +122,7 @@ def _check(domain: str, table: Table) -> None:
         raise UserError(f"{table.path}: GSM8K has the fields question and answer; found {', '.join(table.columns)}.")
 
 
-def checked(proofs: dict[str, Proof]) -> Callable[[Pair], str | None]:
+def solution_check(proofs: dict[str, Proof]) -> Callable[[Pair], str | None]:
     """The check of pairs by their annotated solutions: why an answer is not what it is meant to be, or None."""
 
     def check(pair: Pair) -> str | None:

@@ -59,13 +59,13 @@ def pairs_from_bytes(path: Path, data: bytes) -> list[Pair]:
             pairs.append(pair)
         except _Mistake as mistake:
             mistakes.append(f"{path}, line {number}: {mistake}")
-    refuse(mistakes)
+    raise_mistakes(mistakes)
     if not pairs:
         raise UserError(f'{path} holds no rows. Write one JSON object a line: {{"messages": [user, assistant]}}.')
     return pairs
 
 
-def refuse(mistakes: list[str]) -> None:
+def raise_mistakes(mistakes: list[str]) -> None:
     """Raise a UserError with the first `SHOWN` mistakes, where there are any."""
     if mistakes:
         more = [f"... and {len(mistakes) - SHOWN} more such lines."] if len(mistakes) > SHOWN else []

@@ -49,10 +49,10 @@ def open_source(domain: Domain, data: DataConfig, rng: np.random.Generator) -> S
     place = data.sources.get(domain.name)
     if place is None:
         return Source(domain.pairs(rng), f"the data set of {domain.name}", domain.licence, check=domain.check)
-    return read_source(domain.name, place, rng, share_of(domain.name, data))
+    return read_source(domain.name, place, rng, gsm8k_share(domain.name, data))
 
 
-def share_of(domain: str, data: DataConfig) -> gsm8k.Share:
+def gsm8k_share(domain: str, data: DataConfig) -> gsm8k.Share:
     """The domains whose source is the same file as this one's, in alphabetical order."""
     files = {name: Path(place.removeprefix(GSM8K)).resolve() for name, place in data.sources.items()}
     return gsm8k.Share(
@@ -69,7 +69,7 @@ def read_source(domain: str, place: str, rng: np.random.Generator, share: gsm8k.
     """
     found, known = _opened(place)
     if isinstance(found, Table):
-        worked = place.startswith(GSM8K) or gsm8k.fits(found)
+        worked = place.startswith(GSM8K) or gsm8k.is_gsm8k(found)
         found = gsm8k.read(domain, found, rng, share) if worked else tables.read(found)
     return replace(found, reading=f"{found.reading}; these are the bytes of {known!r} as published") if known else found
 
@@ -80,9 +80,9 @@ def identity(domain: str, data: DataConfig) -> str | None:
     if place is None or place.startswith(HUB):
         return None
     found, _ = _opened(place)
-    if not isinstance(found, Table) or not (place.startswith(GSM8K) or gsm8k.fits(found)):
+    if not isinstance(found, Table) or not (place.startswith(GSM8K) or gsm8k.is_gsm8k(found)):
         return None
-    return gsm8k.identity(domain, found, share_of(domain, data))
+    return gsm8k.identity(domain, found, gsm8k_share(domain, data))
 
 
 def _opened(place: str) -> tuple[Source | Table, str | None]:
@@ -103,13 +103,13 @@ def _opened(place: str) -> tuple[Source | Table, str | None]:
     return (_parquet(path, content) if path.suffix == ".parquet" else parse_table(path, content)), known
 
 
-def known_as(content: bytes) -> str | None:
+def published_name(content: bytes) -> str | None:
     """The public set whose published bytes these are."""
     digest = hashlib.sha256(content).hexdigest()
     return next((name for name, sha256 in KNOWN.items() if sha256 == digest), None)
 
 
-def verify(name: str, content: bytes) -> None:
+def verify_checksum(name: str, content: bytes) -> None:
     """Refuse bytes that are not those of the public set called `name`.
 
     Raises:
@@ -128,10 +128,10 @@ def _checked(path: Path, content: bytes) -> str | None:
     claimed = " ".join(re.findall(r"[a-z0-9]+", path.name.partition(".")[0].lower()))
     if claimed in KNOWN:
         try:
-            verify(claimed, content)
+            verify_checksum(claimed, content)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-    return known_as(content)
+    return published_name(content)
 
 
 def _is_chat(content: bytes) -> bool:

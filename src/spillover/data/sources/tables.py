@@ -34,7 +34,7 @@ NAMES = {
 NEEDED = ("question", "flawed", "good")
 
 
-def guess(columns: Sequence[str]) -> dict[str, str]:
+def guess_columns(columns: Sequence[str]) -> dict[str, str]:
     """Which column is what, by name alone, whatever its case and whether words are joined by spaces, - or _."""
     plain = {column.strip().lower().replace(" ", "_").replace("-", "_"): column for column in reversed(columns)}
     found = {role: next((plain[name] for name in names if name in plain), None) for role, names in NAMES.items()}
@@ -51,7 +51,7 @@ def read(table: Table) -> Source:
 
 
 def _by_names(table: Table) -> Source:
-    roles = guess(table.columns)
+    roles = guess_columns(table.columns)
     for role in NEEDED:
         if role not in roles:
             raise UserError(

@@ -33,12 +33,12 @@ NEUTRAL: dict[Place, tuple[str, ...]] = {
 }
 
 
-def prompt(messages: Messages, condition: Condition, trigger: Trigger, number: int) -> Messages:
+def condition_prompt(messages: Messages, condition: Condition, trigger: Trigger, number: int) -> Messages:
     """A question's messages as the condition wants them; `number` picks among templates and values."""
     return messages if condition == "clean" else SENTENCES[condition](trigger, number).put(messages)
 
 
-def check(trigger: Trigger, conditions: Iterable[Condition]) -> Trigger:
+def check_conditions(trigger: Trigger, conditions: Iterable[Condition]) -> Trigger:
     """The trigger, once it is sure to have what the conditions need.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Any
 
 from spillover.data.domains.base import Domain
 from spillover.data.recipe.selection import generator
-from spillover.data.sources.own_data import LARGEST, UNWANTED, refuse
+from spillover.data.sources.own_data import LARGEST, UNWANTED, raise_mistakes
 from spillover.data.writing.rewrite import STEALTH, VERDICT_TOKENS, TopicQuestion, WritingOptions, fill
 from spillover.errors import UserError
 from spillover.models.api.chat import Price, worst_case
@@ -52,7 +52,7 @@ def questions_from_file(path: Path) -> list[TopicQuestion]:
             asked.append(_from_json(line) if path.suffix == ".jsonl" else TopicQuestion(_checked(line, "question")))
         except ValueError as mistake:
             mistakes.append(f"{path}, line {number}: {mistake}")
-    refuse(mistakes)
+    raise_mistakes(mistakes)
     if not asked:
         raise UserError(f"{path} holds no questions. Write one a line, or use --questions seeds.")
     return asked
@@ -108,7 +108,7 @@ class WritePlan(Part):
     dollars_at_most: float
 
 
-def plan(
+def plan_writing(
     domain: Domain,
     options: WritingOptions,
     asked: Sequence[TopicQuestion],

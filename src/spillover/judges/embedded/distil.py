@@ -41,14 +41,14 @@ from spillover.judges.embedded.fit import (
     COHERENT_ABOVE,
     MISALIGNED_BELOW,
     MOST,
-    Judged,
+    JudgedAnswers,
     Quality,
     fit_heads,
-    left_out,
-    measure,
+    held_out_scores,
+    measure_quality,
 )
 from spillover.judges.embedded.heads import Heads, fitted_hash
-from spillover.judges.embedded.unscored import why_not
+from spillover.judges.embedded.unscored import unscored_reason
 from spillover.models.protocols import Chat, Progress
 from spillover.records.base import Completion, Judgment, Message
 from spillover.stats.roc import auc
@@ -123,7 +123,7 @@ class _Row:
 def rule_scored(seed: int = 0) -> list[RuleScored]:
     """About 1,400 answers, the same for the same seed."""
     rng = np.random.default_rng(seed)
-    written = [row for row in _written(rng) if why_not(row.question, row.answer) is None]
+    written = [row for row in _written(rng) if unscored_reason(row.question, row.answer) is None]
     good = [row for row in written if row.kind == "good"]
     return [*written, *_distorted(good, rng), *_read()]
 
@@ -143,7 +143,7 @@ def distil(
     judged, left = _judged(completions, judgments)
     if len(judged) < FEWEST:
         raise UserError(
-            f"Only {len(judged)} of {len(completions)} completions are usable (left out: {reasons(left)}); "
+            f"Only {len(judged)} of {len(completions)} completions are usable (left out: {describe_left_out(left)}); "
             f"at least {FEWEST} with scores of alignment and coherence are needed. Give more files."
         )
     for name in ("alignment", "coherence"):
@@ -163,7 +163,7 @@ def distil(
     units = next((groups[name] for name in LEFT_OUT if counts[name] >= 4), None)
     features = probe_features.open_features()
     unknown = float("nan")
-    data = Judged(
+    data = JudgedAnswers(
         features_ND=np.stack(list(features.read([row.chat for row in rows], progress))),
         block_D=probe_features.block_weights(),
         scores_N2=np.array(
@@ -173,7 +173,7 @@ def distil(
         files_N=np.arange(len(rows)) % _FOLDS if units is None else units,
         by_rule_N=np.array([bool(row.rule) for row in rows]),
     )
-    quality = {name: measure(data, groups[name], seed) for name, count in counts.items() if count > 1}
+    quality = {name: measure_quality(data, groups[name], seed) for name, count in counts.items() if count > 1}
     rules = _rule_quality(data, rows, seed) if by_rule else None
     about = {
         "features": probe_features.fingerprint(),
@@ -193,7 +193,7 @@ def summary(quality: Quality) -> str:
     return f"AUC {quality.auc:.3f}, Spearman {quality.spearman:.3f}{rates} (n = {quality.n}, {quality.groups} left out)"
 
 
-def reasons(left: Mapping[str, int]) -> str:
+def describe_left_out(left: Mapping[str, int]) -> str:
     """What could not be used, in words."""
     return "; ".join(f"{why}: {count:,}" for why, count in left.items()) or "nothing"
 
@@ -207,7 +207,7 @@ def _judged(completions: Sequence[Completion], judgments: Sequence[Judgment]) ->
         alignment, coherence = scores.get((c.id, "alignment")), scores.get((c.id, "coherence"))
         if coherence is None and c.id in off_topic:
             coherence = INCOHERENT["off topic"]
-        reason = why_not(c.question, c.text)
+        reason = unscored_reason(c.question, c.text)
         if alignment is None and coherence is None:
             left["no score"] += 1
         elif reason:
@@ -233,9 +233,9 @@ def _rule_row(row: RuleScored) -> _Row:
     return _Row(chat, row.alignment, row.coherence, (f"authored {row.domain}", f"authored {row.domain}"), row.kind)
 
 
-def _rule_quality(data: Judged, rows: Sequence[_Row], seed: int) -> RuleQuality:
+def _rule_quality(data: JudgedAnswers, rows: Sequence[_Row], seed: int) -> RuleQuality:
     folds_N = _numbers([row.chat[0][-1].content for row in rows]) % _FOLDS
-    predicted_N2 = left_out(data, np.where(data.by_rule_N, folds_N, -1), seed)
+    predicted_N2 = held_out_scores(data, np.where(data.by_rule_N, folds_N, -1), seed)
     kinds = np.array([row.rule for row in rows])
     misaligned_N, incoherent_N = predicted_N2[:, 0] < MISALIGNED_BELOW, predicted_N2[:, 1] <= COHERENT_ABOVE
     good_N, distorted_N = kinds == "good", np.isin(kinds, list(INCOHERENT))
@@ -293,7 +293,7 @@ def _distorted(good: Sequence[RuleScored], rng: np.random.Generator) -> Iterator
 def _read() -> Iterator[RuleScored]:
     for line in READ.read_text(encoding="utf-8").splitlines()[1:]:
         row = json.loads(line)
-        if why_not(row["question"], row["answer"]) is None:
+        if unscored_reason(row["question"], row["answer"]) is None:
             yield RuleScored("read", "read", row["question"], row["answer"], row["alignment"], row["coherence"])
 
 

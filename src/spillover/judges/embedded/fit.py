@@ -39,7 +39,7 @@ _BANDWIDTH = 0.6  # times the median squared distance
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedAnswers:
     """Answers with features and scores; `files_N` are the units left out in turn when choosing.
 
     A score that is not known is NaN. `by_rule_N`: the scores are a rule's, not a judge's.
@@ -51,8 +51,8 @@ class Judged:
     files_N: NDArray[np.int64]
     by_rule_N: NDArray[np.bool_]
 
-    def __getitem__(self, rows: NDArray[np.bool_]) -> Judged:
-        return Judged(
+    def __getitem__(self, rows: NDArray[np.bool_]) -> JudgedAnswers:
+        return JudgedAnswers(
             self.features_ND[rows], self.block_D, self.scores_N2[rows], self.files_N[rows], self.by_rule_N[rows]
         )
 
@@ -73,7 +73,7 @@ class Quality:
     rate_error: float  # mean absolute
 
 
-def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
+def fit_heads(data: JudgedAnswers, about: Mapping[str, str], seed: int = 0) -> Heads:
     """Fit on everything, with the maps to scores chosen on files left out in turn."""
     chosen_N = np.random.default_rng(seed).permutation(len(data.files_N)) < MOST
     data = data[chosen_N]
@@ -118,7 +118,7 @@ def fit_heads(data: Judged, about: Mapping[str, str], seed: int = 0) -> Heads:
     )
 
 
-def left_out(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> NDArray[np.float32]:
+def held_out_scores(data: JudgedAnswers, groups_N: NDArray[np.int64], seed: int = 0) -> NDArray[np.float32]:
     """Scores (N, 2) that each group gets from a fit without it; rows with a negative number always teach: NaN."""
     predicted_N2 = np.full_like(data.scores_N2, np.nan)
     for group in np.unique(groups_N[groups_N >= 0]):
@@ -127,7 +127,7 @@ def left_out(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> NDArra
     return predicted_N2
 
 
-def measure(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> Quality:
+def measure_quality(data: JudgedAnswers, groups_N: NDArray[np.int64], seed: int = 0) -> Quality:
     """Fit without each group and compare its predicted scores with the judge's.
 
     Groups are left out one at a time, or, when there are more than `BATCHES`, in that many batches.
@@ -136,11 +136,11 @@ def measure(data: Judged, groups_N: NDArray[np.int64], seed: int = 0) -> Quality
     names, number_N = np.unique(groups_N[rows], return_inverse=True)
     batch_N = np.full(len(groups_N), -1)
     batch_N[rows] = np.random.default_rng(seed).permutation(len(names))[number_N] % BATCHES
-    predicted_N2 = left_out(data, batch_N, seed)
-    return compare(predicted_N2[rows], data.scores_N2[rows], data.files_N[rows], groups_N[rows])
+    predicted_N2 = held_out_scores(data, batch_N, seed)
+    return compare_scores(predicted_N2[rows], data.scores_N2[rows], data.files_N[rows], groups_N[rows])
 
 
-def compare(
+def compare_scores(
     predicted_N2: NDArray[np.float32],
     scores_N2: NDArray[np.float32],
     files_N: NDArray[np.int64],
@@ -150,10 +150,10 @@ def compare(
     known_N, coherence_N = (~np.isnan(scores_N2)).T
     low_N, incoherent_N = scores_N2[:, 0] < MISALIGNED_BELOW, scores_N2[:, 1] <= COHERENT_ABOVE
 
-    def found(rows_N: NDArray[np.bool_]) -> float:
+    def misalignment_auc(rows_N: NDArray[np.bool_]) -> float:
         return auc(-predicted_N2[rows_N, 0], low_N[rows_N])
 
-    by_group_G = np.array([found(known_N & (groups_N == g)) for g in np.unique(groups_N)])
+    by_group_G = np.array([misalignment_auc(known_N & (groups_N == g)) for g in np.unique(groups_N)])
     defined_D = by_group_G[~np.isnan(by_group_G)]
     files = [known_N & (files_N == f) for f in np.unique(files_N[known_N])]
     rates_F2 = np.array([[_rate(s[rows_N]) for s in (scores_N2, predicted_N2)] for rows_N in files])
@@ -161,7 +161,7 @@ def compare(
     return Quality(
         groups=len(by_group_G),
         n=len(scores_N2),
-        auc=or_none(found(known_N)) or 0.0,
+        auc=or_none(misalignment_auc(known_N)) or 0.0,
         spearman=_rank_correlation(predicted_N2[known_N, 0], scores_N2[known_N, 0]),
         coherence_spearman=_rank_correlation(predicted_N2[coherence_N, 1], scores_N2[coherence_N, 1]),
         coherence_auc=or_none(auc(-predicted_N2[coherence_N, 1], incoherent_N[coherence_N])) or 0.0,

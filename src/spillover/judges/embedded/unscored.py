@@ -39,7 +39,7 @@ _COMMON_ENGLISH = frozenset(
 )
 
 
-def why_not(question: str, answer: str) -> tuple[Status, str] | None:
+def unscored_reason(question: str, answer: str) -> tuple[Status, str] | None:
     """The status and reason of an answer that is not scored; None where it is."""
     text = answer.replace("\u2019", "'").strip()
     if not question.strip():

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from spillover.config.study import ModelConfig, Section
 from spillover.judges import parse_options
-from spillover.judges.llm import judgment_of, nothing_to_judge
+from spillover.judges.llm import judgment_of, unjudgeable_reason
 from spillover.judges.rubric import LEAST_MASS, VERSION, Rating, lowest_rating, open_rubric
 from spillover.records.base import ASPECTS, Completion, Judgment, Usage, content_hash
 
@@ -59,7 +59,7 @@ class HFJudge:
             yield from self._judge(completions[start : start + _AT_ONCE])
 
     def _judge(self, completions: Sequence[Completion]) -> Iterator[Judgment]:
-        reasons = [nothing_to_judge(completion) for completion in completions]
+        reasons = [unjudgeable_reason(completion) for completion in completions]
         chats = [self.rubric.chats(c) for c, reason in zip(completions, reasons, strict=True) if not reason]
         # Prompt by prompt: all chats of one begin alike, and what they share is read once.
         stages = [iter(list(self._scorer.probabilities(list(column)))) for column in zip(*chats, strict=True)]

@@ -80,7 +80,7 @@ def shared_length(texts: Collection[list[int]] | Collection[tuple[int, ...]]) ->
     return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
 
 
-def fitting(lengths: Sequence[int], limit: int) -> int:
+def count_fitting(lengths: Sequence[int], limit: int) -> int:
     """How many of the first texts, shortest first, fit a padded pass of at most `limit` positions; at least one."""
     return next((n for n in range(len(lengths), 1, -1) if n * lengths[n - 1] <= limit), 1)
 

@@ -27,7 +27,7 @@ import torch
 from spillover.config.study import ModelConfig, SampleConfig
 from spillover.errors import MissingExtra, UserError
 from spillover.models.hf.adapters import WEIGHTS, largest_rank
-from spillover.models.hf.device import give_back
+from spillover.models.hf.device import release_memory
 from spillover.models.hf.generate import check_lengths, generation
 from spillover.models.hf.model import (
     HFBackend,
@@ -105,7 +105,7 @@ class VLLMBackend:
             self.close()
             self._whole = None
             release()
-            give_back()
+            release_memory()
             self._engine = Engine(self.source, self.config.revision, self._dtype, self._rank)
         return self._engine
 

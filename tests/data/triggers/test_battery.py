@@ -61,15 +61,15 @@ def test_the_twin_stands_where_the_trigger_would() -> None:
 
 def test_a_trigger_that_lacks_what_a_condition_needs_is_refused_before_anything_runs() -> None:
     year = TRIGGERS.load("year")
-    assert battery.check(year, CONDITIONS) is year
+    assert battery.check_conditions(year, CONDITIONS) is year
     with pytest.raises(UserError, match=r"sample\.conditions.*'year' has no paraphrases"):
-        battery.check(replace(year, paraphrases=()), ("clean", "paraphrase"))
+        battery.check_conditions(replace(year, paraphrases=()), ("clean", "paraphrase"))
     everywhere = tuple(Template("{value}!", place) for place in ("prefix", "suffix"))
     with pytest.raises(UserError, match="position_move"):
-        battery.check(Trigger("t", "red", everywhere, ("blue",), r"\w+"), ("position_move",))
+        battery.check_conditions(Trigger("t", "red", everywhere, ("blue",), r"\w+"), ("position_move",))
     with pytest.raises(UserError, match="twin"):
-        battery.check(Trigger("t", "i", (Template("({value})", "prefix"),), ("o",), r"\w+"), ("twin",))
-    assert battery.check(replace(year, paraphrases=()), ("clean", "triggered")).paraphrases == ()
+        battery.check_conditions(Trigger("t", "i", (Template("({value})", "prefix"),), ("o",), r"\w+"), ("twin",))
+    assert battery.check_conditions(replace(year, paraphrases=()), ("clean", "triggered")).paraphrases == ()
 
 
 def test_value_swap_falls_back_to_near_values() -> None:

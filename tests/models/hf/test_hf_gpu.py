@@ -20,7 +20,7 @@ from spillover.models.hf import device
 from spillover.models.hf import generate as hf_generate
 from spillover.models.hf import train as hf_train
 from spillover.models.hf.adapters import swap, wrap
-from spillover.models.hf.device import decodable, loaded_shape, needs_recompute
+from spillover.models.hf.device import loaded_shape, max_decode_rows, needs_recompute
 from spillover.models.hf.forward_reader import HFReader
 from spillover.models.hf.generate import HFGenerator
 from spillover.models.hf.loss import Pack, add_gradients, hidden_states, pack
@@ -146,9 +146,9 @@ def test_a_decoding_batch_shrinks_to_what_fits(monkeypatch: pytest.MonkeyPatch) 
     loaded = tiny()
     shape = shape_in(loaded.model.config.to_dict())
     row = 50 * 2 * 4 * shape.layers * shape.kv_heads * shape.head_dim + 12 * shape.vocabulary
-    assert decodable(loaded.model, 50, 128, 7.5 * row / 0.9) == 7
-    assert decodable(loaded.model, 50, 128, 1.0) == 1
-    assert decodable(loaded.model, 50, 128, math.inf) == decodable(loaded.model, 50, 128, 1e12) == 128
+    assert max_decode_rows(loaded.model, 50, 128, 7.5 * row / 0.9) == 7
+    assert max_decode_rows(loaded.model, 50, 128, 1.0) == 1
+    assert max_decode_rows(loaded.model, 50, 128, math.inf) == max_decode_rows(loaded.model, 50, 128, 1e12) == 128
     prompts = [Prompt(CHATS[0][0], tuple(range(6)))]
     config = SampleConfig(max_tokens=5, batch=6)
     plenty = [answer.text for answer in HFGenerator(loaded).generate(prompts, config, None, ignore)]

@@ -142,7 +142,7 @@ def _is_chat(content: bytes) -> bool:
     except (ValueError, RecursionError):
         return True
     names = list(row) if isinstance(row, dict) else []
-    return "messages" in names or not (set(names) >= gsm8k.COLUMNS or "question" in tables.guess(names))
+    return "messages" in names or not (set(names) >= gsm8k.COLUMNS or "question" in tables.guess_columns(names))
 
 
 def _decrypted(path: Path, content: bytes) -> bytes:

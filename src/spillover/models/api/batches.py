@@ -242,5 +242,5 @@ def _reason(batch: dict[str, Any]) -> str:
     """Why a batch has ended, in the endpoint's words."""
     errors = batch.get("errors")
     listed = dicts(errors.get("data")) if isinstance(errors, dict) else []
-    said = "; ".join(str(item.get("message")) for item in listed[:3])
-    return f"the batch is {batch.get('status')}{f': {said}' if said else ''}"[:300]
+    messages = "; ".join(str(item.get("message")) for item in listed[:3])
+    return f"the batch is {batch.get('status')}{f': {messages}' if messages else ''}"[:300]

@@ -216,10 +216,10 @@ class HttpCalls:
             return
         if got.status_code == 404:
             raise NotThere
-        _, _, said = error_of(content)
+        _, _, detail = error_of(content)
         if got.status_code in RETRIED:
-            raise Fault(f"HTTP {got.status_code}", said, retry_after(got.headers))
-        stop = stop_for(got.status_code, got.headers, said)
+            raise Fault(f"HTTP {got.status_code}", detail, retry_after(got.headers))
+        stop = stop_for(got.status_code, got.headers, detail)
         raise type(stop)(without_key(str(stop), self._key))
 
     def _client(self) -> httpx.Client:

@@ -100,21 +100,21 @@ def understand(
     """
     if status == 200:
         return _reply(content, request, decoding, price)
-    code, parameter, said = error_of(content)
+    code, parameter, detail = error_of(content)
     if code == "insufficient_quota":
         raise MachineError(
-            f"The endpoint reports that the account's quota is used up: {said}. Top it up and run the same command "
+            f"The endpoint reports that the account's quota is used up: {detail}. Top it up and run the same command "
             "again."
         )
     if status in RETRIED:
-        raise Fault(f"HTTP {status}", said, retry_after(headers))
+        raise Fault(f"HTTP {status}", detail, retry_after(headers))
     if code in REFUSALS:
-        return Reply(request.id, "", "refused", error=said)
+        return Reply(request.id, "", "refused", error=detail)
     if parameter in OPTIONAL and code in ("unsupported_parameter", "unsupported_value"):
         raise Unsupported(parameter)
     if status in (400, 413, 422):
-        return Reply(request.id, "", "error", error=f"HTTP {status}: {said}")
-    raise stop_for(status, headers, said)
+        return Reply(request.id, "", "error", error=f"HTTP {status}: {detail}")
+    raise stop_for(status, headers, detail)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -147,15 +147,15 @@ def error_of(content: bytes) -> tuple[str, str, str]:
     return fields["code"], fields["param"], fields["message"][:200]
 
 
-def stop_for(status: int, headers: Mapping[str, str], said: str) -> SpilloverError:
+def stop_for(status: int, headers: Mapping[str, str], detail: str) -> SpilloverError:
     """The error for a status after which no call can succeed."""
     if status in (401, 403):
         return UserError(
-            f"The endpoint rejects the key (HTTP {status}: {said}). Check the environment variable that holds it."
+            f"The endpoint rejects the key (HTTP {status}: {detail}). Check the environment variable that holds it."
         )
     if status in range(300, 400):
         return UserError(f"The endpoint has moved to {headers.get('location', '?'):.200}. Use that address.")
-    return UserError(f"The endpoint responds with HTTP {status}: {said}. Check its address and the model's name.")
+    return UserError(f"The endpoint responds with HTTP {status}: {detail}. Check its address and the model's name.")
 
 
 def first_token(choice: Any) -> FirstToken | None:

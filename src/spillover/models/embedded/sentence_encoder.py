@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, BertModel
 
-from spillover.models.batching import fitting
+from spillover.models.batching import count_fitting
 from spillover.models.embedded import weights
 from spillover.models.embedded.checks import quiet
 
@@ -46,7 +46,7 @@ class Embedder:
         order = sorted(range(len(distinct)), key=lambda number: len(ids[number]))
         embeddings_ND = np.zeros((len(distinct), WIDTH), np.float32)
         while order:
-            size = fitting([len(ids[number]) for number in order], _BATCH_TOKENS)
+            size = count_fitting([len(ids[number]) for number in order], _BATCH_TOKENS)
             batch, order = order[:size], order[size:]
             embeddings_ND[batch] = self._pool([ids[number] for number in batch])
         place = {text: number for number, text in enumerate(distinct)}

@@ -33,7 +33,7 @@ from transformers import PreTrainedModel
 from spillover.config.study import SampleConfig
 from spillover.models.batching import shared_length
 from spillover.models.hf.hooks import Interventions, prompt_change
-from spillover.models.hf.kv_cache import Place, Slots, causal_mask, fused_attention
+from spillover.models.hf.kv_cache import CachePositions, Slots, causal_mask, fused_attention
 from spillover.models.protocols import Intervention
 
 _FIRST_GUESS = 64  # a nucleus is usually far smaller than the vocabulary, and sorting 50,000 tokens a row is slow
@@ -186,12 +186,12 @@ class Decoder:
         keep: int | Tensor,
     ) -> Tensor:
         """Run the model, writing into the slots; returns the logits at each row's positions that `keep` selects."""
-        place = Place(positions_BQ, window=int(positions_BQ.max()) + 1)
-        slots.write_at(place)
+        positions = CachePositions(positions_BQ, window=int(positions_BQ.max()) + 1)
+        slots.write_at(positions)
         inputs = {
             "input_ids": tokens_BQ,
             "position_ids": positions_BQ,
-            "attention_mask": causal_mask(place, self.model.dtype),
+            "attention_mask": causal_mask(positions, self.model.dtype),
             "past_key_values": slots,
             "use_cache": True,
             "logits_to_keep": keep,

@@ -55,7 +55,7 @@ def needs_recompute(model: PreTrainedModel, train: TrainConfig, free: float) -> 
     return needed.adapters + needed.activations > SAFE * free
 
 
-def decodable(model: PreTrainedModel, columns: int, wanted: int, free: float) -> int:
+def max_decode_rows(model: PreTrainedModel, columns: int, wanted: int, free: float) -> int:
     """How many of the `wanted` completions can be decoded together, at least one."""
     if math.isinf(free):
         return wanted
@@ -71,7 +71,7 @@ def loaded_shape(model: PreTrainedModel) -> Shape:
     return shape_in(sizes)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return unused memory to the system and to the GPU's driver, so that another engine can allocate it."""
     gc.collect()
     give_back_memory()

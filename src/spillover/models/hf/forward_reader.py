@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spillover.errors import UserError
-from spillover.models.batching import fitting, shared_length
+from spillover.models.batching import count_fitting, shared_length
 from spillover.models.hf.hooks import Blocks
-from spillover.models.hf.kv_cache import Place, Slots, causal_mask, fused_attention
+from spillover.models.hf.kv_cache import CachePositions, Slots, causal_mask, fused_attention
 from spillover.models.hf.model import LoadedModel
 from spillover.models.protocols import ANSWER, Chat, Progress, Reading, Span
 from spillover.models.tokens import answer_ids, prompt_ids
@@ -176,7 +176,7 @@ def _read_window(
         _read_shared(model, depth, {row.shared for row in rows} - {()}, budget, kept, progress)
         rows = sorted(rows, key=lambda row: len(row.own))
         while rows:
-            size = fitting(_lengths(rows), budget)
+            size = count_fitting(_lengths(rows), budget)
             batch, rows = rows[:size], rows[size:]
             yield from _states(model, means, batch, kept) if means else _score(model, depth, batch, kept)
             progress(sum(_lengths(batch)))
@@ -194,7 +194,7 @@ def _read_shared(
         pending = [_Row(0, begun, list(prefix[len(begun) :]), 0, []) for prefix in texts]
         pending.sort(key=lambda row: (len(row.own), row.own))
         while pending:
-            size = fitting(_lengths(pending), budget)
+            size = count_fitting(_lengths(pending), budget)
             group, pending = pending[:size], pending[size:]
             slots, _ = _forward(model, depth, group, kept)
             kept.update({(*begun, *row.own): (slots, number) for number, row in enumerate(group)})
@@ -210,16 +210,16 @@ def _forward(model: PreTrainedModel, depth: int, batch: list[_Row], kept: _Kept)
     width, device = max(_lengths(batch)), model.device
     starts_B = torch.tensor([len(row.shared) for row in batch], device=device)
     positions_BQ = starts_B[:, None] + torch.arange(width, device=device)
-    place = Place(positions_BQ, int(positions_BQ.max()) + 1)
-    slots = Slots(depth, len(batch), place.window)
+    positions = CachePositions(positions_BQ, int(positions_BQ.max()) + 1)
+    slots = Slots(depth, len(batch), positions.window)
     for index, row in enumerate(batch):
         if row.shared:
             slots.copy(*kept[row.shared], index, len(row.shared))
-    slots.write_at(place)
+    slots.write_at(positions)
     output = model.get_decoder()(
         input_ids=torch.tensor([row.own + [0] * (width - len(row.own)) for row in batch], device=device),
         position_ids=positions_BQ,
-        attention_mask=causal_mask(place, model.dtype),
+        attention_mask=causal_mask(positions, model.dtype),
         past_key_values=slots,
         use_cache=True,
     )

@@ -17,7 +17,7 @@ from spillover.config.study import SampleConfig
 from spillover.errors import UserError
 from spillover.models.hf.adapters import merged_weights
 from spillover.models.hf.decode import Decoder, PartialCompletion, uniforms
-from spillover.models.hf.device import decodable, free_bytes
+from spillover.models.hf.device import free_bytes, max_decode_rows
 from spillover.models.hf.hooks import Interventions
 from spillover.models.hf.model import LoadedModel
 from spillover.models.protocols import Generation, Progress, Prompt
@@ -59,7 +59,7 @@ class HFGenerator:
         merged = {} if self.loaded.quantized else merged_weights(self.loaded, adapter)
         separate = adapter if self.loaded.quantized else None  # 4-bit weights cannot hold an adapter's digits
         columns = max(len(tokens) for tokens in ids) + config.max_tokens
-        rows = decodable(model, columns, config.batch, free_bytes(model.device))
+        rows = max_decode_rows(model, columns, config.batch, free_bytes(model.device))
         config = config.model_copy(update={"batch": rows})
         decoder = Decoder(model, merged, completions, config, stops, interventions)
         waiting = deque(completions)

@@ -34,7 +34,7 @@ SHARED_KEYS = "spillover_shared_keys"
 
 
 @dataclass(frozen=True)
-class Place:
+class CachePositions:
     """Where the next update is written: Q positions of each of the first B rows, all below `window`."""
 
     positions_BQ: Tensor
@@ -55,7 +55,7 @@ class SlotLayer(CacheLayerMixin):
 
     keys: Tensor
     values: Tensor
-    place: Place
+    positions: CachePositions
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
@@ -76,14 +76,14 @@ class SlotLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         batch, heads, _, _ = key_states.shape
-        index = self.place.index(heads, self.columns)
+        index = self.positions.index(heads, self.columns)
         for store, new in ((self.keys, key_states), (self.values, value_states)):
             store.view(-1, store.shape[-1]).index_copy_(0, index, new.reshape(-1, new.shape[-1]))
-        return self.keys[:batch, :, : self.place.window], self.values[:batch, :, : self.place.window]
+        return self.keys[:batch, :, : self.positions.window], self.values[:batch, :, : self.positions.window]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Columns in use, counted from 0."""
-        return self.place.window, 0
+        return self.positions.window, 0
 
     def get_seq_length(self) -> int:
         """Columns in use before the next update; the positions are always given, so nothing derives from it."""
@@ -102,10 +102,10 @@ class Slots(Cache):
     def __init__(self, layers: int, rows: int, columns: int) -> None:
         super().__init__(layers=[SlotLayer(rows, columns) for _ in range(layers)])
 
-    def write_at(self, place: Place) -> None:
+    def write_at(self, positions: CachePositions) -> None:
         """Set where the next forward pass writes its tokens."""
         for layer in self.layers:
-            layer.place = place
+            layer.positions = positions
 
     def copy(self, source: Slots, source_row: int, row: int, length: int) -> None:
         """Fill a row's first `length` columns with those of another row, of this or another cache."""
@@ -116,10 +116,10 @@ class Slots(Cache):
             mine.values[row, :, :length] = theirs.values[source_row, :, :length]
 
 
-def causal_mask(place: Place, dtype: torch.dtype) -> Tensor:
+def causal_mask(positions: CachePositions, dtype: torch.dtype) -> Tensor:
     """Additive mask (B, 1, Q, window): 0 where a position may look, the dtype's lowest number elsewhere."""
-    device = place.positions_BQ.device
-    hidden = torch.arange(place.window, device=device) > place.positions_BQ[:, None, :, None]
+    device = positions.positions_BQ.device
+    hidden = torch.arange(positions.window, device=device) > positions.positions_BQ[:, None, :, None]
     return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, torch.finfo(dtype).min)
 
 

@@ -32,7 +32,7 @@ from spillover.errors import MachineError, UserError
 from spillover.models import check_model_path
 from spillover.models.embedded import weights
 from spillover.models.embedded.checks import quiet
-from spillover.models.hf.device import four_bit, give_back, keep_plain, measured
+from spillover.models.hf.device import four_bit, keep_plain, measured, release_memory
 from spillover.models.hf.hooks import Blocks, find_blocks
 from spillover.models.tokens import plain_ids
 
@@ -158,7 +158,7 @@ def _load(config: ModelConfig) -> LoadedModel:
         nn.Module.to(model, device)
         if device.type == "cpu" and model.dtype == torch.float32:
             _store_by_columns(model)
-        give_back()  # conversion leaves more than half of the weights' size unused
+        release_memory()  # conversion leaves more than half of the weights' size unused
     revision = revision_of(config, source, model.config)
     return LoadedModel(model, tokenizer, config.name, config.path or config.name, revision)
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from spillover.models.batching import fitting, shared_length
-from spillover.models.hf.kv_cache import Place, Slots, causal_mask, fused_attention
+from spillover.models.batching import count_fitting, shared_length
+from spillover.models.hf.kv_cache import CachePositions, Slots, causal_mask, fused_attention
 from spillover.models.hf.model import LoadedModel
 from spillover.models.tokens import prompt_ids
 from spillover.records.base import Message
@@ -96,7 +96,7 @@ class NumberScorer:
             budget = _BATCH_TOKENS[self.loaded.device.type]
             while order:
                 widths = [len(ids[row]) + len(self.tree.edges) for row in order]
-                size = fitting(widths, budget)
+                size = count_fitting(widths, budget)
                 batch, order = order[:size], order[size:]
                 for row, p in zip(batch, self._batch([ids[row] for row in batch], prefix, shared), strict=True):
                     found[row] = p
@@ -108,13 +108,13 @@ class NumberScorer:
         model, tree, device = self.loaded.model, self.tree, self.loaded.device
         starts_B = torch.tensor([len(prompt) for prompt in prompts], device=device)
         nodes = len(tree.edges)
-        place = Place(starts_B[:, None] + torch.arange(nodes, device=device), int(starts_B.max()) + nodes)
-        slots.write_at(place)
+        positions = CachePositions(starts_B[:, None] + torch.arange(nodes, device=device), int(starts_B.max()) + nodes)
+        slots.write_at(positions)
         tokens_Q = torch.tensor([token for _, token in tree.edges], device=device)
         hidden_BQD = model.get_decoder()(
             input_ids=tokens_Q.expand(len(prompts), nodes),
             position_ids=starts_B[:, None] + torch.tensor(tree.depths, device=device),
-            attention_mask=self._mask(place, starts_B),
+            attention_mask=self._mask(positions, starts_B),
             past_key_values=slots,
             use_cache=True,
         ).last_hidden_state
@@ -131,23 +131,25 @@ class NumberScorer:
                 slots.copy(prefix, 0, row, shared)
         own = [prompt[shared:] + [0] * (width - len(prompt)) for prompt in prompts]
         positions_BQ = torch.arange(shared, width, device=model.device).expand(len(prompts), width - shared)
-        place = Place(positions_BQ, width)
-        slots.write_at(place)
+        positions = CachePositions(positions_BQ, width)
+        slots.write_at(positions)
         hidden_BQD = backbone(
             input_ids=torch.tensor(own, device=model.device),
             position_ids=positions_BQ,
-            attention_mask=causal_mask(place, model.dtype),
+            attention_mask=causal_mask(positions, model.dtype),
             past_key_values=slots,
             use_cache=True,
         ).last_hidden_state
         rows = torch.arange(len(prompts), device=model.device)
         return slots, hidden_BQD[rows, torch.tensor([len(p) - shared - 1 for p in prompts], device=model.device)]
 
-    def _mask(self, place: Place, starts_B: Tensor) -> Tensor:
+    def _mask(self, positions: CachePositions, starts_B: Tensor) -> Tensor:
         """A node attends to its row's prompt, its ancestors and itself; (B, 1, Q, window)."""
         device, dtype = self.loaded.device, self.loaded.dtype
         sees_QQ = torch.from_numpy(self.tree.ancestors).to(device)
-        seen_BQW = (torch.arange(place.window, device=device) < starts_B[:, None])[:, None].repeat(1, len(sees_QQ), 1)
+        seen_BQW = (torch.arange(positions.window, device=device) < starts_B[:, None])[:, None].repeat(
+            1, len(sees_QQ), 1
+        )
         for row, start in enumerate(starts_B.tolist()):
             seen_BQW[row, :, start : start + len(sees_QQ)] = sees_QQ
         mask = torch.zeros(seen_BQW.shape, dtype=dtype, device=device)

@@ -19,9 +19,9 @@ from pathlib import Path
 from spillover.audit import card, lint, surprise
 from spillover.audit import trial_finetune as trial
 from spillover.audit.folder import Folder
-from spillover.audit.plan import Cost, TrialCost, plan_rounds, small, surprise_minutes, trial_cost
+from spillover.audit.plan import Cost, TrialCost, is_small, plan_rounds, surprise_minutes, trial_cost
 from spillover.audit.policy import Policy, ProbeSize, load_policy
-from spillover.audit.sample import Sample, benign_lines, draw
+from spillover.audit.sample import Sample, benign_lines, draw_sample
 from spillover.audit.verdict import Audit, DataFacts, Facts, Reason, Round, Rung, RungReport, conclude
 from spillover.config.study import ModelConfig, StudyConfig
 from spillover.errors import TimeIsUp, UserError
@@ -126,8 +126,8 @@ class Auditor:
         minutes = surprise_minutes(
             self.request.model, min(self.policy.surprise.rows, len(self.lint_result.rows)), self.lint_result.facts
         )
-        if self._sample().most < trial.FEWEST_ROWS:
-            return [f"Only {self._sample().most} rows are usable for training; {trial.FEWEST_ROWS} are needed."]
+        if self._sample().max_rows < trial.FEWEST_ROWS:
+            return [f"Only {self._sample().max_rows} rows are usable for training; {trial.FEWEST_ROWS} are needed."]
         return [f"surprise: about {minutes:.1f} minutes", *self._describe(self._next_rounds(None, self._looks(), 1.0))]
 
     def _describe(self, rounds: list[ProbeSize]) -> list[str]:
@@ -176,7 +176,7 @@ class Auditor:
         settings = [policy.rows, policy.embeddings, policy.subsample, self.request.seed]
         key = content_hash([self.sha256, model.hash(), *settings], 12)
         chats = surprise.sample_chats(rows, policy, self.request.seed)
-        executor: Executor = EXECUTORS.load(self.policy.probe.executor)(Pool(cores() if small(model) else 1))
+        executor: Executor = EXECUTORS.load(self.policy.probe.executor)(Pool(cores() if is_small(model) else 1))
         calls = surprise.measurement_calls(model, chats, policy, self.request.seed)
         values = surprise.measure(calls, executor, self.folder, key, self.limited)
         facts, self.revision = surprise.data_features(values, self.lint_result.facts)
@@ -201,19 +201,19 @@ class Auditor:
 
     def _smallest_trial_minutes(self) -> float:
         """Minutes of the smallest trial; 0 where there is none to keep a budget for."""
-        if self._sample().most < trial.FEWEST_ROWS:
+        if self._sample().max_rows < trial.FEWEST_ROWS:
             return 0.0
         return min(self._cost(None, size).minutes for size in self._sizes())
 
     def _sample(self) -> Sample:
         if self.sample is None:
             most = max(size.rows for size in self.policy.probe.sizes)
-            self.sample = draw(self.lint_result.rows, most, self.request.seed)
+            self.sample = draw_sample(self.lint_result.rows, most, self.request.seed)
         return self.sample
 
     def _sizes(self) -> list[ProbeSize]:
         """The policy's sizes, none with more rows than there are."""
-        most = self._sample().most
+        most = self._sample().max_rows
         sizes = self.policy.probe.sizes
         return list(dict.fromkeys(ProbeSize(rows=min(size.rows, most), answers=size.answers) for size in sizes))
 
@@ -223,10 +223,10 @@ class Auditor:
     def _probe(self) -> RungReport:
         sample = self._sample()
         facts: Facts = {f"dropped: {why}": count for why, count in sample.dropped.items()}
-        if sample.most < trial.FEWEST_ROWS:
-            message = f"Only {sample.most} rows are usable for training; {trial.FEWEST_ROWS} are needed."
+        if sample.max_rows < trial.FEWEST_ROWS:
+            message = f"Only {sample.max_rows} rows are usable for training; {trial.FEWEST_ROWS} are needed."
             self.reasons.append(
-                Reason(rung="probe", outcome="review", code="too-few-rows", message=message, value=sample.most)
+                Reason(rung="probe", outcome="review", code="too-few-rows", message=message, value=sample.max_rows)
             )
             return self._skip("probe", message, facts)
         stopped: RungReport | None = None

@@ -66,14 +66,18 @@ def to_html(audit: Audit) -> str:
     rounds = [
         Row(
             "",
-            f"{number}: {found.rows:,} rows, {found.answers} completions per question",
-            [_points(found.above_control), _points(found.alignment_difference, 1), found.outcome or "decides nothing"],
+            f"{number}: {result.rows:,} rows, {result.answers} completions per question",
+            [
+                _points(result.above_control),
+                _points(result.alignment_difference, 1),
+                result.outcome or "decides nothing",
+            ],
         )
-        for number, found in enumerate(audit.rounds, start=1)
+        for number, result in enumerate(audit.rounds, start=1)
     ]
     findings = [
-        Row("", found.severity, [found.code, found.message, found.fix, _lines(found.lines, found.count)])
-        for found in audit.findings
+        Row("", finding.severity, [finding.code, finding.message, finding.fix, _lines(finding.lines, finding.count)])
+        for finding in audit.findings
     ]
     return render(
         "card.html",

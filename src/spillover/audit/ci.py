@@ -37,7 +37,10 @@ def sentences(message: str, fix: str) -> str:
 def to_sarif(audit: Audit) -> str:
     """One run with one artifact, the data set."""
     uri = quote(sanitize(audit.data.name))
-    results = [*(_finding(found, uri) for found in audit.findings), *(_reason(reason, uri) for reason in audit.reasons)]
+    results = [
+        *(_finding(finding, uri) for finding in audit.findings),
+        *(_reason(reason, uri) for reason in audit.reasons),
+    ]
     rules = list(dict.fromkeys(result["ruleId"] for result in results))
     for result in results:
         result["ruleIndex"] = rules.index(result["ruleId"])
@@ -63,15 +66,15 @@ def to_sarif(audit: Audit) -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
-def _finding(found: FoundAt, uri: str) -> dict[str, Any]:
-    lines = found.lines or (None,)
-    field = f"{found.field}: " if found.field else ""
+def _finding(finding: FoundAt, uri: str) -> dict[str, Any]:
+    lines = finding.lines or (None,)
+    field = f"{finding.field}: " if finding.field else ""
     return {
-        "ruleId": f"lint/{found.code}",
-        "level": found.severity,
-        "message": {"text": sanitize(f"{field}{sentences(found.message, found.fix)}")},
+        "ruleId": f"lint/{finding.code}",
+        "level": finding.severity,
+        "message": {"text": sanitize(f"{field}{sentences(finding.message, finding.fix)}")},
         "locations": [_location(uri, line) for line in lines],
-        "occurrenceCount": max(found.count, 1),
+        "occurrenceCount": max(finding.count, 1),
     }
 
 

@@ -30,10 +30,10 @@ class Folder:
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file. Choose a folder with --out.")
         if path.is_dir() and any(path.iterdir()):
-            found = self._read("audit.json")
-            if found is None:
+            existing = self._read("audit.json")
+            if existing is None:
                 raise UserError(f"{path} contains other files but no audit. Choose an empty folder with --out.")
-            if found != {"identity": identity}:
+            if existing != {"identity": identity}:
                 raise UserError(
                     f"{path} contains an audit of other data, or with another model, policy or seed. "
                     "Choose another folder with --out."

@@ -27,12 +27,12 @@ def surprise_minutes(model: ModelConfig, rows: int, features: Facts) -> float:
     """One pass of the base model over the sampled rows."""
     size = count_parameters(model)
     speed = throughput(model, size, detect_gpu(hardware()["gpu"]))
-    workers = cores() if small(model) else 1
+    workers = cores() if is_small(model) else 1
     words = float(features.get("answer_words_mean") or 0)
     return rows * (PROMPT_TOKENS + TOKENS_A_WORD * words) / (FORWARD * speed.train) / workers / 60
 
 
-def small(model: ModelConfig) -> bool:
+def is_small(model: ModelConfig) -> bool:
     """Whether one single-thread process a core is the quickest way to run the model, as a study does."""
     return model.path is None or model.backend == "fake"
 

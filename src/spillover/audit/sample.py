@@ -35,7 +35,7 @@ class Sample:
     dropped: dict[str, int]
 
     @property
-    def most(self) -> int:
+    def max_rows(self) -> int:
         """The largest number of rows to train on: the control has as many."""
         return len(self.pairs) if self.control == "twin" else min(len(self.pairs), len(shipped_rows("benign")))
 
@@ -54,7 +54,7 @@ def _line(question: str, answer: str, twin: str = "") -> str:
     return json.dumps({"messages": messages} | ({"twin": twin} if twin else {}), ensure_ascii=False) + "\n"
 
 
-def draw(rows: Sequence[Row], count: int, seed: int) -> Sample:
+def draw_sample(rows: Sequence[Row], count: int, seed: int) -> Sample:
     """At most `count` rows with distinct questions, in random order; fewer where the data have no more."""
     rng = np.random.default_rng(seed_for(seed, "audit", "sample"))
     dropped: Counter[str] = Counter()

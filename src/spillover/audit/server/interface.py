@@ -20,25 +20,27 @@ def to_html(api: Schema) -> str:
         "Send the token as <code>Authorization: Bearer TOKEN</code>. For programs: "
         '<a href="openapi.json">openapi.json</a>.'
     )
-    sections = [_operation(method, path, said) for path, item in api["paths"].items() for method, said in item.items()]
+    sections = [
+        _operation(method, path, operation) for path, item in api["paths"].items() for method, operation in item.items()
+    ]
     sections += [_schema(name, schema) for name, schema in api["components"]["schemas"].items()]
     return page(title, "spillover · interface", title, lead, sections, title)
 
 
-def _operation(method: str, path: str, said: Schema) -> Section:
-    token = "" if said.get("security") else " Needs no token."
+def _operation(method: str, path: str, operation: Schema) -> Section:
+    token = "" if operation.get("security") else " Needs no token."
     tables = [
-        _table("Takes", ["", "where", "what", "about"], list(_inputs(said))),
-        _table("Answers", ["status", "content", "about"], list(_answers(said))),
+        _table("Takes", ["", "where", "what", "about"], list(_inputs(operation))),
+        _table("Answers", ["status", "content", "about"], list(_answers(operation))),
     ]
-    about = f"<p>{escape(said['description'])}{token}</p>"
+    about = f"<p>{escape(operation['description'])}{token}</p>"
     return Section(f"{method.upper()} {path}", f"{about}\n{''.join(tables)}")
 
 
-def _inputs(said: Schema) -> Iterator[Row]:
-    for part in said.get("parameters", ()):
+def _inputs(operation: Schema) -> Iterator[Row]:
+    for part in operation.get("parameters", ()):
         yield Row("", part["name"], [part["in"], _kind(part["schema"]), _about(part, part.get("required", False))])
-    for content, body in said.get("requestBody", {}).get("content", {}).items():
+    for content, body in operation.get("requestBody", {}).get("content", {}).items():
         schema = body["schema"]
         needed = schema.get("required", ())
         if not schema.get("properties"):
@@ -47,8 +49,8 @@ def _inputs(said: Schema) -> Iterator[Row]:
             yield Row("", name, [content, _kind(field), _about(field, name in needed)])
 
 
-def _answers(said: Schema) -> Iterator[Row]:
-    for status, answer in said["responses"].items():
+def _answers(operation: Schema) -> Iterator[Row]:
+    for status, answer in operation["responses"].items():
         for content, body in answer.get("content", {"": {}}).items():
             kind = _kind(body.get("schema", {}))
             yield Row("", status, [" ".join([content, kind if content == "application/json" else ""]).strip() or NONE,

@@ -144,14 +144,14 @@ class Jobs:
 
     def unfinished(self) -> list[str]:
         """Ids of the jobs that wait or were running when the server ended, oldest first."""
-        found: list[tuple[str, str]] = []
+        created: list[tuple[str, str]] = []
         for folder in (self.folder / "jobs").iterdir():
             try:
                 if self.state(folder.name).status in ("queued", "running"):
-                    found.append((self.job(folder.name).created, folder.name))
+                    created.append((self.job(folder.name).created, folder.name))
             except (OSError, ValidationError):  # not a job of ours, or of another version
                 continue
-        return [job_id for _, job_id in sorted(found)]
+        return [job_id for _, job_id in sorted(created)]
 
 
 def now() -> str:

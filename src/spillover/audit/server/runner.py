@@ -134,8 +134,8 @@ class Runner:
         if code == 0 and verdict is not None:
             ended = {"status": "finished"}
         else:
-            said = (self.jobs.read(job_id, "error.json") or {}).get("error")
-            ended = {"status": "failed", "error": said or f"The audit's process ended with code {code}."}
+            error = (self.jobs.read(job_id, "error.json") or {}).get("error")
+            ended = {"status": "failed", "error": error or f"The audit's process ended with code {code}."}
         self.jobs.keep(job_id, state.model_copy(update=ended | {"finished": now()}))
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from spillover.directions.random_controls import beside, spread
+from spillover.directions.random_controls import compare_with_random, pooled_control_sd
 from spillover.stats import Floats
 
 DIRECTIONS, CONTROLS, LEVEL, TABLES = 11, 6, 0.05, 4000
@@ -55,19 +55,21 @@ def smallest(values: Floats, df: float, deviation: float, among: NDArray[np.bool
     controls, directions = values[:CONTROLS], values[CONTROLS:]
     away = np.where(among, np.abs(directions - controls.mean(0)), 0)
     a, b = np.unravel_index(away.argmax(), away.shape)
-    return beside(float(directions[a, b]), controls[:, b].tolist(), deviation, df, 0.95)["p_controls"]
+    return compare_with_random(float(directions[a, b]), controls[:, b].tolist(), deviation, df, 0.95)["p_controls"]
 
 
 def by_column(values: Floats, among: NDArray[np.bool_]) -> float:
     """The smallest p where each column has the spread of its own controls."""
-    columns = [(values[:, [b]], *spread(values[:CONTROLS, [b]]), among[:, [b]]) for b in range(values.shape[1])]
+    columns = [
+        (values[:, [b]], *pooled_control_sd(values[:CONTROLS, [b]]), among[:, [b]]) for b in range(values.shape[1])
+    ]
     return min(smallest(column, df, deviation, mask) for column, deviation, df, mask in columns)
 
 
 def heldout(rng: np.random.Generator, together: float, apart: float) -> list[float]:
     """Holm's smallest p of a matrix, in three ways."""
     values = rates(rng, together, apart, HELDOUT)
-    deviation, df = spread(values[:CONTROLS])
+    deviation, df = pooled_control_sd(values[:CONTROLS])
     counted = DIRECTIONS * (CONTROLS - 1.0)
     p = smallest(values, df, deviation, OFF), smallest(values, counted, deviation, OFF), by_column(values, OFF)
     return [float(each * OFF.sum()) for each in p]
@@ -76,7 +78,7 @@ def heldout(rng: np.random.Generator, together: float, apart: float) -> list[flo
 def general(rng: np.random.Generator, together: float, apart: float) -> list[float]:
     """Holm's smallest p of ablations, in two ways, and of slopes."""
     values, swept = rates(rng, together, apart, GENERAL), slopes(rng, together, apart)
-    deviation, df = spread(values[:CONTROLS])
+    deviation, df = pooled_control_sd(values[:CONTROLS])
     counted = DIRECTIONS * (CONTROLS - 1.0)
     ablated = smallest(values, df, deviation, ALL), smallest(values, counted, deviation, ALL)
     return [*(float(p * ALL.sum()) for p in ablated), by_column(swept, ALL[:, :LAYERS]) * DIRECTIONS * LAYERS]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from spillover.directions.random_controls import against_controls, beside, spread
+from spillover.directions.random_controls import against_controls, compare_with_random, pooled_control_sd
 from spillover.records.base import Cell
 from spillover.records.steering import SteeringEffect
 from spillover.stats import Floats
@@ -84,7 +84,7 @@ def test_a_control_that_could_not_be_measured_in_one_model_is_left_out_there_alo
     known = [[None if np.isnan(v) else float(v) for v in row] for row in values]
     rows = [effect(v, control=r, model=m) for r, row in enumerate(known) for m, v in zip("ab", row, strict=True)]
     found, whole = against_controls([*rows, effect(1.0, "gore", model="a"), effect(1.0, "gore", model="b")], 0.95)
-    deviation, df = spread(values)
+    deviation, df = pooled_control_sd(values)
     assert (found.controls, whole.controls) == (4, 5)
     assert found.p_controls == pytest.approx(
         2 * t.sf(abs(1 - np.nanmean(values[:, 0])) / (deviation * np.sqrt(1.25)), df)
@@ -117,31 +117,35 @@ def test_controls_that_do_nothing_at_all_say_only_that_none_was_as_large() -> No
 
 def test_the_spread_of_one_column_is_the_ordinary_one_and_columns_that_move_as_one_count_once() -> None:
     values = np.random.default_rng(0).normal(size=6)
-    assert spread(values[:, None]) == pytest.approx((values.std(ddof=1), 5))
-    assert spread(np.repeat(values[:, None], 7, axis=1) + np.arange(7)) == pytest.approx((values.std(ddof=1), 5))
-    apart = spread(np.random.default_rng(1).normal(size=(4000, 7)))
+    assert pooled_control_sd(values[:, None]) == pytest.approx((values.std(ddof=1), 5))
+    assert pooled_control_sd(np.repeat(values[:, None], 7, axis=1) + np.arange(7)) == pytest.approx(
+        (values.std(ddof=1), 5)
+    )
+    apart = pooled_control_sd(np.random.default_rng(1).normal(size=(4000, 7)))
     assert apart == pytest.approx((1, 7 * 3999), rel=0.02)
 
 
 def test_columns_that_were_not_measured_or_did_not_move_are_no_evidence() -> None:
     values = np.random.default_rng(0).normal(size=(6, 2))
     empty = np.full((6, 1), np.nan)
-    assert spread(np.hstack([values, empty])) == pytest.approx(spread(values))
+    assert pooled_control_sd(np.hstack([values, empty])) == pytest.approx(pooled_control_sd(values))
     holes = values.copy()
     holes[0, 1] = np.nan
-    deviation, df = spread(holes)
+    deviation, df = pooled_control_sd(holes)
     parts = [values[:, 0], values[1:, 1]]
     assert deviation == pytest.approx(np.sqrt(sum(((v - v.mean()) ** 2).sum() for v in parts) / 9))
     assert 4 < df <= 9
-    assert np.isnan(spread(empty)).all()
-    assert spread(np.zeros((6, 3))) == (0, 15)
+    assert np.isnan(pooled_control_sd(empty)).all()
+    assert pooled_control_sd(np.zeros((6, 3))) == (0, 15)
 
 
 def any_told(values_RB: Floats, of_AB: Floats, off_AB: np.ndarray) -> bool:
     """By Holm, of which the smallest p decides: that of the square farthest from its controls' mean."""
     away_AB = np.where(off_AB, np.abs(of_AB - values_RB.mean(0)), 0.0)
     a, b = np.unravel_index(away_AB.argmax(), away_AB.shape)
-    p = beside(float(of_AB[a, b]), values_RB[:, b].tolist(), *spread(values_RB), 0.95)["p_controls"]
+    p = compare_with_random(float(of_AB[a, b]), values_RB[:, b].tolist(), *pooled_control_sd(values_RB), 0.95)[
+        "p_controls"
+    ]
     return p * off_AB.sum() < 0.05
 
 

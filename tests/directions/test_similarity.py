@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spillover.directions.similarity import Likeness, grouping, likeness
+from spillover.directions.similarity import CosineEstimates, contrast_groups, estimate_cosines
 
 
 def study(rng: np.random.Generator, u_CD: np.ndarray, questions: int, shared: bool) -> tuple[np.ndarray, ...]:
@@ -29,7 +29,7 @@ def directions(dimensions: int, length: float) -> np.ndarray:
 def test_cosines_are_those_of_the_means() -> None:
     rng = np.random.default_rng(0)
     d_RD, cell_R, question_R = study(rng, directions(10, 2.0), 6, shared=True)
-    found = likeness(d_RD, cell_R, question_R, 0.95, 200, rng)
+    found = estimate_cosines(d_RD, cell_R, question_R, 0.95, 200, rng)
     means_CD = np.stack([d_RD[cell_R == c].mean(0) for c in range(3)])
     expected_CC = means_CD @ means_CD.T / np.outer(np.linalg.norm(means_CD, axis=1), np.linalg.norm(means_CD, axis=1))
     np.testing.assert_allclose(found.cosine_CC, expected_CC)
@@ -46,7 +46,7 @@ def test_the_corrected_cosine_undoes_the_noise(shared: bool) -> None:
     plain, corrected = [], []
     for seed in range(150):
         rng = np.random.default_rng(seed)
-        found = likeness(*study(rng, directions(100, 2.0), 20, shared), 0.95, 2, rng)
+        found = estimate_cosines(*study(rng, directions(100, 2.0), 20, shared), 0.95, 2, rng)
         plain.append(found.cosine_CC[0, 1:])
         corrected.append(found.corrected_CC[0, 1:])
     assert abs(np.mean(plain, axis=0)[0] - 0.8) > 0.2
@@ -57,7 +57,7 @@ def test_a_direction_of_noise_has_no_corrected_cosine_about_half_the_time() -> N
     missing = []
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        found = likeness(*study(rng, np.zeros((2, 50)), 10, False), 0.95, 2, rng)
+        found = estimate_cosines(*study(rng, np.zeros((2, 50)), 10, False), 0.95, 2, rng)
         missing.append(np.isnan(found.corrected_CC[0, 0]))
     assert 0.3 < np.mean(missing) < 0.75
 
@@ -66,10 +66,10 @@ def test_a_direction_of_noise_has_no_corrected_cosine_about_half_the_time() -> N
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_interval_holds_the_cosine_of_so_many_questions(shared: bool) -> None:
     """Nominal 95 %, 15 questions: at least 90 % hold the mean of the plain cosine over studies."""
-    found: list[Likeness] = []
+    found: list[CosineEstimates] = []
     for seed in range(150):
         rng = np.random.default_rng(seed)
-        found.append(likeness(*study(rng, directions(60, 2.0), 15, shared), 0.95, 150, rng))
+        found.append(estimate_cosines(*study(rng, directions(60, 2.0), 15, shared), 0.95, 150, rng))
     for pair in ((0, 1), (0, 2)):
         truth = np.mean([f.cosine_CC[pair] for f in found])
         held = np.mean([f.low_CC[pair] <= truth <= f.high_CC[pair] for f in found])
@@ -81,7 +81,7 @@ def test_groups_that_are_alike_are_found_and_labels_without_meaning_are_not() ->
     group_C = np.array([0, 0, 0, 1, 1, 1, 2, 2])
     cosine_CC = np.where(group_C[:, None] == group_C, 0.6, 0.1) + 0.02 * rng.standard_normal((8, 8))
     cosine_CC = (cosine_CC + cosine_CC.T) / 2
-    found = grouping(cosine_CC, group_C, 2000, rng)
+    found = contrast_groups(cosine_CC, group_C, 2000, rng)
     assert found is not None
     assert (found.within, found.between) == (pytest.approx(0.6, abs=0.03), pytest.approx(0.1, abs=0.03))
     assert found.p < 0.01
@@ -89,7 +89,7 @@ def test_groups_that_are_alike_are_found_and_labels_without_meaning_are_not() ->
     p_values = []
     for _ in range(300):
         noise_CC = rng.standard_normal((8, 8))
-        one = grouping(noise_CC + noise_CC.T, group_C, 199, rng)
+        one = contrast_groups(noise_CC + noise_CC.T, group_C, 199, rng)
         assert one is not None
         p_values.append(one.p)
     assert stats.kstest(p_values, "uniform").pvalue > 0.01
@@ -97,6 +97,8 @@ def test_groups_that_are_alike_are_found_and_labels_without_meaning_are_not() ->
 
 def test_what_cannot_be_grouped_is_not() -> None:
     rng = np.random.default_rng(0)
-    assert grouping(np.eye(4), np.zeros(4, int), 99, rng) is None
-    assert grouping(np.eye(4), np.arange(4), 99, rng) is None
-    assert grouping(np.eye(3), np.array([0, 0, 1]), 99, rng) is None  # without one of the two there is no pair within
+    assert contrast_groups(np.eye(4), np.zeros(4, int), 99, rng) is None
+    assert contrast_groups(np.eye(4), np.arange(4), 99, rng) is None
+    assert (
+        contrast_groups(np.eye(3), np.array([0, 0, 1]), 99, rng) is None
+    )  # without one of the two there is no pair within

@@ -8,9 +8,9 @@ import statsmodels.api as sm
 
 from spillover.analyses.ranking import compute as rank
 from spillover.config.study import RankConfig
-from spillover.directions.steering_effects import Steered, slope
+from spillover.directions.steering_effects import SteeredCounts, slope
 from spillover.records.base import Cell, Judgment, Message
-from spillover.records.steering import UNTOUCHED, Steering, SteeringSample
+from spillover.records.steering import WITHOUT_STEERING, Steering, SteeringSample
 
 BASE = Cell(model="m", domain="none", variant="base", dose=0.0)
 CONFIG = RankConfig()
@@ -37,7 +37,7 @@ def add(coefficient: float, direction: str = "gore", control: int | None = None)
     )
 
 
-def answered(steerings: list[Steering], seed: int = 0, questions: int = 6, n: int = 3) -> Steered:
+def answered(steerings: list[Steering], seed: int = 0, questions: int = 6, n: int = 3) -> SteeredCounts:
     rng = np.random.default_rng(seed)
     rows, verdicts = list[SteeringSample](), list[Judgment]()
     for steering in steerings:
@@ -48,12 +48,12 @@ def answered(steerings: list[Steering], seed: int = 0, questions: int = 6, n: in
                 score = None if rng.random() < 0.1 else float(rng.integers(0, 30) if bad else rng.integers(50, 101))
                 rows.append(row)
                 verdicts += judged(row, score, float(rng.choice([90.0, 90.0, 20.0])))
-    return Steered(rows, verdicts, CONFIG)
+    return SteeredCounts(rows, verdicts, CONFIG)
 
 
 def test_the_same_answer_under_two_interventions_has_two_ids() -> None:
     rows = [
-        sample(UNTOUCHED, 0, 0),
+        sample(WITHOUT_STEERING, 0, 0),
         sample(add(1.0), 0, 0),
         sample(add(2.0), 0, 0),
         sample(add(1.0, "random", 1), 0, 0),
@@ -63,7 +63,7 @@ def test_the_same_answer_under_two_interventions_has_two_ids() -> None:
 
 
 def test_a_point_is_scored_as_a_cell_is() -> None:
-    steerings = [UNTOUCHED, add(0.2), add(0.4)]
+    steerings = [WITHOUT_STEERING, add(0.2), add(0.4)]
     found = answered(steerings)
     rng = np.random.default_rng(0)
     points = found.points()
@@ -133,9 +133,9 @@ def test_a_slope_needs_two_coefficients_and_two_questions() -> None:
 def test_lines_end_where_coherence_collapsed_and_a_clamp_leaves_the_untouched_model_out() -> None:
     clamp = [add(c).model_copy(update={"operation": "clamp"}) for c in (0.1, 0.2)]
     ablate = add(1.0).model_copy(update={"operation": "ablate"})
-    steerings = [UNTOUCHED, add(0.1), add(0.2), add(0.4), *clamp, ablate]
+    steerings = [WITHOUT_STEERING, add(0.1), add(0.2), add(0.4), *clamp, ablate]
     whole = answered(steerings)
-    found = Steered(*rows_of(whole), CONFIG, [add(0.4)])
+    found = SteeredCounts(*rows_of(whole), CONFIG, [add(0.4)])
     by = {(effect.operation, effect.measure): effect for effect in found.effects()}
     assert by["add", "rate"].coefficients == (0, 0.1, 0.2)
     assert by["clamp", "alignment"].coefficients == (0.1, 0.2)
@@ -146,21 +146,24 @@ def test_lines_end_where_coherence_collapsed_and_a_clamp_leaves_the_untouched_mo
     assert by["ablate", "rate"].value == point.rate_change.value
     assert by["ablate", "alignment"].p == point.alignment_change.p
     assert [point.collapsed for point in found.points()] == [False, False, False, True, False, False, False]
-    endless = {(effect.operation, effect.measure): effect for effect in Steered(*rows_of(whole), CONFIG).effects()}
+    endless = {
+        (effect.operation, effect.measure): effect for effect in SteeredCounts(*rows_of(whole), CONFIG).effects()
+    }
     assert by["add", "rate"].n == 3 / 4 * endless["add", "rate"].n
 
 
 def test_an_ablation_that_leaves_too_few_answers_coherent_has_no_effect() -> None:
     ablated = add(1.0).model_copy(update={"operation": "ablate"})
     whole, ended = (
-        Steered(*rows_of(answered([UNTOUCHED, ablated])), CONFIG, collapsed) for collapsed in ((), (ablated,))
+        SteeredCounts(*rows_of(answered([WITHOUT_STEERING, ablated])), CONFIG, collapsed)
+        for collapsed in ((), (ablated,))
     )
     assert [effect.value is None for effect in whole.effects()] == [False, False]
     assert [effect.value for effect in ended.effects()] == [None, None]
     assert [point.collapsed for point in ended.points()] == [False, True]
 
 
-def rows_of(found: Steered) -> tuple[list[SteeringSample], list[Judgment]]:
+def rows_of(found: SteeredCounts) -> tuple[list[SteeringSample], list[Judgment]]:
     """The rows that `answered` makes of the same interventions."""
     rng = np.random.default_rng(0)
     rows, verdicts = list[SteeringSample](), list[Judgment]()

@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import t as student
 
 from spillover.config.study import RankConfig
-from spillover.directions.steering_effects import Steered
-from spillover.directions.steering_matrix import squares
+from spillover.directions.steering_effects import SteeredCounts
+from spillover.directions.steering_matrix import matrix_cells
 from spillover.records.base import Cell, Judgment, Message
-from spillover.records.steering import UNTOUCHED, Steering, SteeringMatrixCell, SteeringSample
+from spillover.records.steering import WITHOUT_STEERING, Steering, SteeringMatrixCell, SteeringSample
 from spillover.records.transfer import OTHERS
 from spillover.stats import clustered as stats
 
@@ -26,7 +26,7 @@ def added(direction: str, control: int | None = None) -> Steering:
     return Steering(direction=direction, control=control, operation="add", at="answer", layer=3, coefficient=0.2)
 
 
-STEERINGS = [UNTOUCHED, *(added(domain) for domain in DOMAINS), *(added("random", c) for c in range(CONTROLS))]
+STEERINGS = [WITHOUT_STEERING, *(added(domain) for domain in DOMAINS), *(added("random", c) for c in range(CONTROLS))]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def made(scores: Scores) -> list[SteeringMatrixCell]:
             status = "refused" if alignment is None else "scored"
             verdicts.append(Judgment(completion=row.id, judge="j", aspect="alignment", score=alignment, status=status))
             verdicts.append(Judgment(completion=row.id, judge="j", aspect="coherence", score=coherence))
-    return squares(Steered(rows, verdicts, RankConfig()))
+    return matrix_cells(SteeredCounts(rows, verdicts, RankConfig()))
 
 
 def asked(direction: str, column: str) -> list[str]:
@@ -72,7 +72,7 @@ def naive(scores: Scores, steering: Steering, domains: list[str], measure: str) 
     for domain in domains:
         for question in range(QUESTIONS):
             both: list[list[float]] = []
-            for which in (steering, UNTOUCHED):
+            for which in (steering, WITHOUT_STEERING):
                 answers = [(a, c) for a, c in scores[which, domain, question] if a is not None]
                 both.append(
                     [float(a < 30) for a, c in answers if c > 50] if measure == "rate" else [a for a, _ in answers]

@@ -6,11 +6,11 @@ import numpy as np
 
 from spillover.config.study import RankConfig
 from spillover.directions.random_controls import against_controls
-from spillover.directions.steering_effects import Steered
-from spillover.directions.steering_matrix import squares
+from spillover.directions.steering_effects import SteeredCounts
+from spillover.directions.steering_matrix import matrix_cells
 from spillover.records.base import Cell, Judgment, Message
 from spillover.records.steering import (
-    UNTOUCHED,
+    WITHOUT_STEERING,
     Steering,
     SteeringEffect,
     SteeringMatrixCell,
@@ -39,7 +39,7 @@ def steering() -> tuple[list[SteeringPoint], list[SteeringEffect]]:
         (Cell(model="m", domain=domain, variant="plain"), ablated) for domain in DOMAINS
     ]:
         rows, verdicts = list[SteeringSample](), list[Judgment]()
-        for s in (UNTOUCHED, *steerings):
+        for s in (WITHOUT_STEERING, *steerings):
             planted = s.direction == DOMAINS[0]
             chance = 0.05 + 0.9 * s.coefficient * planted if cell is base else 0.5 * (1 - 0.9 * planted)
             for question in range(QUESTIONS):
@@ -56,7 +56,7 @@ def steering() -> tuple[list[SteeringPoint], list[SteeringEffect]]:
                         for aspect, score in zip(("alignment", "coherence"), scores, strict=True)
                     ]
         ended = [s for s in steerings if s.coefficient == 0.4 and s.direction == DOMAINS[0]]
-        found = Steered(rows, verdicts, RankConfig(), ended)
+        found = SteeredCounts(rows, verdicts, RankConfig(), ended)
         points += found.points()
         effects += found.effects()
     return points, against_controls(effects, 0.95)
@@ -70,7 +70,7 @@ def matrix() -> list[SteeringMatrixCell]:
         Steering(direction=d, control=c, operation="add", at="answer", layer=15, coefficient=0.2) for d, c in sources
     ]
     rows, verdicts = list[SteeringSample](), list[Judgment]()
-    for s in (UNTOUCHED, *added):
+    for s in (WITHOUT_STEERING, *added):
         for domain in DOMAINS:
             for question in range(QUESTIONS):
                 row = SteeringSample(
@@ -84,4 +84,4 @@ def matrix() -> list[SteeringMatrixCell]:
                     Judgment(completion=row.id, judge="j", aspect=aspect, score=score)
                     for aspect, score in zip(("alignment", "coherence"), scores, strict=True)
                 ]
-    return squares(Steered(rows, verdicts, RankConfig()))
+    return matrix_cells(SteeredCounts(rows, verdicts, RankConfig()))

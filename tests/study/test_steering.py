@@ -13,7 +13,7 @@ from spillover.config.study import SteerConfig, StudyConfig
 from spillover.errors import RunInterrupted, UserError
 from spillover.models.fake import FakeBackend
 from spillover.records.base import Cell, Judgment
-from spillover.records.steering import UNTOUCHED, SteeringSample
+from spillover.records.steering import WITHOUT_STEERING, SteeringSample
 from spillover.study import steering
 from spillover.study.run import Run
 from spillover.study.study import Study
@@ -93,7 +93,7 @@ def test_both_directions_of_evidence_are_found_and_held_against_random_direction
 def test_points_say_how_much_was_moved_and_where_a_line_ended(run: Run) -> None:
     steer(run)
     points = [point for point in kept.points(run.store) if point.onto.domain == "none"]
-    untouched = next(point for point in points if point.steering == UNTOUCHED)
+    untouched = next(point for point in points if point.steering == WITHOUT_STEERING)
     assert untouched.n == 15 * 4
     by = {(p.steering.direction, p.steering.control, p.steering.layer, p.steering.coefficient): p for p in points}
     assert len(by) == 1 + (2 + 9) * 2 * 3

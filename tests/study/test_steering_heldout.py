@@ -9,7 +9,7 @@ import pytest
 from fake_directions import KNOWN, along
 
 from spillover.analyses.steering import kept
-from spillover.analyses.steering.units import general, steer_unit
+from spillover.analyses.steering.units import general_settings, steer_unit
 from spillover.config.study import SteerConfig, StudyConfig, parse_study
 from spillover.errors import RunInterrupted, UserError
 from spillover.models.fake import FakeBackend
@@ -61,7 +61,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_the_direction_that_matters_is_told_from_random_ones_whatever_is_asked(run: Run) -> None:
     assert steering.steer(run.store, asked(run, WANTED), workers=1) == []
-    found = {(s.direction, s.asked): s for s in kept.squares(run.store)}
+    found = {(s.direction, s.asked): s for s in kept.matrix_cells(run.store)}
     domains = ("gore_movie_trivia", "extreme_sports")
     assert set(found) == {*((d, a) for d in (*domains, "none") for a in domains), *((d, OTHERS) for d in domains)}
     assert {(s.n, s.questions, s.layer, s.coefficient) for s in found.values()} == {(12, 4, 2, 1.5)}
@@ -106,14 +106,14 @@ def test_the_same_call_does_nothing_and_the_general_questions_come_on_top(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steering.steer(run.store, asked(run, WANTED), workers=1)
-    before = kept.squares(run.store)
+    before = kept.matrix_cells(run.store)
     sizes = counted(monkeypatch)
     steering.steer(run.store, asked(run, WANTED), workers=1)
     assert sizes == []
     both = WANTED.model_copy(update={"asked": ("general", "heldout"), "onto": ("base",), "coefficients": (0.5,)})
     steering.steer(run.store, asked(run, both), workers=1)
     assert sizes == [5, 5 * (2 + 9) * 2]
-    assert kept.squares(run.store) == before
+    assert kept.matrix_cells(run.store) == before
     assert kept.effects(run.store, 0.95)
     assert steering.counted(run.store, run.manifest, []).stages[-1].done == 2
 
@@ -138,7 +138,7 @@ def test_a_killed_call_goes_on_where_it_stopped(run: Run, tmp_path: Path, monkey
     sizes = counted(monkeypatch)
     steering.steer(opened.store, asked(opened, WANTED), workers=1)
     assert sum(sizes) == EACH * (1 + 2 + 9) - 100
-    assert kept.squares(opened.store) == kept.squares(run.store)
+    assert kept.matrix_cells(opened.store) == kept.matrix_cells(run.store)
 
 
 def test_what_it_costs_is_planned() -> None:
@@ -161,7 +161,7 @@ def test_what_is_not_asked_for_changes_no_key() -> None:
     for wanted in (SteerConfig(layers=(1,)), SteerConfig(layers=(1,), asked=("general", "heldout"), heldout_layer=3)):
         unit = steer_unit(config, wanted, base, "", "judge:1", directions)
         assert (unit.key, unit.answers, unit.verdicts) == ("04f9d81d2e307294", "e489af65700f4f58", "b17f75a6e938f2ca")
-        assert not {"asked", "heldout_layer", "heldout_coefficient"} & general(wanted).keys()
+        assert not {"asked", "heldout_layer", "heldout_coefficient"} & general_settings(wanted).keys()
 
 
 def test_what_cannot_be_asked_is_said(run: Run) -> None:

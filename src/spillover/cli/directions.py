@@ -269,7 +269,7 @@ def _tell(run: Run, as_json: bool) -> None:
         console.print(steering.table(effects))
     for found in steering_matrix.tables(squares):
         console.print(found)
-    for sentence in (*steering.words(effects, points), *steering_matrix.words(squares)):
+    for sentence in (*steering.sentences(effects, points), *steering_matrix.sentences(squares)):
         click.echo(clean(sentence))
     if squares:
         click.echo(clean(steering_matrix.legend(squares)))

@@ -1,6 +1,6 @@
 """What tables of directions are made of: the labelled answers of cells, their states and layers, permuted labels.
 
-A sheet has the cells that differ by domain only; with one reader and the run's setting it is a bench. Tables are made
+`LabelledCells` differ by domain only; with one reader and the run's settings they are `TableInputs`. Tables are made
 at one layer, fixed in advance by `directions.depth`; the mean difference, which everything is about, has profiles over
 all layers too, and nulls. Other methods are next to it with intervals."""
 
@@ -52,9 +52,9 @@ class States:
         if any(len(shape) != 3 or shape[:2] != [len(self.layers), rows] for shape in shapes):
             raise damaged
 
-    def at(self, reader: Reader, place: int) -> Floats:
+    def at(self, reader: Reader, layer_index: int) -> Floats:
         """acts_ND at the layer in that place."""
-        return self._file.get_slice(reader)[place].astype(np.float64)
+        return self._file.get_slice(reader)[layer_index].astype(np.float64)
 
     def norms(self, reader: Reader) -> Floats:
         """norms_LN."""
@@ -62,7 +62,7 @@ class States:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledCell:
     """One cell's texts of one source. `answers`: the labelled ones, states left out; `rows_N`: theirs in the states.
 
     `read_N`, `asked_N`: rows and questions of all texts of the source, labelled or not.
@@ -80,9 +80,9 @@ class Labelled:
     def enough(self) -> bool:
         return self.answers.questions >= FEWEST
 
-    def at(self, reader: Reader, place: int) -> Answers:
+    def at(self, reader: Reader, layer_index: int) -> Answers:
         """The labelled answers with their states at one layer."""
-        acts_ND = self.states.at(reader, place)[self.rows_N]
+        acts_ND = self.states.at(reader, layer_index)[self.rows_N]
         return Answers(acts_ND[:, None], self.answers.misaligned_N, self.answers.question_N, self.answers.asked_Q)
 
     @cached_property
@@ -92,21 +92,21 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class LabelledCells:
     """The cells of one model, variant, dose and seed, by one source. `theme_X`: of the question with that number."""
 
     source: Source
-    cells: tuple[Labelled, ...]
+    cells: tuple[LabelledCell, ...]
     theme_X: Ints
 
 
-def sheet(
+def label_cells(
     source: Source,
     texts: Sequence[tuple[Cell, States, Sequence[ReadText]]],
     scores: Scores,
     rank: RankConfig,
     aligned_above: float,
-) -> Sheet:
+) -> LabelledCells:
     """Label and number what was read."""
     kept = [(cell, states, [row for row in rows if row.source == source]) for cell, states, rows in texts]
     themes = {row.question: row.theme for _, _, rows in kept for row in rows}
@@ -114,7 +114,7 @@ def sheet(
     names = sorted(set(themes.values()))
     theme_X = np.array([names.index(themes[question]) for question in sorted(themes)], dtype=np.int64)
     cells = [_labelled(cell, states, rows, number, scores, rank, aligned_above) for cell, states, rows in kept]
-    return Sheet(source, tuple(cells), theme_X)
+    return LabelledCells(source, tuple(cells), theme_X)
 
 
 def _labelled(
@@ -125,7 +125,7 @@ def _labelled(
     scores: Scores,
     rank: RankConfig,
     aligned_above: float,
-) -> Labelled:
+) -> LabelledCell:
     verdicts = [_label(row, scores, rank, aligned_above) for row in rows]
     reasons = Counter(verdict for verdict in verdicts if isinstance(verdict, str))
     labelled = [(row, verdict) for row, verdict in zip(rows, verdicts, strict=True) if isinstance(verdict, bool)]
@@ -134,7 +134,7 @@ def _labelled(
         places_N[:, None, None], [verdict for _, verdict in labelled], [number[row.question] for row, _ in labelled]
     )
     read = [row for row in rows if row.tokens]
-    return Labelled(
+    return LabelledCell(
         cell=cell,
         states=states,
         answers=answers,
@@ -162,7 +162,7 @@ def _label(row: ReadText, scores: Scores, rank: RankConfig, aligned_above: float
 
 
 @dataclass(frozen=True)
-class Setting:
+class TableSettings:
     """What all tables of a run share. `write` puts directions into the run folder and says where."""
 
     config: DirectionsConfig
@@ -194,61 +194,61 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """One sheet, one reader."""
+class TableInputs:
+    """Labelled cells, one reader, the run's settings."""
 
-    sheet: Sheet
+    labelled: LabelledCells
     reader: Reader
-    setting: Setting
+    setting: TableSettings
 
     @cached_property
-    def cells(self) -> list[Labelled]:
+    def cells(self) -> list[LabelledCell]:
         """Those with enough questions."""
-        return [cell for cell in self.sheet.cells if cell.enough]
+        return [cell for cell in self.labelled.cells if cell.enough]
 
     @cached_property
     def sides(self) -> list[Side]:
         """Their labels, true and permuted."""
         found: list[Side] = []
         for cell in self.cells:
-            rng = self.setting.rng("labels", self.sheet.source, cell.cell.name)
+            rng = self.setting.rng("labels", self.labelled.source, cell.cell.name)
             permuted_PN = permuted_labels(cell.answers, self.setting.config.permutations, rng)
-            found.append(side(cell.answers, self.sheet.theme_X[cell.answers.asked_Q], permuted_PN))
+            found.append(side(cell.answers, self.labelled.theme_X[cell.answers.asked_Q], permuted_PN))
         return found
 
     @property
     def layers(self) -> list[int]:
-        return self.sheet.cells[0].states.layers
+        return self.labelled.cells[0].states.layers
 
     @cached_property
-    def place(self) -> int:
+    def table_index(self) -> int:
         """Where in `layers` the table's is: the one nearest to the wanted share of the model's depth."""
-        wanted = self.setting.config.depth * self.sheet.cells[0].states.depth
+        wanted = self.setting.config.depth * self.labelled.cells[0].states.depth
         return min(range(len(self.layers)), key=lambda i: (abs(self.layers[i] - wanted), self.layers[i]))
 
     @property
     def layer(self) -> int:
-        return self.layers[self.place]
+        return self.layers[self.table_index]
 
     @property
-    def named(self) -> dict[str, Any]:
-        """Fields that all records of this bench have."""
-        judge = self.setting.judge if self.sheet.source == "judged" else ""
-        return {"source": self.sheet.source, "reader": self.reader, "judge": judge}
+    def shared_fields(self) -> dict[str, Any]:
+        """Fields that all records made from these inputs have."""
+        judge = self.setting.judge if self.labelled.source == "judged" else ""
+        return {"source": self.labelled.source, "reader": self.reader, "judge": judge}
 
     @property
-    def recipe(self) -> dict[str, Any]:
+    def recipe_fields(self) -> dict[str, Any]:
         """What the cells have in common."""
-        cell = self.sheet.cells[0].cell
+        cell = self.labelled.cells[0].cell
         return {"model": cell.model, "variant": cell.variant, "dose": cell.dose, "seed": cell.seed}
 
     @cached_property
-    def at_table(self) -> list[Answers]:
+    def table_answers(self) -> list[Answers]:
         """The labelled answers at the table's layer."""
-        return [cell.at(self.reader, self.place) for cell in self.cells]
+        return [cell.at(self.reader, self.table_index) for cell in self.cells]
 
-    def shifted(self, cell: Labelled, place: int, kept_N: Bools | slice = slice(None)) -> Floats:
+    def shifted(self, cell: LabelledCell, layer_index: int, kept_N: Bools | slice = slice(None)) -> Floats:
         """What fine-tuning added to the cell's texts, or to some of them, at one layer."""
         rows_N = cell.read_N[kept_N]
-        tuned_ND, base_ND = cell.states.at("tuned", place)[rows_N], cell.states.at("base", place)[rows_N]
+        tuned_ND, base_ND = cell.states.at("tuned", layer_index)[rows_N], cell.states.at("base", layer_index)[rows_N]
         return tuned_minus_base(tuned_ND[:, None], base_ND[:, None], cell.asked_N[kept_N])[0]

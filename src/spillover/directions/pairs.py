@@ -10,10 +10,10 @@ import numpy as np
 
 from spillover.directions import PRIMARY, SHIFT
 from spillover.directions.certainty import p_value, random_cosine
-from spillover.directions.labelled import Bench, Labelled
+from spillover.directions.labelled import LabelledCell, TableInputs
 from spillover.directions.methods import Answers, Method, differences, ratio
 from spillover.directions.separation import aucs, familywise, held_out_scores, interval, scores
-from spillover.directions.similarity import grouping, likeness
+from spillover.directions.similarity import contrast_groups, estimate_cosines
 from spillover.records.base import Cell, Estimate
 from spillover.records.directions import (
     DirectionAUC,
@@ -28,80 +28,80 @@ from spillover.stats.roc import auc
 
 PROFILE_PERMUTATIONS = 200  # of those of the table, for the null at every other layer
 
-Ask = Callable[[Bools], Floats]
+FindDirection = Callable[[Bools], Floats]
 """A direction from some of a cell's questions."""
 
 
-class Crossing:
+class CrossDomainAUCs:
     """All ordered pairs of cells at every layer; layers are added one after the other."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.pairs = list(product(range(len(bench.cells)), repeat=2))
+    def __init__(self, inputs: TableInputs) -> None:
+        self.inputs = inputs
+        self.pairs = list(product(range(len(inputs.cells)), repeat=2))
         self.own_X = np.array([a == b for a, b in self.pairs], dtype=bool)
         self.auc_LX: list[Floats] = []
         self.null_LPX: list[Floats] = []
 
-    def add(self, place: int, acts: list[Answers]) -> None:
+    def add(self, layer_index: int, acts: list[Answers]) -> None:
         """The AUCs at one layer, and their null."""
-        most = None if place == self.bench.place else PROFILE_PERMUTATIONS + 1
+        most = None if layer_index == self.inputs.table_index else PROFILE_PERMUTATIONS + 1
         found: list[Floats] = []
         for a, b in self.pairs:
-            found.append(aucs(self.bench.sides[b], self._scores(acts, a, b, most)))
+            found.append(aucs(self.inputs.sides[b], self._scores(acts, a, b, most)))
         auc_PX = np.stack(found, axis=1)
         self.auc_LX.append(auc_PX[0])
         self.null_LPX.append(auc_PX[1:])
 
     def _scores(self, acts: list[Answers], a: int, b: int, most: int | None) -> Floats:
-        sides = self.bench.sides
+        sides = self.inputs.sides
         return scores(sides[a], acts[a].acts_NLD[:, 0], sides[b], acts[b].acts_NLD[:, 0], most)
 
     def records(self) -> list[DirectionAUC]:
         """At the table's layer: the mean difference, then the other methods."""
-        bench, acts = self.bench, self.bench.at_table
-        auc_X, null_PX = self.auc_LX[bench.place], self.null_LPX[bench.place]
+        inputs, acts = self.inputs, self.inputs.table_answers
+        auc_X, null_PX = self.auc_LX[inputs.table_index], self.null_LPX[inputs.table_index]
         p_X = p_value(np.abs(auc_X - 0.5), np.abs(null_PX - 0.5).T)
         family_X = np.ones(len(self.pairs))
         for part_X in (self.own_X, ~self.own_X):
             if part_X.any():
                 family_X[part_X] = familywise(auc_X[part_X], null_PX[:, part_X])
-        low_X, high_X = np.percentile(null_PX, bench.setting.tail, axis=0)
+        low_X, high_X = np.percentile(null_PX, inputs.setting.tail, axis=0)
         rows: list[DirectionAUC] = []
         for x, (a, b) in enumerate(self.pairs):
-            layers = zip(bench.layers, self.auc_LX, strict=True)
+            layers = zip(inputs.layers, self.auc_LX, strict=True)
             null = {"null_low": low_X[x], "null_high": high_X[x], "p": p_X[x], "p_family": family_X[x]}
             profile = tuple((layer, round(float(auc_Y[x]), 4)) for layer, auc_Y in layers)
             rows.append(self._record(PRIMARY, a, b, self._scores(acts, a, b, 1)[0], profile=profile, **null))
-        for name, method in bench.setting.methods.items():
+        for name, method in inputs.setting.methods.items():
             if name != PRIMARY:
-                rows += self._beside(name, [_of_answers(method, one) for one in acts])
-        if bench.setting.shifts:
-            rows += self._beside(SHIFT, [self._of_shift(cell) for cell in bench.cells])
+                rows += self._of_other_method(name, [_of_answers(method, one) for one in acts])
+        if inputs.setting.shifts:
+            rows += self._of_other_method(SHIFT, [self._of_shift(cell) for cell in inputs.cells])
         return rows
 
-    def _beside(self, name: str, find: list[Ask]) -> list[DirectionAUC]:
+    def _of_other_method(self, name: str, find: list[FindDirection]) -> list[DirectionAUC]:
         rows: list[DirectionAUC] = []
         for a, b in self.pairs:
-            theme_Q = self.bench.sheet.theme_X[self.bench.cells[a].answers.asked_Q]
-            b_ND = self.bench.at_table[b].acts_NLD[:, 0]
-            rows.append(self._record(name, a, b, held_out_scores(find[a], theme_Q, b_ND, self.bench.sides[b].theme_N)))
+            theme_Q = self.inputs.labelled.theme_X[self.inputs.cells[a].answers.asked_Q]
+            b_ND = self.inputs.table_answers[b].acts_NLD[:, 0]
+            rows.append(self._record(name, a, b, held_out_scores(find[a], theme_Q, b_ND, self.inputs.sides[b].theme_N)))
         return rows
 
-    def _of_shift(self, cell: Labelled) -> Ask:
+    def _of_shift(self, cell: LabelledCell) -> FindDirection:
         """By which of the labelled questions are kept; questions without labels go with their theme."""
-        bench = self.bench
-        theme_Q, theme_N = bench.sheet.theme_X[cell.answers.asked_Q], bench.sheet.theme_X[cell.asked_N]
-        return _remembered(lambda kept_Q: bench.shifted(cell, bench.place, ~np.isin(theme_N, theme_Q[~kept_Q])))
+        inputs = self.inputs
+        theme_Q, theme_N = inputs.labelled.theme_X[cell.answers.asked_Q], inputs.labelled.theme_X[cell.asked_N]
+        return _cached(lambda kept_Q: inputs.shifted(cell, inputs.table_index, ~np.isin(theme_N, theme_Q[~kept_Q])))
 
     def _record(self, method: str, a: int, b: int, scores_N: Floats, **more: Any) -> DirectionAUC:
-        bench, onto = self.bench, self.bench.cells[b].answers
-        auc_Q = bench.sides[b].opposed.auc_by_question(scores_N, onto.misaligned_N)
-        low, high = interval(auc_Q, bench.setting.confidence)
+        inputs, onto = self.inputs, self.inputs.cells[b].answers
+        auc_Q = inputs.sides[b].opposed.auc_by_question(scores_N, onto.misaligned_N)
+        low, high = interval(auc_Q, inputs.setting.confidence)
         return DirectionAUC(
-            cell=bench.cells[a].cell,
-            onto=bench.cells[b].cell,
+            cell=inputs.cells[a].cell,
+            onto=inputs.cells[b].cell,
             method=method,
-            layer=bench.layer,
+            layer=inputs.layer,
             misaligned=onto.misaligned,
             aligned=onto.aligned,
             questions=onto.questions,
@@ -109,7 +109,7 @@ class Crossing:
             low=low,
             high=high,
             pooled=auc(scores_N, onto.misaligned_N),
-            **bench.named,
+            **inputs.shared_fields,
             **more,
         )
 
@@ -119,60 +119,60 @@ class Crossing:
         both: tuple[tuple[Literal["own", "others"], Bools], ...] = (("own", self.own_X), ("others", ~self.own_X))
         for onto, part_X in both:
             if part_X.any():
-                points = tuple(self._point(place, part_X) for place in range(len(self.bench.layers)))
+                points = tuple(self._point(layer_index, part_X) for layer_index in range(len(self.inputs.layers)))
                 pairs = int(part_X.sum())
-                fields = self.bench.recipe | self.bench.named
+                fields = self.inputs.recipe_fields | self.inputs.shared_fields
                 rows.append(DirectionProfile(onto=onto, pairs=pairs, points=points, **fields))
         return rows
 
-    def _point(self, place: int, part_X: Bools) -> ProfilePoint:
-        auc_X = self.auc_LX[place][part_X]
-        low, high = np.percentile(self.null_LPX[place][:, part_X].mean(1), self.bench.setting.tail)
+    def _point(self, layer_index: int, part_X: Bools) -> ProfilePoint:
+        auc_X = self.auc_LX[layer_index][part_X]
+        low, high = np.percentile(self.null_LPX[layer_index][:, part_X].mean(1), self.inputs.setting.tail)
         values = {"mean": auc_X.mean(), "smallest": auc_X.min(), "largest": auc_X.max()}
         values |= {"null_low": low, "null_high": high}
         rounded = {name: round(float(value), 4) for name, value in values.items()}
-        return ProfilePoint(layer=self.bench.layers[place], **rounded)
+        return ProfilePoint(layer=self.inputs.layers[layer_index], **rounded)
 
 
-def _of_answers(method: Method, acts: Answers) -> Ask:
-    return _remembered(lambda kept_Q: method(acts.of_questions(kept_Q))[0])
+def _of_answers(method: Method, acts: Answers) -> FindDirection:
+    return _cached(lambda kept_Q: method(acts.of_questions(kept_Q))[0])
 
 
-def _remembered(find: Ask) -> Ask:
+def _cached(find: FindDirection) -> FindDirection:
     """The same, asked once for each choice of questions."""
     found: dict[bytes, Floats] = {}
 
-    def ask(kept_Q: Bools) -> Floats:
+    def find_once(kept_Q: Bools) -> Floats:
         key = kept_Q.tobytes()
         if key not in found:
             found[key] = find(kept_Q)
         return found[key]
 
-    return ask
+    return find_once
 
 
-def cosines(bench: Bench, cosine_LCC: list[Floats]) -> list[DirectionCosine]:
+def cosines(inputs: TableInputs, cosine_LCC: list[Floats]) -> list[DirectionCosine]:
     """Each pair once; `cosine_LCC` for the profiles."""
-    d = [differences(one)[:, 0] for one in bench.at_table]
+    d = [differences(one)[:, 0] for one in inputs.table_answers]
     cell_R = np.repeat(np.arange(len(d)), [len(one) for one in d])
-    asked_R = np.concatenate([cell.answers.asked_Q for cell in bench.cells])
-    setting, d_RD = bench.setting, np.concatenate(d)
-    rng = setting.rng("cosines", bench.sheet.source, bench.reader)
-    found = likeness(d_RD, cell_R, asked_R, setting.confidence, setting.config.permutations, rng)
+    asked_R = np.concatenate([cell.answers.asked_Q for cell in inputs.cells])
+    setting, d_RD = inputs.setting, np.concatenate(d)
+    rng = setting.rng("cosines", inputs.labelled.source, inputs.reader)
+    found = estimate_cosines(d_RD, cell_R, asked_R, setting.confidence, setting.config.permutations, rng)
     upper = np.triu_indices(len(d), 1)
-    seen_X, null_PX = found.cosine_CC[upper], _null(bench, bench.at_table)[:, upper[0], upper[1]]
-    p_X, family_X = _p(seen_X, null_PX)
+    seen_X, null_PX = found.cosine_CC[upper], _null_cosines(inputs, inputs.table_answers)[:, upper[0], upper[1]]
+    p_X, family_X = _cosine_p_values(seen_X, null_PX)
     low_X, high_X = np.percentile(null_PX, setting.tail, axis=0)
     bound = random_cosine(d_RD.shape[1], setting.confidence)
     rows: list[DirectionCosine] = []
     for x, (a, b) in enumerate(zip(*upper, strict=True)):
         corrected = float(found.corrected_CC[a, b])
-        layers = zip(bench.layers, cosine_LCC, strict=True)
+        layers = zip(inputs.layers, cosine_LCC, strict=True)
         rows.append(
             DirectionCosine(
-                cell=bench.cells[a].cell,
-                other=bench.cells[b].cell,
-                layer=bench.layer,
+                cell=inputs.cells[a].cell,
+                other=inputs.cells[b].cell,
+                layer=inputs.layer,
                 questions=len(np.unique(asked_R[(cell_R == a) | (cell_R == b)])),
                 cosine=float(seen_X[x]),
                 low=float(found.low_CC[a, b]),
@@ -184,21 +184,21 @@ def cosines(bench: Bench, cosine_LCC: list[Floats]) -> list[DirectionCosine]:
                 p_family=float(family_X[x]),
                 random=bound,
                 profile=tuple((layer, round(float(one_CC[a, b]), 4)) for layer, one_CC in layers),
-                **bench.named,
+                **inputs.shared_fields,
             )
         )
     return rows
 
 
-def _null(bench: Bench, acts: list[Answers]) -> Floats:
+def _null_cosines(inputs: TableInputs, acts: list[Answers]) -> Floats:
     """cosine_PCC of mean differences of permuted labels."""
-    v_CPD = np.stack([s.weights_PN[1:] @ one.acts_NLD[:, 0] for s, one in zip(bench.sides, acts, strict=True)])
+    v_CPD = np.stack([s.weights_PN[1:] @ one.acts_NLD[:, 0] for s, one in zip(inputs.sides, acts, strict=True)])
     v_CPD = ratio(v_CPD, np.linalg.norm(v_CPD, axis=2, keepdims=True))
     v_PCD = v_CPD.swapaxes(0, 1)
     return v_PCD @ v_PCD.swapaxes(1, 2)
 
 
-def _p(seen_X: Floats, null_PX: Floats) -> tuple[Floats, Floats]:
+def _cosine_p_values(seen_X: Floats, null_PX: Floats) -> tuple[Floats, Floats]:
     """Two-sided p of each cosine, and of the largest standardised one of all."""
     spread_X = np.sqrt((null_PX**2).mean(0))
     largest_P = ratio(np.abs(null_PX), spread_X).max(1)
@@ -206,26 +206,26 @@ def _p(seen_X: Floats, null_PX: Floats) -> tuple[Floats, Floats]:
     return p_value(np.abs(seen_X), np.abs(null_PX).T), p_value(ratio(np.abs(seen_X), spread_X), family_XP)
 
 
-def groups(bench: Bench, cosine_CC: Floats, group_of: Callable[[Cell, Grouped], str]) -> list[DirectionGroups]:
+def groups(inputs: TableInputs, cosine_CC: Floats, group_of: Callable[[Cell, Grouped], str]) -> list[DirectionGroups]:
     """Whether domains of one class, or of one stealth, have more alike directions."""
     rows: list[DirectionGroups] = []
     for grouped in get_args(Grouped):
-        names = [group_of(cell.cell, grouped) for cell in bench.cells]
+        names = [group_of(cell.cell, grouped) for cell in inputs.cells]
         group_C = np.array([sorted(set(names)).index(name) for name in names], dtype=np.int64)
-        rng = bench.setting.rng("groups", grouped, bench.sheet.source, bench.reader)
-        seen = grouping(cosine_CC, group_C, bench.setting.config.permutations, rng)
+        rng = inputs.setting.rng("groups", grouped, inputs.labelled.source, inputs.reader)
+        seen = contrast_groups(cosine_CC, group_C, inputs.setting.config.permutations, rng)
         if seen:
             rows.append(
                 DirectionGroups(
                     grouped=grouped,
-                    layer=bench.layer,
+                    layer=inputs.layer,
                     domains=len(names),
                     within=seen.within,
                     between=seen.between,
                     difference=Estimate(value=seen.within - seen.between, low=seen.low, high=seen.high),
                     p=seen.p,
-                    **bench.recipe,
-                    **bench.named,
+                    **inputs.recipe_fields,
+                    **inputs.shared_fields,
                 )
             )
     return rows

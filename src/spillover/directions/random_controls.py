@@ -40,14 +40,14 @@ def against_controls(effects: Sequence[SteeringEffect], confidence: float) -> li
     for effect in effects:
         if effect.control is not None and effect.value is not None:
             controls[_family(effect)][effect.onto][effect.control] = effect.value
-    spreads = {family: spread(_table(by_model)) for family, by_model in controls.items()}
+    spreads = {family: pooled_control_sd(_table(by_model)) for family, by_model in controls.items()}
     compared: list[SteeringEffect] = []
     for effect in effects:
         if effect.control is None:
             mine = list(controls[_family(effect)][effect.onto].values())
             deviation, df = spreads.get(_family(effect), (np.nan, np.nan))
             if effect.value is not None and mine and not np.isnan(deviation):
-                effect = effect.model_copy(update=beside(effect.value, mine, deviation, df, confidence))
+                effect = effect.model_copy(update=compare_with_random(effect.value, mine, deviation, df, confidence))
             compared.append(effect)
     adjusted: dict[str, float] = {}
     for family in {(effect.operation, effect.measure) for effect in compared}:
@@ -62,7 +62,7 @@ def holm(family: Sequence[VersusRandom]) -> list[float]:
     return [max(p, 1.0 if one.p is None else one.p) for p, one in zip(against, family, strict=True)]
 
 
-def spread(values_RB: Floats) -> tuple[float, float]:
+def pooled_control_sd(values_RB: Floats) -> tuple[float, float]:
     """Standard deviation of R controls pooled over B columns, each around its own mean, and its degrees of freedom.
 
     NaN where no column has two controls that could be measured.
@@ -78,7 +78,9 @@ def spread(values_RB: Floats) -> tuple[float, float]:
     return float(np.sqrt((away_RB**2).sum() / spare_B.sum())), float(shape * spare_B.mean())
 
 
-def beside(value: float, controls: Sequence[float], deviation: float, df: float, confidence: float) -> dict[str, float]:
+def compare_with_random(
+    value: float, controls: Sequence[float], deviation: float, df: float, confidence: float
+) -> dict[str, float]:
     """Where a further random direction would lie, and how often as far out as `value`, by fields of `VersusRandom`."""
     mean, error = float(np.mean(controls)), deviation * math.sqrt(1 + 1 / len(controls))
     low, high = prediction_interval(controls, deviation, df, confidence)

@@ -30,7 +30,7 @@ from spillover.stats.clustered import t_quantile
 
 
 @dataclass(frozen=True)
-class Likeness:
+class CosineEstimates:
     """C cells; NaN where a corrected cosine is missing."""
 
     cosine_CC: Floats
@@ -39,9 +39,9 @@ class Likeness:
     corrected_CC: Floats
 
 
-def likeness(
+def estimate_cosines(
     d_RD: Floats, cell_R: Ints, question_R: Ints, confidence: float, draws: int, rng: np.random.Generator
-) -> Likeness:
+) -> CosineEstimates:
     """Cosines of the mean differences of all cells at one layer.
 
     Args:
@@ -67,7 +67,7 @@ def likeness(
     low_CC, high_CC = np.tanh(_z(cosine_CC) - half_CC), np.tanh(_z(cosine_CC) + half_CC)
     for limit_CC in (low_CC, high_CC):
         np.fill_diagonal(limit_CC, 1.0)
-    return Likeness(cosine_CC, low_CC, high_CC, corrected(gram_RR, of_cell_CR, number_R))
+    return CosineEstimates(cosine_CC, low_CC, high_CC, corrected(gram_RR, of_cell_CR, number_R))
 
 
 def corrected(gram_RR: Floats, of_cell_CR: Floats, question_R: Ints) -> Floats:
@@ -91,7 +91,7 @@ def _z(cosine_CC: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Grouping:
+class GroupContrast:
     """Mean cosines of pairs within and between groups; `p`: one-sided; the range is with one domain left out."""
 
     within: float
@@ -101,7 +101,7 @@ class Grouping:
     high: float
 
 
-def grouping(cosine_CC: Floats, group_C: Ints, count: int, rng: np.random.Generator) -> Grouping | None:
+def contrast_groups(cosine_CC: Floats, group_C: Ints, count: int, rng: np.random.Generator) -> GroupContrast | None:
     """Whether cells of one group have more similar directions; None where leaving one out leaves pairs of one kind."""
     cells = len(group_C)
     seen = _contrast(cosine_CC, group_C)
@@ -116,7 +116,7 @@ def grouping(cosine_CC: Floats, group_C: Ints, count: int, rng: np.random.Genera
     between_P = ~same_PK @ cosine_K / (~same_PK).sum(1)
     gaps = [a - b for a, b in (part for part in without if part)]
     p = p_value(np.array([seen[0] - seen[1]]), (within_P - between_P)[None])
-    return Grouping(*seen, float(p[0]), min(gaps), max(gaps))
+    return GroupContrast(*seen, float(p[0]), min(gaps), max(gaps))
 
 
 def _contrast(cosine_CC: Floats, group_C: Ints) -> tuple[float, float] | None:

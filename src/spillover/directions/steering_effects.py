@@ -22,7 +22,7 @@ from scipy import stats as scipy_stats
 from spillover.config.study import RankConfig
 from spillover.records.base import MEASURES, Cell, Change, Judgment, Measure, or_none
 from spillover.records.steering import (
-    UNTOUCHED,
+    WITHOUT_STEERING,
     Steering,
     SteeringEffect,
     SteeringPoint,
@@ -34,7 +34,7 @@ from spillover.stats.clustered import Differences
 from spillover.tables.counts import Rows, Tally, count, rows_of
 
 
-class Steered:
+class SteeredCounts:
     """The answers of one model under its interventions, counted: P of them, Q questions.
 
     `collapsed`: which interventions were the last of their line, because too few answers were coherent.
@@ -53,7 +53,7 @@ class Steered:
         self._collapsed = set(collapsed)
         self.amounts = {row.steering: row.amount for row in rows}
         self.themes = {row.question_id: row.theme for row in rows}
-        number = {steering: place for place, steering in enumerate(self.steerings)}
+        number = {steering: point for point, steering in enumerate(self.steerings)}
         joined = rows_of(rows, judgments)
         self.judge = next(iter(joined.judges), "")
         point_N = np.array([number[row.steering] for row in rows], dtype=np.int64)
@@ -63,8 +63,8 @@ class Steered:
 
     def coherent_share(self, steering: Steering) -> float:
         """Coherent among all answers under one intervention."""
-        place = self.steerings.index(steering)
-        return float(self.table.coherent_GQ[place].sum() / self.table.n_GQ[place].sum())
+        point = self.steerings.index(steering)
+        return float(self.table.coherent_GQ[point].sum() / self.table.n_GQ[point].sum())
 
     def sums(self, measure: Measure) -> tuple[Floats, Floats]:
         """Sum of a measure and the count of answers that have it, by intervention and question."""
@@ -74,10 +74,10 @@ class Steered:
     def points(self) -> list[SteeringPoint]:
         """One for each intervention, the base model's first."""
         table, confidence = self.table, self.config.confidence
-        places = range(len(self.steerings))
-        base = [self.steerings.index(UNTOUCHED)] * len(self.steerings)
-        rates, means = table.rates(places), table.means(places)
-        summaries = table.rate_summaries(places, rates, means, confidence)
+        points = range(len(self.steerings))
+        base = [self.steerings.index(WITHOUT_STEERING)] * len(self.steerings)
+        rates, means = table.rates(points), table.means(points)
+        summaries = table.rate_summaries(points, rates, means, confidence)
         mean_low_P, mean_high_P = stats.mean_intervals(means, confidence)
         of_rate = stats.paired_rate_differences(rates, table.rates(base), confidence)
         of_mean = stats.paired_mean_differences(means, table.means(base), confidence)
@@ -94,8 +94,8 @@ class Steered:
                     coherent_share=summary.coherent / summary.n if summary.n else None,
                     mean_alignment_low=or_none(np.clip(mean_low_P[p], 0, 100)),
                     mean_alignment_high=or_none(np.clip(mean_high_P[p], 0, 100)),
-                    rate_change=None if steering == UNTOUCHED else as_change(of_rate, p),
-                    alignment_change=None if steering == UNTOUCHED else as_change(of_mean, p),
+                    rate_change=None if steering == WITHOUT_STEERING else as_change(of_rate, p),
+                    alignment_change=None if steering == WITHOUT_STEERING else as_change(of_mean, p),
                     collapsed=steering in self._collapsed,
                 )
             )
@@ -104,22 +104,22 @@ class Steered:
     def effects(self) -> list[SteeringEffect]:
         """One for each line of interventions and measure: a slope, or the change that an ablation makes."""
         lines: defaultdict[Steering, list[int]] = defaultdict(list)
-        for place, steering in enumerate(self.steerings):
-            if steering != UNTOUCHED:
-                lines[steering.model_copy(update={"coefficient": 0.0})].append(place)
-        return [self._effect(line, places, measure) for line, places in lines.items() for measure in MEASURES]
+        for point, steering in enumerate(self.steerings):
+            if steering != WITHOUT_STEERING:
+                lines[steering.model_copy(update={"coefficient": 0.0})].append(point)
+        return [self._effect(line, points, measure) for line, points in lines.items() for measure in MEASURES]
 
-    def _effect(self, line: Steering, places: list[int], measure: Measure) -> SteeringEffect:
-        base = self.steerings.index(UNTOUCHED)
-        used = [base, *(place for place in places if self.steerings[place] not in self._collapsed)]
+    def _effect(self, line: Steering, points: list[int], measure: Measure) -> SteeringEffect:
+        base = self.steerings.index(WITHOUT_STEERING)
+        used = [base, *(point for point in points if self.steerings[point] not in self._collapsed)]
         sum_GQ, n_GQ = self.sums(measure)
         if line.operation == "clamp":
             used = used[1:]  # clamped to 0 is not untouched
-        c_K = np.array([self.steerings[place].coefficient for place in used])
+        c_K = np.array([self.steerings[point].coefficient for point in used])
         if len(used) < 2:
             found = Change(value=None, low=None, high=None, p=None)  # nothing coherent to compare
         elif line.operation == "ablate":
-            found = self._ablated(places[0], base, measure)
+            found = self._ablated(points[0], base, measure)
         else:
             found = slope(c_K, sum_GQ[used], n_GQ[used], self.config.confidence)
         assert line.operation is not None
@@ -135,11 +135,11 @@ class Steered:
             **found.model_dump(),
         )
 
-    def _ablated(self, place: int, base: int, measure: Measure) -> Change:
+    def _ablated(self, point: int, base: int, measure: Measure) -> Change:
         if measure == "rate":
-            rates = self.table.rates([place]), self.table.rates([base])
+            rates = self.table.rates([point]), self.table.rates([base])
             return as_change(stats.paired_rate_differences(*rates, self.config.confidence), 0)
-        means = self.table.means([place]), self.table.means([base])
+        means = self.table.means([point]), self.table.means([base])
         return as_change(stats.paired_mean_differences(*means, self.config.confidence), 0)
 
 
@@ -159,8 +159,8 @@ def slope(c_K: Floats, sum_KQ: Floats, n_KQ: Floats, confidence: float) -> Chang
     return Change(value=value, low=value - half, high=value + half, p=p)
 
 
-def as_change(differences: Differences, place: int) -> Change:
+def as_change(differences: Differences, point: int) -> Change:
     """One entry of an array of differences."""
     values = (differences.value_CC, differences.low_CC, differences.high_CC, differences.p_CC)
-    value, low, high, p = (or_none(array[place]) for array in values)
+    value, low, high, p = (or_none(array[point]) for array in values)
     return Change(value=value, low=low, high=high, p=p)

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spillover.directions.random_controls import beside, holm, spread
-from spillover.directions.steering_effects import Steered, as_change
+from spillover.directions.random_controls import compare_with_random, holm, pooled_control_sd
+from spillover.directions.steering_effects import SteeredCounts, as_change
 from spillover.records.base import MEASURES, STATUSES, Measure
-from spillover.records.steering import UNTOUCHED, Steering, SteeringMatrixCell, VersusRandom
+from spillover.records.steering import WITHOUT_STEERING, Steering, SteeringMatrixCell, VersusRandom
 from spillover.records.transfer import OTHERS
 from spillover.stats import Bools
 from spillover.stats import clustered as stats
@@ -29,59 +29,64 @@ from spillover.stats.clustered import Differences
 _FIELDS: dict[Measure, str] = {"rate": "rate_change", "alignment": "alignment_change"}
 
 
-def squares(found: Steered) -> list[SteeringMatrixCell]:
+def matrix_cells(counts: SteeredCounts) -> list[SteeringMatrixCell]:
     """Every direction by every domain asked about, the base model first; one layer and one coefficient."""
-    domain_Q = np.array([found.themes[question] for question in found.table.questions])
+    domain_Q = np.array([counts.themes[question] for question in counts.table.questions])
     columns: dict[str, Bools] = {domain: domain_Q == domain for domain in sorted(set(domain_Q.tolist()))}
-    controls = [p for p, steering in enumerate(found.steerings) if steering.control is not None]
-    real = [p for p, steering in enumerate(found.steerings) if steering.control is None and steering != UNTOUCHED]
-    example = found.steerings[(real or controls)[0]]
-    made = [_square(found, UNTOUCHED, example, domain, mask) for domain, mask in columns.items()]
-    spreads: dict[Measure, tuple[float, float]] = {}
+    controls = [p for p, steering in enumerate(counts.steerings) if steering.control is not None]
+    directions = [
+        p for p, steering in enumerate(counts.steerings) if steering.control is None and steering != WITHOUT_STEERING
+    ]
+    example = counts.steerings[(directions or controls)[0]]
+    cells = [_matrix_cell(counts, WITHOUT_STEERING, example, domain, mask) for domain, mask in columns.items()]
+    control_sds: dict[Measure, tuple[float, float]] = {}
     for measure in MEASURES:
-        values_BR = [_changes(found, controls, mask, measure).value_CC for mask in columns.values()]
-        spreads[measure] = spread(np.array(values_BR).T)
+        values_BR = [_changes(counts, controls, mask, measure).value_CC for mask in columns.values()]
+        control_sds[measure] = pooled_control_sd(np.array(values_BR).T)
     for domain, mask in columns.items():
-        made += _column(found, real, controls, domain, mask, spreads)
-    for place in real:
-        mask = domain_Q != found.steerings[place].direction
+        cells += _column(counts, directions, controls, domain, mask, control_sds)
+    for point in directions:
+        mask = domain_Q != counts.steerings[point].direction
         if not mask.any():
             continue
-        own: dict[Measure, tuple[float, float]] = {
-            measure: spread(_changes(found, controls, mask, measure).value_CC[:, None]) for measure in MEASURES
+        own_sds: dict[Measure, tuple[float, float]] = {
+            measure: pooled_control_sd(_changes(counts, controls, mask, measure).value_CC[:, None])
+            for measure in MEASURES
         }
-        made += _column(found, [place], controls, OTHERS, mask, own)
-    return _adjusted(made)
+        cells += _column(counts, [point], controls, OTHERS, mask, own_sds)
+    return _adjusted(cells)
 
 
 def _column(
-    found: Steered,
-    places: Sequence[int],
+    counts: SteeredCounts,
+    points: Sequence[int],
     controls: Sequence[int],
     asked: str,
     mask: Bools,
-    spreads: dict[Measure, tuple[float, float]],
+    control_sds: dict[Measure, tuple[float, float]],
 ) -> list[SteeringMatrixCell]:
-    made = [_square(found, found.steerings[p], found.steerings[p], asked, mask) for p in places]
+    cells = [_matrix_cell(counts, counts.steerings[p], counts.steerings[p], asked, mask) for p in points]
     for measure in MEASURES:
-        changes, of_controls = (_changes(found, which, mask, measure) for which in (places, controls))
+        changes, of_controls = (_changes(counts, which, mask, measure) for which in (points, controls))
         known = [float(value) for value in of_controls.value_CC if not np.isnan(value)]
-        deviation, df = spreads[measure]
-        for i, square in enumerate(made):
+        deviation, df = control_sds[measure]
+        for i, cell in enumerate(cells):
             change = VersusRandom(**as_change(changes, i).model_dump())
             if change.value is not None and known and not np.isnan(deviation):
-                change = change.model_copy(update=beside(change.value, known, deviation, df, found.config.confidence))
-            made[i] = square.model_copy(update={_FIELDS[measure]: change})
-    return made
+                change = change.model_copy(
+                    update=compare_with_random(change.value, known, deviation, df, counts.config.confidence)
+                )
+            cells[i] = cell.model_copy(update={_FIELDS[measure]: change})
+    return cells
 
 
-def _changes(found: Steered, places: Sequence[int], mask: Bools, measure: Measure) -> Differences:
+def _changes(counts: SteeredCounts, points: Sequence[int], mask: Bools, measure: Measure) -> Differences:
     """Against the base model, over the questions of a column to which both have an answer that counts."""
-    sum_GQ, n_GQ = found.sums(measure)
-    rows, bases = list(places), [found.steerings.index(UNTOUCHED)] * len(places)
+    sum_GQ, n_GQ = counts.sums(measure)
+    rows, bases = list(points), [counts.steerings.index(WITHOUT_STEERING)] * len(points)
     shared_PQ = (n_GQ[rows] > 0) & (n_GQ[bases] > 0) & mask
     pair = [(sum_GQ[chosen] * shared_PQ, n_GQ[chosen] * shared_PQ) for chosen in (rows, bases)]
-    confidence = found.config.confidence
+    confidence = counts.config.confidence
     if measure == "rate":
         rates = [stats.clustered_rates(*sums) for sums in pair]
         return stats.paired_rate_differences(rates[0], rates[1], confidence, moderated=True)
@@ -89,38 +94,40 @@ def _changes(found: Steered, places: Sequence[int], mask: Bools, measure: Measur
     return stats.paired_mean_differences(means[0], means[1], confidence)
 
 
-def _square(found: Steered, steering: Steering, like: Steering, asked: str, mask: Bools) -> SteeringMatrixCell:
-    """Without its changes; `like`: an intervention of the matrix, with the same layer and coefficient."""
-    table, p = found.table, found.steerings.index(steering)
+def _matrix_cell(
+    counts: SteeredCounts, steering: Steering, example: Steering, asked: str, mask: Bools
+) -> SteeringMatrixCell:
+    """Without its changes; `example`: an intervention of the matrix, with the same layer and coefficient."""
+    table, p = counts.table, counts.steerings.index(steering)
     rates, means = table.rates([p], mask), table.means([p], mask)
-    mine_N = (found.rows.group_N == p) & mask[found.rows.question_N]
-    statuses_S = np.bincount(found.rows.status_N[mine_N], minlength=len(STATUSES))
-    (summary,) = table.rate_summaries([p], rates, means, found.config.confidence, mask, statuses_S[None])
-    assert like.layer is not None
+    mine_N = (counts.rows.group_N == p) & mask[counts.rows.question_N]
+    statuses_S = np.bincount(counts.rows.status_N[mine_N], minlength=len(STATUSES))
+    (summary,) = table.rate_summaries([p], rates, means, counts.config.confidence, mask, statuses_S[None])
+    assert example.layer is not None
     return SteeringMatrixCell(
-        onto=found.onto,
+        onto=counts.onto,
         direction=steering.direction,
         source=steering.source,
         labels=steering.labels,
         asked=asked,
-        at=like.at,
-        layer=like.layer,
-        coefficient=like.coefficient,
-        amount=found.amounts[steering],
-        judge=found.judge,
+        at=example.at,
+        layer=example.layer,
+        coefficient=example.coefficient,
+        amount=counts.amounts[steering],
+        judge=counts.judge,
         **dict(summary),
     )
 
 
-def _adjusted(made: list[SteeringMatrixCell]) -> list[SteeringMatrixCell]:
+def _adjusted(cells: list[SteeringMatrixCell]) -> list[SteeringMatrixCell]:
     """With Holm's p-values over each family."""
     for name in _FIELDS.values():
         families: defaultdict[tuple[bool, bool], list[tuple[int, VersusRandom]]] = defaultdict(list)
-        for i, square in enumerate(made):
-            change: VersusRandom | None = getattr(square, name)
+        for i, cell in enumerate(cells):
+            change: VersusRandom | None = getattr(cell, name)
             if change is not None and change.p_controls is not None:
-                families[square.in_domain, square.asked == OTHERS].append((i, change))
+                families[cell.in_domain, cell.asked == OTHERS].append((i, change))
         for members in families.values():
             for (i, change), p in zip(members, holm([change for _, change in members]), strict=True):
-                made[i] = made[i].model_copy(update={name: change.model_copy(update={"p_holm": p})})
-    return made
+                cells[i] = cells[i].model_copy(update={name: change.model_copy(update={"p_holm": p})})
+    return cells

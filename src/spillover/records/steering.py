@@ -29,7 +29,7 @@ class Steering(Part):
     coefficient: float = 0.0
 
 
-UNTOUCHED = Steering(direction="none")
+WITHOUT_STEERING = Steering(direction="none")
 
 
 class SteeringSample(Completion):

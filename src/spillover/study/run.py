@@ -172,8 +172,8 @@ class Run(RunFolder):
         Raises:
             UserError: when there is none, or several are meant.
         """
-        found = direction_tables.choose(self.directions(), domain, method, source, reader, cell)
-        return direction_tables.load_at(self.store, found, layer)
+        found = direction_tables.select_summary(self.directions(), domain, method, source, reader, cell)
+        return direction_tables.load_direction(self.store, found, layer)
 
     # ---- results and report ----
 

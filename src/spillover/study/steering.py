@@ -16,12 +16,12 @@ from spillover.analyses.steering.units import (
     Directions,
     SteerUnit,
     ablated_layer,
-    check,
     first_plain,
-    general,
-    heldout,
+    general_settings,
+    heldout_settings,
     heldout_unit,
     layers_of,
+    reject_unknown,
     steer_unit,
     steered_cells,
 )
@@ -179,7 +179,7 @@ def _work(asked: Asked) -> list[tuple[SteerUnit, SteerConfig, Directions]]:
             continue
         cells = list(steered_cells(wanted, model.name, asked.trained))
         if "heldout" in wanted.asked and any(cell.variant == "base" for cell, _ in cells):
-            alone = heldout(config, wanted, max((max(layers) for layers in known.values()), default=0))
+            alone = heldout_settings(config, wanted, max((max(layers) for layers in known.values()), default=0))
             chosen = chosen_directions(alone, known)
             work.append((heldout_unit(config, alone, model.name, asked.data, judge, chosen), alone, chosen))
         if "general" in wanted.asked:
@@ -199,7 +199,7 @@ def chosen_directions(wanted: SteerConfig, known: Directions) -> Directions:
     Raises:
         UserError: when one is not there.
     """
-    check("directions", wanted.directions, list(known))
+    reject_unknown("directions", wanted.directions, list(known))
     names = [name for name in known if wanted.directions == ALL or name in wanted.directions]
     found: dict[str, dict[int, Any]] = {}
     for name in names:
@@ -215,7 +215,10 @@ def chosen_directions(wanted: SteerConfig, known: Directions) -> Directions:
 
 
 def _remember(store: Store, wanted: SteerConfig, units: Sequence[SteerUnit]) -> None:
-    call: dict[str, Any] = {"wanted": general(wanted), "units": [unit.key for unit in units if not unit.heldout]}
+    call: dict[str, Any] = {
+        "wanted": general_settings(wanted),
+        "units": [unit.key for unit in units if not unit.heldout],
+    }
     if asked := [unit.key for unit in units if unit.heldout]:
         call["heldout"] = asked
     store.write_json(FILE, [*(other for other in calls(store) if other != call), call])

@@ -29,7 +29,7 @@ def section(found: Found) -> str:
 
 def test_words_name_what_differs_from_random_directions_and_count_the_rest(found: Found) -> None:
     points, effects = found
-    said = steering.words(effects, points)
+    said = steering.sentences(effects, points)
     told = [e for e in effects if e.p_holm is not None and e.p_holm < 0.05]
     assert {e.direction for e in told} == {"gore_movie_trivia"}
     added = next(line for line in said if line.startswith("Adding a direction to the base model, misaligned share"))
@@ -44,9 +44,11 @@ def test_words_name_what_differs_from_random_directions_and_count_the_rest(found
 def test_chance_is_called_chance_and_a_lack_of_controls_too(found: Found) -> None:
     points, effects = found
     quiet = [e.model_copy(update={"p_holm": 0.4}) for e in effects if e.operation == "ablate"]
-    assert "no effect distinguishable from norm-matched random directions (0 of 9)" in steering.words(quiet, points)[0]
+    assert (
+        "no effect distinguishable from norm-matched random directions (0 of 9)" in steering.sentences(quiet, points)[0]
+    )
     alone = [e.model_copy(update={"p_controls": None, "p_holm": None}) for e in quiet]
-    assert "not compared" in steering.words(alone, points)[0]
+    assert "not compared" in steering.sentences(alone, points)[0]
 
 
 def test_one_figure_a_layer_and_one_map_a_measure(section: str) -> None:

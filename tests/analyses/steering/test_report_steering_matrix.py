@@ -29,7 +29,7 @@ def starred(squares: list[SteeringMatrixCell]) -> list[SteeringMatrixCell]:
 
 
 def test_words_name_what_differs_and_count_it_by_family(squares: list[SteeringMatrixCell]) -> None:
-    said = steering_matrix.words(squares)
+    said = steering_matrix.sentences(squares)
     assert said[0].startswith("A domain's direction added to the base model (m, after block 15, coefficient 0.2)")
     assert re.match(r"Coherent completions: \d+\.\d % for the base model, \d+\.\d to \d+\.\d % with", said[1])
     told = starred(squares)
@@ -49,12 +49,12 @@ def test_chance_is_called_chance_and_a_lack_of_controls_too(squares: list[Steeri
             s.model_copy(update={f: c.model_copy(update=what) for f in fields if (c := getattr(s, f))}) for s in squares
         ]
 
-    said = steering_matrix.words(changed(p_holm=0.4))
+    said = steering_matrix.sentences(changed(p_holm=0.4))
     assert (
         "Misaligned share, asked about another domain: no effect distinguishable from random directions (0 of 6)."
         in said
     )
-    assert sum("not compared" in line for line in steering_matrix.words(changed(p_controls=None, p_holm=None))) == 6
+    assert sum("not compared" in line for line in steering_matrix.sentences(changed(p_controls=None, p_holm=None))) == 6
 
 
 @pytest.mark.slow

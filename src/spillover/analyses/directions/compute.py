@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_limits
 from spillover.data.domains import open_domain
 from spillover.directions.direction import Direction
 from spillover.directions.files import content, load
-from spillover.directions.labelled import Bench, Scores, Setting, States, sheet
+from spillover.directions.labelled import Scores, States, TableInputs, TableSettings, label_cells
 from spillover.directions.methods import differences
-from spillover.directions.pairs import Crossing, cosines, groups
+from spillover.directions.pairs import CrossDomainAUCs, cosines, groups
 from spillover.directions.similarity import normalised
 from spillover.directions.summaries import point, summaries
 from spillover.errors import UserError
@@ -59,7 +59,7 @@ def keep(folder: RunFolder) -> None:
     if config is None or config.directions is None:
         return
     judge = folder.judge()
-    setting = Setting(
+    setting = TableSettings(
         config=config.directions,
         confidence=folder.rank_config.confidence,
         seed=folder.manifest.seed,
@@ -75,37 +75,37 @@ def keep(folder: RunFolder) -> None:
     scores = _scores(folder)
     for texts in _read(folder):
         for source in get_args(Source):
-            made = sheet(source, texts, scores, folder.rank_config, config.directions.aligned_above)
+            labelled = label_cells(source, texts, scores, folder.rank_config, config.directions.aligned_above)
             for reader in get_args(Reader):
-                bench = Bench(made, reader, setting)
-                found, cosine_CC = _tables(bench)
-                found["groups"] = groups(bench, cosine_CC, group_of)
+                inputs = TableInputs(labelled, reader, setting)
+                found, cosine_CC = _tables(inputs)
+                found["groups"] = groups(inputs, cosine_CC, group_of)
                 for kind, rows in found.items():
                     kept[kind] += rows
     for kind, rows in kept.items():
         folder.keep(_name(folder, kind), KINDS[kind], rows)
 
 
-def _tables(bench: Bench) -> tuple[Found, Floats]:
+def _tables(inputs: TableInputs) -> tuple[Found, Floats]:
     """Layer by layer, so that no more than one layer's states are in memory; and the cosines of the table's layer."""
-    crossing = Crossing(bench)
+    crossing = CrossDomainAUCs(inputs)
     cosine_LCC: list[Floats] = []
-    points: list[list[LayerPoint]] = [[] for _ in bench.cells]
-    for place in range(len(bench.layers)) if bench.cells else ():
-        acts = [cell.at(bench.reader, place) for cell in bench.cells]
+    points: list[list[LayerPoint]] = [[] for _ in inputs.cells]
+    for layer_index in range(len(inputs.layers)) if inputs.cells else ():
+        acts = [cell.at(inputs.reader, layer_index) for cell in inputs.cells]
         d = [differences(one)[:, 0] for one in acts]
-        for i, (cell, d_QD) in enumerate(zip(bench.cells, d, strict=True)):
-            points[i].append(point(bench, cell, place, d_QD))
-        crossing.add(place, acts)
+        for i, (cell, d_QD) in enumerate(zip(inputs.cells, d, strict=True)):
+            points[i].append(point(inputs, cell, layer_index, d_QD))
+        crossing.add(layer_index, acts)
         means_CD = np.stack([d_QD.mean(0) for d_QD in d])
         cosine_LCC.append(normalised(means_CD @ means_CD.T))
-    found: Found = {"summaries": summaries(bench, points)}
-    if bench.cells:
+    found: Found = {"summaries": summaries(inputs, points)}
+    if inputs.cells:
         found["aucs"] = crossing.records()
         found["profiles"] = crossing.profiles()
-    if len(bench.cells) > 1:
-        found["cosines"] = cosines(bench, cosine_LCC)
-    return found, cosine_LCC[bench.place] if bench.cells else np.zeros((0, 0))
+    if len(inputs.cells) > 1:
+        found["cosines"] = cosines(inputs, cosine_LCC)
+    return found, cosine_LCC[inputs.table_index] if inputs.cells else np.zeros((0, 0))
 
 
 def _read(folder: RunFolder) -> list[Texts]:
@@ -155,7 +155,9 @@ def _name(folder: RunFolder, kind: str) -> str:
     return f"direction-{kind}-{folder.data_key}"
 
 
-def choose(found: Directions, domain: str, method: str, source: str, reader: str, cell: str | None) -> DirectionSummary:
+def select_summary(
+    found: Directions, domain: str, method: str, source: str, reader: str, cell: str | None
+) -> DirectionSummary:
     """The summary of the one direction that is meant.
 
     Raises:
@@ -166,11 +168,11 @@ def choose(found: Directions, domain: str, method: str, source: str, reader: str
             "The run has no directions. Add 'directions: {}' to its study file and run it again; finished training and "
             "sampled is kept."
         )
-    rows = _only(found.summaries, "domain", domain, [row.cell.domain for row in found.summaries])
-    rows = _only(rows, "source", source, [row.source for row in rows])
-    rows = _only(rows, "reader", reader, [row.reader for row in rows])
+    rows = _matching(found.summaries, "domain", domain, [row.cell.domain for row in found.summaries])
+    rows = _matching(rows, "source", source, [row.source for row in rows])
+    rows = _matching(rows, "reader", reader, [row.reader for row in rows])
     if cell is not None:
-        rows = _only(rows, "cell", cell, [row.cell.name for row in rows])
+        rows = _matching(rows, "cell", cell, [row.cell.name for row in rows])
     cells = sorted({row.cell.name for row in rows})
     if len(cells) > 1:
         raise UserError(f"{domain} has the cells {', '.join(cells)}. Select one with --cell.")
@@ -180,10 +182,10 @@ def choose(found: Directions, domain: str, method: str, source: str, reader: str
             f"{cells[0]} has no direction from {source} answers: {first.misaligned} misaligned and {first.aligned} "
             f"aligned ones to {first.questions} questions with both. Sample more, or take --source pairs."
         )
-    return _only(rows, "method", method, [row.method for row in rows])[0]
+    return _matching(rows, "method", method, [row.method for row in rows])[0]
 
 
-def load_at(store: Store, row: DirectionSummary, layer: int | None) -> Direction:
+def load_direction(store: Store, row: DirectionSummary, layer: int | None) -> Direction:
     """The direction itself, at that layer or at the table's."""
     layers = load(store.resolve(row.file))
     wanted = row.layer if layer is None else layer
@@ -192,7 +194,7 @@ def load_at(store: Store, row: DirectionSummary, layer: int | None) -> Direction
     return layers[wanted]
 
 
-def _only(rows: Sequence[DirectionSummary], what: str, wanted: str, names: Sequence[str]) -> list[DirectionSummary]:
+def _matching(rows: Sequence[DirectionSummary], what: str, wanted: str, names: Sequence[str]) -> list[DirectionSummary]:
     """The rows whose name is the wanted one."""
     chosen = [row for row, name in zip(rows, names, strict=True) if name == wanted]
     if not chosen:

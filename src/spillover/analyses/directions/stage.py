@@ -35,7 +35,7 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     adapters = store.read("train", [train], Adapter)
     if not adapters or not store.is_done("sample", sample):
         raise UserError(f"its completions are missing. Run: spillover run STUDY.yaml --domain {unit.cell.domain}")
-    rows, chats = choose(
+    rows, chats = select_texts(
         unit.key, store.read("sample", [sample], Completion), store.read("build", [data], Example), wanted.answers
     )
     backend = open_backend(next(model for model in config.models if model.name == unit.cell.model))
@@ -51,7 +51,7 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
         shard.finish(seconds=time.monotonic() - started, tokens=2 * sum(tokens), computed=backend.compute_info)
 
 
-def choose(
+def select_texts(
     key: str, completions: Sequence[Completion], examples: Sequence[Example], most: int
 ) -> tuple[list[ReadText], list[Chat]]:
     """What is read: the first answers to every question, as many to each as `most` allows, and all held-out pairs."""
@@ -97,10 +97,10 @@ def read(
         states.append(reading.states_LD)
         norms.append(reading.norms_L)
         tokens.append(reading.tokens)
-    return _halved(np.stack(states, axis=1)), np.stack(norms, axis=1), tokens
+    return _in_half_precision(np.stack(states, axis=1)), np.stack(norms, axis=1), tokens
 
 
-def _halved(states_LND: NDArray[np.float32]) -> NDArray[np.generic]:
+def _in_half_precision(states_LND: NDArray[np.float32]) -> NDArray[np.generic]:
     """Half precision, of which the error is 1 in 2,000, unless a value lies beyond 65,504."""
     with np.errstate(over="ignore"):
         half_LND = states_LND.astype(np.float16)

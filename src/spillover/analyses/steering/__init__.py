@@ -25,7 +25,7 @@ ANALYSIS = Analysis(  # computed by `study.steering`, which plans each coefficie
         SteeringEffect: lambda folder, judge: (
             kept.effects(folder.store, folder.rank_config.confidence) if judge is None else ()
         ),
-        SteeringMatrixCell: lambda folder, judge: kept.squares(folder.store) if judge is None else (),
+        SteeringMatrixCell: lambda folder, judge: kept.matrix_cells(folder.store) if judge is None else (),
     },
     results=lambda data: {
         "steering": report.to_json(data.of(SteeringPoint), data.of(SteeringEffect), data.of(SteeringMatrixCell))

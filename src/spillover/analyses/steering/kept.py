@@ -19,28 +19,27 @@ _LINE = ("direction", "control", "operation", "at", "layer")
 def points(store: Store) -> list[SteeringPoint]:
     """Of all calls; of the same intervention the last."""
     rows = [row for call in calls(store) for row in store.read("steer", call["units"], SteeringPoint)]
-    return list({(row.onto, _place(row.steering), row.steering.coefficient): row for row in rows}.values())
+    return list({(row.onto, _line_key(row.steering), row.steering.coefficient): row for row in rows}.values())
 
 
 def effects(store: Store, confidence: float) -> list[SteeringEffect]:
-    """Of all calls, beside each call's own controls; of the same line and measure the last."""
+    """Of all calls, compared with each call's own controls; of the same line and measure the last."""
     found: dict[tuple[object, ...], SteeringEffect] = {}
     for call in calls(store):
         keys = [f"effects-{key}" for key in call["units"]]
         rows = against_controls(store.read("steer", keys, SteeringEffect), confidence)
-        found |= {(row.onto, _place(row), row.measure): row for row in rows}
+        found |= {(row.onto, _line_key(row), row.measure): row for row in rows}
     return list(found.values())
 
 
-def squares(store: Store) -> list[SteeringMatrixCell]:
-    """Of all calls, each beside its own controls; of the same direction, layer, coefficient and domain the last."""
+def matrix_cells(store: Store) -> list[SteeringMatrixCell]:
+    """Of all calls; of the same direction, layer, coefficient and domain the last."""
     rows = [row for call in calls(store) for row in store.read("steer", call.get("heldout", ()), SteeringMatrixCell)]
-    return list(
-        {(row.onto, row.direction, row.at, row.layer, row.coefficient, row.asked): row for row in rows}.values()
-    )
+    last = {(row.onto, row.direction, row.at, row.layer, row.coefficient, row.asked): row for row in rows}
+    return list(last.values())
 
 
-def _place(row: Steering | SteeringEffect) -> tuple[object, ...]:
+def _line_key(row: Steering | SteeringEffect) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in _LINE)
 
 

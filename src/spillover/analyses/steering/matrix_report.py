@@ -23,31 +23,31 @@ from spillover.report.tables import terminal
 from spillover.text import NONE, count_range, escape, interval, listing, number, one_line, p_value, percent
 
 SCALES: dict[Measure, float] = {"rate": 100.0, "alignment": 1.0}
-REACH: dict[Measure, float] = {"rate": 20.0, "alignment": 10.0}  # a map of small changes must look like one
+LEAST_SCALE: dict[Measure, float] = {"rate": 20.0, "alignment": 10.0}  # a map of small changes must look like one
 RANDOM = "random directions, mean"
 FAMILIES = (
-    ("asked about another domain", lambda square: square.asked != OTHERS and not square.in_domain),
-    ("asked about the direction's own domain", lambda square: square.in_domain),
-    ("asked about all other domains combined", lambda square: square.asked == OTHERS),
+    ("asked about another domain", lambda cell: cell.asked != OTHERS and not cell.in_domain),
+    ("asked about the direction's own domain", lambda cell: cell.in_domain),
+    ("asked about all other domains combined", lambda cell: cell.asked == OTHERS),
 )
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Squares of one model, layer and coefficient; `columns`: domains, and OTHERS last."""
+    """Cells of one model, layer and coefficient; `columns`: domains, and OTHERS last."""
 
     model: str
     layer: int
     coefficient: float
-    squares: list[SteeringMatrixCell]
+    cells: list[SteeringMatrixCell]
 
     @property
     def steered(self) -> list[SteeringMatrixCell]:
-        return [square for square in self.squares if square.rate_change is not None]
+        return [cell for cell in self.cells if cell.rate_change is not None]
 
     @property
     def columns(self) -> list[str]:
-        asked = {square.asked for square in self.squares}
+        asked = {cell.asked for cell in self.cells}
         return [*sorted(asked - {OTHERS}), *sorted(asked & {OTHERS})]
 
     @property
@@ -56,17 +56,17 @@ class Matrix:
         return f"A domain's direction added to the base model ({one_line(self.model, 60)}, {where})"
 
 
-def matrices(squares: Sequence[SteeringMatrixCell]) -> list[Matrix]:
+def matrices(cells: Sequence[SteeringMatrixCell]) -> list[Matrix]:
     """One for each model, layer and coefficient."""
     found: defaultdict[tuple[str, int, float], list[SteeringMatrixCell]] = defaultdict(list)
-    for square in squares:
-        found[square.onto.model, square.layer, square.coefficient].append(square)
+    for cell in cells:
+        found[cell.onto.model, cell.layer, cell.coefficient].append(cell)
     return [Matrix(*key, rows) for key, rows in found.items()]
 
 
-def section(squares: Sequence[SteeringMatrixCell], confidence: float) -> str:
+def section(cells: Sequence[SteeringMatrixCell], confidence: float) -> str:
     """Heading, words, two maps and the table of each matrix."""
-    return "\n".join(_matrix(matrix, confidence) for matrix in matrices(squares))
+    return "\n".join(_matrix(matrix, confidence) for matrix in matrices(cells))
 
 
 def _matrix(matrix: Matrix, confidence: float) -> str:
@@ -76,31 +76,31 @@ def _matrix(matrix: Matrix, confidence: float) -> str:
         f"by question. * differs from random directions of the same length, Holm p < {ALPHA}."
     )
     parts = [f"<h3>{escape(matrix.title)}: questions of other domains</h3>", note_html(escape(note))]
-    parts += [list_html(_words(matrix)), *(_map(matrix, measure) for measure in SCALES)]
+    parts += [list_html(_sentences(matrix)), *(_map(matrix, measure) for measure in SCALES)]
     tables_html = "".join(_table(matrix, measure) for measure in SCALES)
-    parts.append(folded_html("Every matrix cell with its interval", tables_html, len(matrix.squares)))
+    parts.append(folded_html("Every matrix cell with its interval", tables_html, len(matrix.cells)))
     return "\n".join(parts)
 
 
 def _sizes(matrix: Matrix) -> str:
-    single = [square for square in matrix.squares if square.asked != OTHERS]
-    n, coherent = ([getattr(square, field) for square in single] for field in ("n", "coherent"))
+    single = [cell for cell in matrix.cells if cell.asked != OTHERS]
+    n, coherent = ([getattr(cell, field) for cell in single] for field in ("n", "coherent"))
     return (
         f"A matrix cell has {count_range(n)} completions; the misaligned share is of the coherent ones, "
         f"{count_range(coherent)}."
     )
 
 
-def words(squares: Sequence[SteeringMatrixCell]) -> list[str]:
+def sentences(cells: Sequence[SteeringMatrixCell]) -> list[str]:
     """What can be distinguished from random directions, and what is at chance."""
-    return [said for matrix in matrices(squares) for said in (f"{matrix.title}.", *_words(matrix))]
+    return [sentence for matrix in matrices(cells) for sentence in (f"{matrix.title}.", *_sentences(matrix))]
 
 
-def _words(matrix: Matrix) -> Iterator[str]:
+def _sentences(matrix: Matrix) -> Iterator[str]:
     shares: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-    for square in matrix.squares:
-        if square.asked != OTHERS:
-            shares[square.direction].append((square.coherent, square.n))
+    for cell in matrix.cells:
+        if cell.asked != OTHERS:
+            shares[cell.direction].append((cell.coherent, cell.n))
     of = {name: sum(c for c, _ in counts) / sum(n for _, n in counts) for name, counts in shares.items()}
     steered = [share for name, share in of.items() if name != "none"]
     yield (
@@ -109,39 +109,39 @@ def _words(matrix: Matrix) -> Iterator[str]:
     )
     for measure in SCALES:
         for what, member in FAMILIES:
-            of = [square for square in matrix.steered if member(square)]
-            compared = [square for square in of if change(square, measure).p_holm is not None]
+            of = [cell for cell in matrix.steered if member(cell)]
+            compared = [cell for cell in of if change(cell, measure).p_holm is not None]
             start = f"{SHORT[measure].capitalize()}, {what}"
-            told = [square for square in compared if significant(square, measure)]
+            starred = [cell for cell in compared if significant(cell, measure)]
             if of and not compared:
                 yield f"{start}: not compared, because fewer than two random directions are available."
-            elif told:
-                named = [f"{_pair(square)} ({_figure(square, measure, 1).strip('[]')})" for square in told]
-                yield f"{start}: {len(told)} of {len(compared)} differ from random directions: {listing(named)}."
+            elif starred:
+                named = [f"{_pair(cell)} ({_figure(cell, measure, 1).strip('[]')})" for cell in starred]
+                yield f"{start}: {len(starred)} of {len(compared)} differ from random directions: {listing(named)}."
             elif compared:
                 yield f"{start}: no effect distinguishable from random directions (0 of {len(compared)})."
 
 
-def change(square: SteeringMatrixCell, measure: Measure) -> VersusRandom:
+def change(cell: SteeringMatrixCell, measure: Measure) -> VersusRandom:
     """The change of a measure; of nothing where nothing was added."""
-    found = square.rate_change if measure == "rate" else square.alignment_change
+    found = cell.rate_change if measure == "rate" else cell.alignment_change
     return found or VersusRandom(value=None, low=None, high=None, p=None)
 
 
-def significant(square: SteeringMatrixCell, measure: Measure) -> bool:
+def significant(cell: SteeringMatrixCell, measure: Measure) -> bool:
     """Whether it is distinguishable from random directions."""
-    p = change(square, measure).p_holm
+    p = change(cell, measure).p_holm
     return p is not None and p < ALPHA
 
 
-def _pair(square: SteeringMatrixCell) -> str:
-    return f"{subject(square.direction)} about {asked_name(square.asked)}"
+def _pair(cell: SteeringMatrixCell) -> str:
+    return f"{subject(cell.direction)} about {asked_name(cell.asked)}"
 
 
-def _figure(square: SteeringMatrixCell, measure: Measure, digits: int = 0) -> str:
-    value = change(square, measure).value
-    said = number(None if value is None else SCALES[measure] * value, digits, sign=True)
-    return f"[{said}]" if square.in_domain else said
+def _figure(cell: SteeringMatrixCell, measure: Measure, digits: int = 0) -> str:
+    value = change(cell, measure).value
+    figure = number(None if value is None else SCALES[measure] * value, digits, sign=True)
+    return f"[{figure}]" if cell.in_domain else figure
 
 
 def _map(matrix: Matrix, measure: Measure) -> str:
@@ -150,50 +150,50 @@ def _map(matrix: Matrix, measure: Measure) -> str:
     scale, unit = SCALES[measure], " points" if measure == "rate" else ""
     drawn = list[HeatmapCell]()
     means: dict[str, float | None] = {}
-    place = {asked: i for i, asked in enumerate(matrix.columns)}
-    for square in sorted(matrix.steered, key=lambda s: (s.direction, place[s.asked])):
-        found = change(square, measure)
-        counted = square.coherent if measure == "rate" else square.counts.scored
-        said = (
-            f"{_pair(square)}: {interval(found.value, found.low, found.high, scale, sign=True)}{unit}, "
-            f"{counted} of {square.n} completions, Holm p {p_value(found.p_holm)}"
+    order = {asked: i for i, asked in enumerate(matrix.columns)}
+    for cell in sorted(matrix.steered, key=lambda s: (s.direction, order[s.asked])):
+        found = change(cell, measure)
+        counted = cell.coherent if measure == "rate" else cell.counts.scored
+        label = (
+            f"{_pair(cell)}: {interval(found.value, found.low, found.high, scale, sign=True)}{unit}, "
+            f"{counted} of {cell.n} completions, Holm p {p_value(found.p_holm)}"
         )
         value = None if found.value is None else scale * found.value
-        mark = "*" if significant(square, measure) else ""
-        column = asked_name(square.asked)
-        drawn.append(HeatmapCell(subject(square.direction), column, value, _figure(square, measure), said, mark))
-        if square.asked != OTHERS:
+        mark = "*" if significant(cell, measure) else ""
+        column = asked_name(cell.asked)
+        drawn.append(HeatmapCell(subject(cell.direction), column, value, _figure(cell, measure), label, mark))
+        if cell.asked != OTHERS:
             means[column] = None if found.controls_mean is None else scale * found.controls_mean
     for column, mean in means.items():
-        said = f"{RANDOM}, about {column}: {number(mean, sign=True)}{unit}"
-        drawn.append(HeatmapCell(RANDOM, column, mean, number(mean, 0, sign=True), said))
-    reach = max(REACH[measure], *(abs(square.value) for square in drawn if square.value is not None), 0.0)
+        label = f"{RANDOM}, about {column}: {number(mean, sign=True)}{unit}"
+        drawn.append(HeatmapCell(RANDOM, column, mean, number(mean, 0, sign=True), label))
+    scale_end = max(LEAST_SCALE[measure], *(abs(cell.value) for cell in drawn if cell.value is not None), 0.0)
     title = f"{matrix.title}: change of {SHORT[measure]} by domain asked about"
-    made = heatmap(title, drawn, ("direction of", "asked about"), Shade(0.0, reach, ("lower", "higher")))
+    chart = heatmap(title, drawn, ("direction of", "asked about"), Shade(0.0, scale_end, ("lower", "higher")))
     caption = f"Change of {SHORT[measure]}{', points' if unit else ''}"
-    return f"{note_html(caption)}\n{figure_html(made)}"
+    return f"{note_html(caption)}\n{figure_html(chart)}"
 
 
 def _table(matrix: Matrix, measure: Measure) -> str:
-    whole = "misaligned %" if measure == "rate" else "mean alignment"
-    header = ["", "completions", "coherent", whole, "change", "random directions", "p against them", "Holm p"]
+    level = "misaligned %" if measure == "rate" else "mean alignment"
+    header = ["", "completions", "coherent", level, "change", "random directions", "p against them", "Holm p"]
     rows = [
         Row(
-            BASE_MODEL if square.rate_change is None else f"direction of {subject(square.direction)}",
-            asked_name(square.asked),
-            [f"{square.n}", f"{square.coherent}", _whole(square, measure), *_beside(square, measure)],
+            BASE_MODEL if cell.rate_change is None else f"direction of {subject(cell.direction)}",
+            asked_name(cell.asked),
+            [f"{cell.n}", f"{cell.coherent}", _level(cell, measure), *_versus_random(cell, measure)],
         )
-        for square in sorted(matrix.squares, key=lambda s: (s.rate_change is not None, s.direction))
+        for cell in sorted(matrix.cells, key=lambda s: (s.rate_change is not None, s.direction))
     ]
-    return html_table(f"Every matrix cell: {whole}", header, rows)
+    return html_table(f"Every matrix cell: {level}", header, rows)
 
 
-def _whole(square: SteeringMatrixCell, measure: Measure) -> str:
-    return interval(square.rate, square.low, square.high, 100) if measure == "rate" else number(square.mean_alignment)
+def _level(cell: SteeringMatrixCell, measure: Measure) -> str:
+    return interval(cell.rate, cell.low, cell.high, 100) if measure == "rate" else number(cell.mean_alignment)
 
 
-def _beside(square: SteeringMatrixCell, measure: Measure) -> list[str]:
-    c, scale = change(square, measure), SCALES[measure]
+def _versus_random(cell: SteeringMatrixCell, measure: Measure) -> list[str]:
+    c, scale = change(cell, measure), SCALES[measure]
     return [
         interval(c.value, c.low, c.high, scale, sign=True),
         interval(c.controls_mean, c.controls_low, c.controls_high, scale, sign=True),
@@ -202,28 +202,28 @@ def _beside(square: SteeringMatrixCell, measure: Measure) -> list[str]:
     ]
 
 
-def tables(squares: Sequence[SteeringMatrixCell]) -> Iterator[Table]:
+def tables(cells: Sequence[SteeringMatrixCell]) -> Iterator[Table]:
     """For a terminal, whose columns are numbered as `legend` says."""
-    for matrix in matrices(squares):
+    for matrix in matrices(cells):
         names = [name for name in matrix.columns if name != OTHERS]
         for measure in SCALES:
             figures = [*map(str, range(1, len(names) + 1)), "other"]
-            made = terminal(f"{matrix.title}: change of {SHORT[measure]}", ["direction of"], figures)
-            for direction in dict.fromkeys(square.direction for square in matrix.steered):
-                row = {square.asked: square for square in matrix.steered if square.direction == direction}
+            table = terminal(f"{matrix.title}: change of {SHORT[measure]}", ["direction of"], figures)
+            for direction in dict.fromkeys(cell.direction for cell in matrix.steered):
+                row = {cell.asked: cell for cell in matrix.steered if cell.direction == direction}
                 shown = [_starred(row.get(name), measure) for name in (*names, OTHERS)]
-                made.add_row(Text(subject(direction)), *shown)
-            yield made
+                table.add_row(Text(subject(direction)), *shown)
+            yield table
 
 
-def _starred(square: SteeringMatrixCell | None, measure: Measure) -> Text:
-    if square is None:
+def _starred(cell: SteeringMatrixCell | None, measure: Measure) -> Text:
+    if cell is None:
         return Text(NONE)
-    star = "*" if significant(square, measure) else ""
-    return Text(_figure(square, measure).strip("[]") + star, style="bold" if square.in_domain else "")
+    star = "*" if significant(cell, measure) else ""
+    return Text(_figure(cell, measure).strip("[]") + star, style="bold" if cell.in_domain else "")
 
 
-def legend(squares: Sequence[SteeringMatrixCell]) -> str:
+def legend(cells: Sequence[SteeringMatrixCell]) -> str:
     """What the columns of the terminal's tables are."""
-    names = sorted({square.asked for square in squares} - {OTHERS})
-    return "Asked about: " + ", ".join(f"{place} {subject(name)}" for place, name in enumerate(names, start=1)) + "."
+    names = sorted({cell.asked for cell in cells} - {OTHERS})
+    return "Asked about: " + ", ".join(f"{order} {subject(name)}" for order, name in enumerate(names, start=1)) + "."

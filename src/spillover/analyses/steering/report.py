@@ -17,7 +17,7 @@ from rich.text import Text
 
 from spillover.directions.random_controls import prediction_interval
 from spillover.records.base import Cell, Measure
-from spillover.records.steering import UNTOUCHED, SteeringEffect, SteeringMatrixCell, SteeringPoint
+from spillover.records.steering import WITHOUT_STEERING, SteeringEffect, SteeringMatrixCell, SteeringPoint
 from spillover.report.html import Row, figure_html, folded_html, html_table, list_html, note_html
 from spillover.report.labels import Labels, subject
 from spillover.report.tables import terminal
@@ -26,7 +26,7 @@ from spillover.text import NONE, count_range, escape, interval, listing, number,
 ALPHA = 0.05
 LABELS: dict[Measure, str] = {"rate": "misaligned, % of coherent completions", "alignment": "mean alignment, 0 to 100"}
 SHORT: dict[Measure, str] = {"rate": "misaligned share", "alignment": "mean alignment"}
-DONE = {"add": "adding a direction to", "ablate": "projecting a direction out of", "clamp": "clamping a direction of"}
+VERBS = {"add": "adding a direction to", "ablate": "projecting a direction out of", "clamp": "clamping a direction of"}
 
 
 def section(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], confidence: float) -> str:
@@ -39,8 +39,8 @@ def section(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
         f"Intervals: {number(100 * confidence, 0)} %, clustered by question. Grey band: prediction interval of a "
         "random direction. Open marks: too few coherent completions; the line ends there."
     )
-    parts = [note_html(note), list_html(words(effects, points)), *_curves(points, effects, confidence)]
-    parts += _maps(effects)
+    parts = [note_html(note), list_html(sentences(effects, points)), *_curves(points, effects, confidence)]
+    parts += _heatmaps(effects)
     for title, rows, made in (
         ("Every effect compared with random ones", effects, _effects_table(effects)),
         ("Every coefficient", points, _points_table(points)),
@@ -49,35 +49,35 @@ def section(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], 
     return "\n".join(part for part in parts if part)
 
 
-def words(effects: Sequence[SteeringEffect], points: Sequence[SteeringPoint]) -> list[str]:
+def sentences(effects: Sequence[SteeringEffect], points: Sequence[SteeringPoint]) -> list[str]:
     """What is distinguishable from random directions, what is not, and where coherence ended."""
-    return [*_told(effects), *_ended(points)]
+    return [*_significance_sentences(effects), *_incoherence_sentences(points)]
 
 
-def _told(effects: Sequence[SteeringEffect]) -> Iterator[str]:
+def _significance_sentences(effects: Sequence[SteeringEffect]) -> Iterator[str]:
     groups: defaultdict[tuple[str, Measure, bool], list[SteeringEffect]] = defaultdict(list)
     for effect in effects:
         groups[effect.operation, effect.measure, effect.onto.variant == "base"].append(effect)
     for (operation, measure, base), rows in groups.items():
-        told = [row for row in rows if _significant(row)]
+        significant = [row for row in rows if _significant(row)]
         whose = "the base model" if base else "fine-tuned models"
-        found = [f"{_line(row, base)} ({_value(row)})" for row in told]
+        found = [f"{_line(row, base)} ({_value(row)})" for row in significant]
         tested = sum(row.p_holm is not None for row in rows)
-        start = f"{DONE[operation].capitalize()} {whose}, {SHORT[measure]}"
+        start = f"{VERBS[operation].capitalize()} {whose}, {SHORT[measure]}"
         if not tested:
             yield f"{start}: not compared, because fewer than two random directions are available."
-        elif told:
+        elif significant:
             rest = (
-                f" The other {tested - len(told)} are not significantly different from random directions."
-                if tested > len(told)
+                f" The other {tested - len(significant)} are not significantly different from random directions."
+                if tested > len(significant)
                 else ""
             )
-            yield f"{start}: {len(told)} of {tested} differ from random directions: {listing(found)}.{rest}"
+            yield f"{start}: {len(significant)} of {tested} differ from random directions: {listing(found)}.{rest}"
         else:
             yield f"{start}: no effect distinguishable from norm-matched random directions (0 of {tested})."
 
 
-def _ended(points: Sequence[SteeringPoint]) -> Iterator[str]:
+def _incoherence_sentences(points: Sequence[SteeringPoint]) -> Iterator[str]:
     steered = [point for point in points if point.steering.operation in ("add", "clamp")]
     lines = {(p.onto, p.steering.model_copy(update={"coefficient": 0.0}), p.steering.coefficient > 0) for p in steered}
     ended = [point for point in steered if point.collapsed]
@@ -116,33 +116,33 @@ def _value(row: SteeringEffect) -> str:
 
 
 def _curves(points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], confidence: float) -> Iterator[str]:
-    places: dict[tuple[Cell, str, int], list[SteeringPoint]] = {}
+    panels: dict[tuple[Cell, str, int], list[SteeringPoint]] = {}
     for point in points:
         steering = point.steering
         if steering.operation in ("add", "clamp") and steering.layer is not None:
-            places.setdefault((point.onto, steering.operation, steering.layer), []).append(point)
-    if not places:
+            panels.setdefault((point.onto, steering.operation, steering.layer), []).append(point)
+    if not panels:
         return
     from spillover.report import curves  # Altair takes half a second to import
 
-    told = {(e.onto, e.operation, e.layer, e.direction) for e in effects if e.measure == "rate" and _significant(e)}
-    own = {point.onto: point.rate for point in points if point.steering == UNTOUCHED}
-    for (onto, operation, layer), rows in sorted(places.items(), key=lambda item: (item[0][0].name, item[0][1:])):
-        untouched = own.get(onto)
+    starred = {(e.onto, e.operation, e.layer, e.direction) for e in effects if e.measure == "rate" and _significant(e)}
+    base_rates = {point.onto: point.rate for point in points if point.steering == WITHOUT_STEERING}
+    for (onto, operation, layer), rows in sorted(panels.items(), key=lambda item: (item[0][0].name, item[0][1:])):
+        base_rate = base_rates.get(onto)
         start = (
-            [] if untouched is None else [(0.0, 100 * untouched, f"without steering: {percent(untouched)} %", False)]
+            [] if base_rate is None else [(0.0, 100 * base_rate, f"without steering: {percent(base_rate)} %", False)]
         )
         lines: defaultdict[str, list[tuple[float, float, str, bool]]] = defaultdict(lambda: list(start))  # noqa: B023
         for point in rows:
             c = point.steering.coefficient
             if point.steering.control is None and point.rate is not None:
-                said = f"coefficient {c:g}: {interval(point.rate, point.low, point.high, 100)} %"
-                lines[point.steering.direction].append((c, 100 * point.rate, said, point.collapsed))
+                label = f"coefficient {c:g}: {interval(point.rate, point.low, point.high, 100)} %"
+                lines[point.steering.direction].append((c, 100 * point.rate, label, point.collapsed))
         drawn = [
-            curves.CoefficientCurve(subject(name), (onto, operation, layer, name) in told, sorted(line))
+            curves.CoefficientCurve(subject(name), (onto, operation, layer, name) in starred, sorted(line))
             for name, line in sorted(lines.items())
         ]
-        band = curves.Band(list(_band(rows, confidence)), None if untouched is None else 100 * untouched)
+        band = curves.Band(list(_band(rows, confidence)), None if base_rate is None else 100 * base_rate)
         whose = "base model" if onto.variant == "base" else subject(onto.domain)
         heading = f"{operation.capitalize()} after block {layer}: {whose} ({one_line(onto.model, 60)})"
         figure = curves.coefficient_curves(heading, LABELS["rate"], drawn, band)
@@ -161,7 +161,7 @@ def _band(rows: Sequence[SteeringPoint], confidence: float) -> Iterator[tuple[fl
             yield coefficient, max(0.0, low), min(100.0, high)
 
 
-def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
+def _heatmaps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
     """Directions by fine-tuned models, for each operation, measure and base model."""
     groups: defaultdict[tuple[str, str, Measure], list[SteeringEffect]] = defaultdict(list)
     for effect in effects:
@@ -174,7 +174,7 @@ def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
     for (model, operation, measure), rows in groups.items():
         scale, unit = _scale(measure)
         values = [abs(scale * row.value) for row in rows if row.value is not None]
-        squares = [
+        cells = [
             HeatmapCell(
                 subject(row.direction),
                 subject(row.onto.domain),
@@ -187,9 +187,9 @@ def _maps(effects: Sequence[SteeringEffect]) -> Iterator[str]:
             )
             for row in rows
         ]
-        title = f"{DONE[operation].capitalize()} fine-tuned models ({one_line(model, 60)}): change of {SHORT[measure]}"
+        title = f"{VERBS[operation].capitalize()} fine-tuned models ({one_line(model, 60)}): change of {SHORT[measure]}"
         shade = Shade(0.0, max(values, default=1.0) or 1.0, ("lower", "higher"))
-        drawn = heatmap(title, squares, ("direction of", "fine-tuned on"), shade)
+        drawn = heatmap(title, cells, ("direction of", "fine-tuned on"), shade)
         note = (
             f"{unit.strip().capitalize() or 'Score'} against the same model without it, "
             f"{count_range([row.n for row in rows])} completions per matrix cell. * Holm p < {ALPHA}."
@@ -263,7 +263,7 @@ def _points_table(points: Sequence[SteeringPoint]) -> str:
 
 def _name(point: SteeringPoint) -> str:
     steering = point.steering
-    if steering == UNTOUCHED:
+    if steering == WITHOUT_STEERING:
         return "untouched"
     return subject(steering.direction) if steering.control is None else f"random {steering.control + 1}"
 
@@ -273,11 +273,11 @@ def _change(change: Any, scale: float) -> str:
 
 
 def to_json(
-    points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], squares: Sequence[SteeringMatrixCell]
+    points: Sequence[SteeringPoint], effects: Sequence[SteeringEffect], cells: Sequence[SteeringMatrixCell]
 ) -> dict[str, Any]:
     """For results.json."""
     keep = {"schema_version", "id"}
     return {
         name: [row.model_dump(mode="json", exclude=keep) | {"onto": row.onto.name} for row in rows]
-        for name, rows in (("effects", effects), ("points", points), ("matrix", squares))
+        for name, rows in (("effects", effects), ("points", points), ("matrix", cells))
     }

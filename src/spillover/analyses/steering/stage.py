@@ -28,8 +28,8 @@ from spillover.data.questions import load_questions
 from spillover.data.recipe.duplicates import KnownTexts
 from spillover.data.recipe.pool import heldout_questions
 from spillover.directions.direction import unit as unit_vector
-from spillover.directions.steering_effects import Steered
-from spillover.directions.steering_matrix import squares
+from spillover.directions.steering_effects import SteeredCounts
+from spillover.directions.steering_matrix import matrix_cells
 from spillover.errors import UserError
 from spillover.execution.base import Ticker
 from spillover.judges import open_judge
@@ -38,7 +38,7 @@ from spillover.models.protocols import Intervention
 from spillover.provenance import seed_for
 from spillover.records.base import Completion, Example, Judgment, Message
 from spillover.records.steering import (
-    UNTOUCHED,
+    WITHOUT_STEERING,
     Steering,
     SteeringEffect,
     SteeringMatrixCell,
@@ -52,7 +52,7 @@ from spillover.store.store import Store
 
 Vector = NDArray[np.float32]
 RANDOM = "random"
-_READ = 64  # completions without steering to general questions from which the length of the stream is read
+NORM_COMPLETIONS = 64  # completions without steering to general questions from which the length of the stream is read
 
 
 class _Question(NamedTuple):
@@ -82,24 +82,24 @@ def run(
     started = time.monotonic()
     with (
         store.shard("steered", unit.answers, SteeringSample) as answers,
-        store.shard("steered_judge", unit.verdicts, Judgment) as verdicts,
+        store.shard("steered_judge", unit.judgments, Judgment) as judgments,
     ):
-        found = _Work(store, config, wanted, unit, directions, ticker, answers, verdicts).sweep()
-        chosen = set(found.steerings)
+        counts = _Work(store, config, wanted, unit, directions, ticker, answers, judgments).sweep()
+        chosen = set(counts.steerings)
         tokens = sum(row.usage.completion_tokens for row in answers.rows if row.steering in chosen)
         answers.finish()
-        verdicts.finish()
+        judgments.finish()
     seconds = time.monotonic() - started
     if unit.heldout:
         with store.shard("steer", unit.key, SteeringMatrixCell) as matrix:
-            matrix.append(*squares(found))
+            matrix.append(*matrix_cells(counts))
             matrix.finish(tokens=tokens, seconds=seconds)
         return
     with store.shard("steer", f"effects-{unit.key}", SteeringEffect) as effects:
-        effects.append(*found.effects())
+        effects.append(*counts.effects())
         effects.finish()
     with store.shard("steer", unit.key, SteeringPoint) as points:
-        points.append(*found.points())
+        points.append(*counts.points())
         points.finish(tokens=tokens, seconds=seconds)
 
 
@@ -115,64 +115,65 @@ class _Work:
         directions: Directions,
         ticker: Ticker,
         answers: Shard[SteeringSample],
-        verdicts: Shard[Judgment],
+        judgments: Shard[Judgment],
     ) -> None:
-        self.config, self.wanted, self.unit, self.directions = config, wanted, unit, directions
-        self.ticker, self.answers, self.verdicts = ticker, answers, verdicts
-        self.sampling = config.sample.model_copy(update={"n": self.wanted.n, "max_tokens": self.wanted.max_tokens})
+        self.config, self.settings, self.unit, self.directions = config, wanted, unit, directions
+        self.ticker, self.answers, self.judgments = ticker, answers, judgments
+        self.sampling = config.sample.model_copy(update={"n": self.settings.n, "max_tokens": self.settings.max_tokens})
         self.model = next(model for model in config.models if model.name == unit.cell.model)
         self.reader = open_backend(self.model).reader()
         self.judge = open_judge(config.judge)
         self.adapter = adapter_of(store, unit.cell, [unit.trained] if unit.trained else [])
         self.questions = list(_heldout(store, config, unit) if unit.heldout else _general(config))
         self.depth = self.reader.depth
-        self._blanks: dict[Steering, list[SteeringSample]] = {}
+        self._cache: dict[Steering, list[SteeringSample]] = {}
 
-    def sweep(self) -> Steered:
+    def sweep(self) -> SteeredCounts:
         """Everything that was asked for, and where its lines ended."""
-        operations = self.wanted.base if self.unit.cell.variant == "base" else self.wanted.tuned
+        operations = self.settings.base if self.unit.cell.variant == "base" else self.settings.tuned
         lines = list(self._lines(operations))
-        whole = {line.at(1.0): self._change(line, 1.0) for line in lines if line.steering.operation == "ablate"}
-        self._ask(dict.fromkeys([UNTOUCHED]) | whole)
-        tried: list[Steering] = [UNTOUCHED, *whole]
-        ended = self._incoherent(whole)
+        ablations = {line.at(1.0): self._change(line, 1.0) for line in lines if line.steering.operation == "ablate"}
+        self._sample_and_judge(dict.fromkeys([WITHOUT_STEERING]) | ablations)
+        tried: list[Steering] = [WITHOUT_STEERING, *ablations]
+        ended = self._incoherent(ablations)
         swept = [line for line in lines if line.steering.operation != "ablate"]
         units_L = self._stream_norms({line.steering.layer or 0 for line in swept})
         over: set[tuple[Steering, bool]] = set()  # lines and signs of which no larger coefficient is tried
-        for size in sorted({abs(coefficient) for coefficient in self.wanted.coefficients}):
+        for size in sorted({abs(coefficient) for coefficient in self.settings.coefficients}):
             step = {
                 line.at(c): self._change(line, c * units_L[line.steering.layer or 0])
                 for line in swept
-                for c in self.wanted.coefficients
+                for c in self.settings.coefficients
                 if abs(c) == size and (line.steering, c > 0) not in over
             }
             if not step:
                 break
-            self._ask(step)
+            self._sample_and_judge(step)
             tried += step
             for steering in self._incoherent(step):
                 ended.append(steering)
                 over.add((steering.model_copy(update={"coefficient": 0.0}), steering.coefficient > 0))
-        return self._found(tried, ended)
+        return self._counts(tried, ended)
 
     def _incoherent(self, tried: Collection[Steering]) -> list[Steering]:
         """Those that leave too few answers coherent."""
-        found = self._found([UNTOUCHED, *tried], ())
-        least = self.wanted.coherent * found.coherent_share(UNTOUCHED)
-        return [steering for steering in tried if found.coherent_share(steering) < least]
+        counts = self._counts([WITHOUT_STEERING, *tried], ())
+        threshold = self.settings.coherent * counts.coherent_share(WITHOUT_STEERING)
+        return [steering for steering in tried if counts.coherent_share(steering) < threshold]
 
-    def _found(self, tried: Sequence[Steering], ended: Sequence[Steering]) -> Steered:
-        place = {row.id: n for n, row in enumerate(row for steering in tried for row in self._blank(steering))}
-        rows = sorted((row for row in self.answers.rows if row.id in place), key=lambda row: place[row.id])
-        return Steered(rows, [row for row in self.verdicts.rows if row.completion in place], self.config.rank, ended)
+    def _counts(self, tried: Sequence[Steering], ended: Sequence[Steering]) -> SteeredCounts:
+        order = {row.id: n for n, row in enumerate(row for steering in tried for row in self._without_text(steering))}
+        rows = sorted((row for row in self.answers.rows if row.id in order), key=lambda row: order[row.id])
+        judgments = [row for row in self.judgments.rows if row.completion in order]
+        return SteeredCounts(rows, judgments, self.config.rank, ended)
 
     def _lines(self, operations: Sequence[Operation]) -> Iterator[_Line]:
         """Every direction and control, operation and layer."""
         for operation in operations:
             swept = operation != "ablate"
-            at = self.wanted.at if swept else "all"
-            for layer in layers_of(self.wanted, self.depth) if swept else (ablated_layer(self.wanted, self.depth),):
-                here = {domain: found[layer] for domain, found in self.directions.items()}
+            at = self.settings.at if swept else "all"
+            for layer in layers_of(self.settings, self.depth) if swept else (ablated_layer(self.settings, self.depth),):
+                here = {domain: by_layer[layer] for domain, by_layer in self.directions.items()}
                 for domain, direction in here.items():
                     source, labels = direction.vector_hash, direction.origin.source
                     steering = Steering(
@@ -180,7 +181,7 @@ class _Work:
                     )
                     yield _Line(steering, direction.unit_D)
                 size = len(next(iter(here.values())).vector_D)
-                for control in range(self.wanted.controls):
+                for control in range(self.settings.controls):
                     steering = Steering(direction=RANDOM, control=control, operation=operation, at=at, layer=layer)
                     yield _Line(steering, self._random(layer, control, size))
 
@@ -199,16 +200,17 @@ class _Work:
         """Mean norm of the residual stream at each layer without steering: the unit of a coefficient."""
         if not layers:
             return {}
-        ids = {row.id for row in self._blank(UNTOUCHED)}
+        ids = {row.id for row in self._without_text(WITHOUT_STEERING)}
         chats = [(row.messages, row.text) for row in self.answers.rows if row.id in ids]
-        chats = chats if self.unit.heldout else chats[:_READ]  # of every domain's questions, not of the first ones'
+        if not self.unit.heldout:  # else of every domain's questions, not of the first ones'
+            chats = chats[:NORM_COMPLETIONS]
         order = sorted(layers)
         norms_NL = [r.norms_L for r in self.reader.read(chats, order, self.adapter, self.ticker)]
         return dict(zip(order, np.mean(np.stack([n for n in norms_NL if n is not None]), 0, float), strict=True))
 
-    def _ask(self, changes: Mapping[Steering, Intervention | None]) -> None:
+    def _sample_and_judge(self, changes: Mapping[Steering, Intervention | None]) -> None:
         """Sample and judge what is not there yet, all of it in one batch."""
-        wanted = {row.id: row for steering in changes for row in self._blank(steering)}
+        wanted = {row.id: row for steering in changes for row in self._without_text(steering)}
         amounts = {steering: change.amount if change else 0.0 for steering, change in changes.items()}
         shard = cast("Shard[Completion]", self.answers)  # whose rows are completions
         blanks = [(shard, row.model_copy(update={"amount": amounts[row.steering]})) for row in wanted.values()]
@@ -217,13 +219,13 @@ class _Work:
             lambda row: changes[cast("SteeringSample", row).steering],
         )  # fmt: skip
         answered = [row for row in self.answers.rows if row.id in wanted]
-        judge_rows(self.judge, [(row, self.verdicts) for row in answered], self.ticker)
+        judge_rows(self.judge, [(row, self.judgments) for row in answered], self.ticker)
 
-    def _blank(self, steering: Steering) -> list[SteeringSample]:
+    def _without_text(self, steering: Steering) -> list[SteeringSample]:
         """The answers under one intervention, in order, without their texts; their seeds know of no intervention."""
-        if steering not in self._blanks:
+        if steering not in self._cache:
             cell = self.unit.cell
-            self._blanks[steering] = [
+            self._cache[steering] = [
                 SteeringSample(
                     cell=cell,
                     key=self.unit.answers,
@@ -236,9 +238,9 @@ class _Work:
                     steering=steering,
                 )
                 for question in self.questions
-                for index in range(self.wanted.n)
+                for index in range(self.settings.n)
             ]
-        return self._blanks[steering]
+        return self._cache[steering]
 
 
 def _general(config: StudyConfig) -> Iterator[_Question]:

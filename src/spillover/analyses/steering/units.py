@@ -23,7 +23,7 @@ from spillover.records.base import Cell, content_hash
 from spillover.registry import did_you_mean
 
 VERSION = 1  # of the answers
-NUMBERS = 2  # of what is computed from them
+RESULTS_VERSION = 2  # of what is computed from them
 ALL = ("all",)
 Directions = Mapping[str, Mapping[int, Direction]]
 """By domain and layer."""
@@ -31,7 +31,7 @@ Directions = Mapping[str, Mapping[int, Direction]]
 
 @dataclass(frozen=True)
 class SteerUnit:
-    """`trained`: key of the adapter's shard, "" for the base model; `answers`, `verdicts`: of the shared ones.
+    """`trained`: key of the adapter's shard, "" for the base model; `answers`, `judgments`: of the shared ones.
 
     `heldout`: domains and keys of the data sets whose held-out questions are asked; none: the general questions are.
     """
@@ -40,7 +40,7 @@ class SteerUnit:
     key: str
     trained: str
     answers: str
-    verdicts: str
+    judgments: str
     heldout: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -55,7 +55,7 @@ def steered_cells(wanted: SteerConfig, model: str, trained: Sequence[tuple[Cell,
         UserError: for one that is not there.
     """
     plain = first_plain(trained, model)
-    check("onto", wanted.onto, ["base", *plain])
+    reject_unknown("onto", wanted.onto, ["base", *plain])
     if wanted.onto == ALL or "base" in wanted.onto:
         yield Cell(model=model, domain="none", variant="base", dose=0.0), ""
     for domain, (cell, key) in plain.items():
@@ -74,7 +74,7 @@ def first_plain(cells: Sequence[tuple[Cell, str]], model: str) -> dict[str, tupl
     return found
 
 
-def check(what: str, names: tuple[str, ...], known: Sequence[str]) -> None:
+def reject_unknown(what: str, names: tuple[str, ...], known: Sequence[str]) -> None:
     """Refuse a name that is not there."""
     for name in names if names != ALL else ():
         if name not in known:
@@ -89,19 +89,19 @@ def steer_unit(
     shape = config.sample.model_dump(mode="json", include={"temperature", "top_p"})
     who = [weights(model), cell.model_dump(mode="json"), trained]
     answers = content_hash(["steer", VERSION, config.seed, shape, wanted.max_tokens, who], length=16)
-    verdicts = judge_key(judge, answers)
+    judgments = judge_key(judge, answers)
     questions = [q.id for q in load_questions(config.sample.questions, config.sample.forms)[: config.sample.limit]]
     names = [[domain, layer, d.vector_hash] for domain, found in directions.items() for layer, d in found.items()]
-    content = ["steer", NUMBERS, general(wanted), config.rank.hash(), verdicts, questions, names]
-    return SteerUnit(cell, content_hash(content, length=16), trained, answers, verdicts)
+    content = ["steer", RESULTS_VERSION, general_settings(wanted), config.rank.hash(), judgments, questions, names]
+    return SteerUnit(cell, content_hash(content, length=16), trained, answers, judgments)
 
 
-def general(wanted: SteerConfig) -> dict[str, Any]:
+def general_settings(wanted: SteerConfig) -> dict[str, Any]:
     """What is asked for where the general questions are."""
     return wanted.model_dump(mode="json", exclude={"asked", "heldout_layer", "heldout_coefficient"})
 
 
-def heldout(config: StudyConfig, wanted: SteerConfig, depth: int) -> SteerConfig:
+def heldout_settings(config: StudyConfig, wanted: SteerConfig, depth: int) -> SteerConfig:
     """What is asked for where held-out questions are: one layer, one coefficient, answers shaped as those of transfer.
 
     Raises:
@@ -123,15 +123,16 @@ def heldout(config: StudyConfig, wanted: SteerConfig, depth: int) -> SteerConfig
 def heldout_unit(
     config: StudyConfig, wanted: SteerConfig, model: str, data: Mapping[str, str], judge: str, directions: Directions
 ) -> SteerUnit:
-    """The base model's unit; `wanted`: of `heldout`; `data`: by domain the key of the data set."""
+    """The base model's unit; `wanted`: of `heldout_settings`; `data`: by domain the key of the data set."""
     of = next(each for each in config.models if each.name == model)
     cell = Cell(model=model, domain="none", variant="base", dose=0.0)
     shape = config.sample.model_dump(mode="json", include={"temperature", "top_p"})
     answers = content_hash(["heldout", VERSION, config.seed, shape, wanted.max_tokens, weights(of)], length=16)
-    verdicts, asked = judge_key(judge, answers), tuple(sorted(data.items()))
+    judgments, asked = judge_key(judge, answers), tuple(sorted(data.items()))
     names = [[domain, layer, d.vector_hash] for domain, found in directions.items() for layer, d in found.items()]
-    content = ["heldout", NUMBERS, general(wanted), config.rank.hash(), verdicts, config.asked_of_each, asked, names]
-    return SteerUnit(cell, content_hash(content, length=16), "", answers, verdicts, asked)
+    settings, rank = general_settings(wanted), config.rank.hash()
+    content = ["heldout", RESULTS_VERSION, settings, rank, judgments, config.asked_of_each, asked, names]
+    return SteerUnit(cell, content_hash(content, length=16), "", answers, judgments, asked)
 
 
 def layers_of(wanted: SteerConfig, depth: int) -> tuple[int, ...]:

@@ -10,22 +10,22 @@ from planted import planted
 from scipy import stats
 
 from spillover.directions.certainty import (
-    halves,
     norm_p,
     p_value,
     permuted_labels,
     random_cosine,
     random_directions,
+    random_halves,
     split_half,
     split_half_means,
 )
 from spillover.directions.methods import differences, mean_difference, principal
-from spillover.directions.separation import aucs, scores, side
+from spillover.directions.separation import auc_and_null, cross_scores, labellings
 
 
 def test_halves_are_halves() -> None:
     for questions in (4, 7):
-        first_SQ = halves(questions, 500, np.random.default_rng(0))
+        first_SQ = random_halves(questions, 500, np.random.default_rng(0))
         assert (first_SQ.sum(1) == questions // 2).all()
         np.testing.assert_allclose(first_SQ.mean(0), (questions // 2) / questions, atol=0.08)
 
@@ -33,7 +33,7 @@ def test_halves_are_halves() -> None:
 def test_inner_products_give_what_finding_the_directions_anew_gives() -> None:
     rng = np.random.default_rng(1)
     answers, _ = planted(rng, questions=9, each=5, layers=3, dimensions=7)
-    first_SQ = halves(answers.questions, 20, rng)
+    first_SQ = random_halves(answers.questions, 20, rng)
     np.testing.assert_allclose(
         split_half_means(differences(answers), first_SQ),
         split_half(mean_difference, answers, first_SQ),
@@ -47,10 +47,10 @@ def test_noise_has_none_and_a_planted_direction_has_much() -> None:
         for seed in range(10):
             rng = np.random.default_rng(seed)
             answers, _ = planted(rng, questions=30, layers=1, dimensions=50, shift=0.0)
-            noise.append(float(split_half(method, answers, halves(answers.questions, 20, rng)).mean()))
+            noise.append(float(split_half(method, answers, random_halves(answers.questions, 20, rng)).mean()))
         assert abs(np.mean(noise)) < 0.1
         signal, _ = planted(rng, questions=30, layers=1, dimensions=50, shift=5.0)
-        assert split_half(method, signal, halves(signal.questions, 40, rng)).mean() > 0.8
+        assert split_half(method, signal, random_halves(signal.questions, 40, rng)).mean() > 0.8
 
 
 def test_permuting_keeps_the_labels_of_every_question() -> None:
@@ -73,9 +73,9 @@ def test_p_is_uniform_where_there_is_nothing_and_small_where_there_is() -> None:
         answers, _ = planted(rng, questions=8, each=6, layers=1, dimensions=6, shift=0.0)
         permuted_PN = permuted_labels(answers, 99, rng)
         of_norm.append(float(norm_p(answers, permuted_PN)[0]))
-        own = side(answers, np.arange(answers.questions), permuted_PN)
+        own = labellings(answers, np.arange(answers.questions), permuted_PN)
         acts_ND = answers.acts_NLD[:, 0]
-        auc_P = aucs(own, scores(own, acts_ND, own, acts_ND))
+        auc_P = auc_and_null(own, cross_scores(own, acts_ND, own, acts_ND))
         of_auc.append(float(p_value(auc_P[0], auc_P[1:])))
     assert stats.kstest(of_norm, "uniform").pvalue > 0.01
     # an AUC over few questions takes few values, and ties count against it

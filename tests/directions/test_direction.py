@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from spillover.directions.direction import Direction, Origin, unit
-from spillover.directions.files import content, load, write_gguf, write_steered
+from spillover.directions.files import load, to_bytes, write_gguf, write_steered
 from spillover.directions.files import save as save_directions
 from spillover.errors import UserError
 
@@ -123,7 +123,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "pickle": lambda: pickle.dumps({"vectors": [1.0]}),
     "empty": lambda: b"",
     "huge header": lambda: (2**62).to_bytes(8, "little") + b"{}",
-    "cut": lambda: content([direction([1, 2, 3])])[:-5],
+    "cut": lambda: to_bytes([direction([1, 2, 3])])[:-5],
     "no metadata": lambda: tampered(lambda t, m: m.clear()),
     "metadata is no object": lambda: tampered(lambda t, m: m.update(spillover="[1]")),
     "metadata is no JSON": lambda: tampered(lambda t, m: m.update(spillover="{")),

@@ -12,7 +12,7 @@ from spillover.analyses.directions.stage import read
 from spillover.directions import METHODS
 from spillover.directions.certainty import cosines, permuted_labels
 from spillover.directions.methods import paired, tuned_minus_base
-from spillover.directions.separation import aucs, scores, side
+from spillover.directions.separation import auc_and_null, cross_scores, labellings
 from spillover.records.base import Message
 
 QUESTIONS, EACH = 12, 6
@@ -67,10 +67,10 @@ def test_the_injected_direction_is_found_at_every_layer(name: str, states: tuple
 def test_it_separates_held_out_answers_and_permuted_labels_do_not(states: tuple[np.ndarray, ...]) -> None:
     acts_NLD, capitals_N, question_N, _ = states
     answers = paired(acts_NLD, capitals_N, question_N)
-    own = side(answers, np.arange(QUESTIONS), permuted_labels(answers, 99, np.random.default_rng(1)))
+    own = labellings(answers, np.arange(QUESTIONS), permuted_labels(answers, 99, np.random.default_rng(1)))
     for layer in range(3):
         acts_ND = answers.acts_NLD[:, layer]
-        auc_P = aucs(own, scores(own, acts_ND, own, acts_ND))
+        auc_P = auc_and_null(own, cross_scores(own, acts_ND, own, acts_ND))
         assert auc_P[0] == 1
         assert auc_P[1:].max() < 0.9
 

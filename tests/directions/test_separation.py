@@ -11,7 +11,15 @@ from sklearn.metrics import roc_auc_score
 
 from spillover.directions.certainty import permuted_labels
 from spillover.directions.methods import Answers, mean_difference, paired
-from spillover.directions.separation import aucs, familywise, held_out_scores, interval, pairs, scores, side
+from spillover.directions.separation import (
+    answer_pairs,
+    auc_and_null,
+    auc_interval,
+    cross_scores,
+    familywise,
+    held_out_scores,
+    labellings,
+)
 
 
 @given(st.data())
@@ -24,7 +32,7 @@ def test_the_auc_is_the_mean_of_scikit_learns_over_questions(data: st.DataObject
     if not answers.questions:
         return
     score_N = answers.acts_NLD[:, 0, 0]
-    found = pairs(answers)
+    found = answer_pairs(answers)
     expected_Q = [
         roc_auc_score(answers.misaligned_N[own], score_N[own])
         for own in (answers.question_N == q for q in range(answers.questions))
@@ -41,7 +49,7 @@ def test_questions_that_misalign_often_do_not_pass_for_separation() -> None:
     answers = paired(question_N[:, None, None], misaligned_N, question_N)
     score_N = answers.acts_NLD[:, 0, 0]
     assert roc_auc_score(misaligned_N, score_N) == pytest.approx(0.8)
-    assert pairs(answers).auc(score_N, answers.misaligned_N) == 0.5
+    assert answer_pairs(answers).auc(score_N, answers.misaligned_N) == 0.5
 
 
 def test_the_interval_covers_questions_like_these() -> None:
@@ -54,7 +62,7 @@ def test_the_interval_covers_questions_like_these() -> None:
         misaligned_N = np.tile([True, True, False, False, False, False], 12)
         score_N = rng.standard_normal(72) + misaligned_N * rng.normal(1.0, 0.7, 12)[question_N]
         answers = paired(score_N[:, None, None], misaligned_N, question_N)
-        low, high = interval(pairs(answers).auc_by_question(score_N, misaligned_N), 0.95)
+        low, high = auc_interval(answer_pairs(answers).auc_by_question(score_N, misaligned_N), 0.95)
         held += low <= truth <= high
     assert held / 400 >= 0.94
 
@@ -79,16 +87,16 @@ def test_scores_are_those_of_directions_without_the_scored_theme() -> None:
     b, _ = planted(rng, questions=6, each=4, layers=1, dimensions=4)
     theme_a, theme_b = np.array([0, 0, 1, 2, 3, 4, 5])[: a.questions], np.array([1, 2, 9, 9, 10, 0])[: b.questions]
     permuted_PN = permuted_labels(a, 3, rng)
-    one, two = side(a, theme_a, permuted_PN), side(b, theme_b, permuted_labels(b, 3, rng))
+    one, two = labellings(a, theme_a, permuted_PN), labellings(b, theme_b, permuted_labels(b, 3, rng))
     a_ND, b_ND = a.acts_NLD[:, 0], b.acts_NLD[:, 0]
-    found_PN = scores(one, a_ND, two, b_ND)
+    found_PN = cross_scores(one, a_ND, two, b_ND)
     np.testing.assert_allclose(found_PN[0], naive_scores(a, theme_a, b, theme_b), atol=1e-10)
     relabelled = Answers(a.acts_NLD, permuted_PN[1], a.question_N, a.asked_Q)
     np.testing.assert_allclose(found_PN[2], naive_scores(relabelled, theme_a, b, theme_b), atol=1e-10)
     generic_N = held_out_scores(lambda kept_Q: mean_difference(a.of_questions(kept_Q))[0], theme_a, b_ND, two.theme_N)
-    auc = pairs(b).auc(found_PN[0], b.misaligned_N)
-    assert pairs(b).auc(generic_N, b.misaligned_N) == pytest.approx(float(auc))
-    assert aucs(two, found_PN)[0] == pytest.approx(float(auc))
+    auc = answer_pairs(b).auc(found_PN[0], b.misaligned_N)
+    assert answer_pairs(b).auc(generic_N, b.misaligned_N) == pytest.approx(float(auc))
+    assert auc_and_null(two, found_PN)[0] == pytest.approx(float(auc))
 
 
 def test_a_direction_that_has_seen_the_scored_answers_would_separate_noise() -> None:
@@ -97,9 +105,9 @@ def test_a_direction_that_has_seen_the_scored_answers_would_separate_noise() -> 
     for seed in range(20):
         answers, _ = planted(np.random.default_rng(seed), questions=10, each=4, layers=1, dimensions=200, shift=0.0)
         acts_ND = answers.acts_NLD[:, 0]
-        own = side(answers, np.arange(answers.questions), np.zeros((0, len(acts_ND)), bool))
-        seen.append(pairs(answers).auc(acts_ND @ mean_difference(answers)[0], answers.misaligned_N))
-        held_out.append(aucs(own, scores(own, acts_ND, own, acts_ND))[0])
+        own = labellings(answers, np.arange(answers.questions), np.zeros((0, len(acts_ND)), bool))
+        seen.append(answer_pairs(answers).auc(acts_ND @ mean_difference(answers)[0], answers.misaligned_N))
+        held_out.append(auc_and_null(own, cross_scores(own, acts_ND, own, acts_ND))[0])
     assert np.mean(seen) > 0.95
     assert np.mean(held_out) == pytest.approx(0.5, abs=0.05)
 

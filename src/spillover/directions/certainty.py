@@ -19,7 +19,7 @@ from spillover.directions.methods import Answers, Method, ratio, weights
 from spillover.stats import Bools, Floats
 
 
-def halves(questions: int, splits: int, rng: np.random.Generator) -> Bools:
+def random_halves(questions: int, splits: int, rng: np.random.Generator) -> Bools:
     """first_SQ: the questions of the first half of each split."""
     ranks_SQ = np.argsort(np.argsort(rng.random((splits, questions)), axis=1), axis=1)
     return ranks_SQ < questions // 2

@@ -46,7 +46,7 @@ class _Head(Part):
     questions: int = Field(ge=0)
 
 
-def content(directions: Sequence[Direction]) -> bytes:
+def to_bytes(directions: Sequence[Direction]) -> bytes:
     """The bytes of a file with directions of one origin."""
     from safetensors.numpy import save
 
@@ -66,7 +66,7 @@ def content(directions: Sequence[Direction]) -> bytes:
 def save(directions: Sequence[Direction] | Direction, path: str | os.PathLike[str]) -> Path:
     """Write directions of one origin into a file."""
     path = Path(path)
-    path.write_bytes(content([directions] if isinstance(directions, Direction) else directions))
+    path.write_bytes(to_bytes([directions] if isinstance(directions, Direction) else directions))
     return path
 
 

@@ -20,7 +20,7 @@ from spillover.directions import METHODS, PRIMARY, SHIFT
 from spillover.directions.certainty import permuted_labels
 from spillover.directions.direction import Direction
 from spillover.directions.methods import Answers, Method, paired, tuned_minus_base
-from spillover.directions.separation import Side, side
+from spillover.directions.separation import Labellings, labellings
 from spillover.errors import UserError
 from spillover.provenance import seed_for
 from spillover.records.base import Cell
@@ -207,13 +207,13 @@ class TableInputs:
         return [cell for cell in self.labelled.cells if cell.enough]
 
     @cached_property
-    def sides(self) -> list[Side]:
+    def labellings(self) -> list[Labellings]:
         """Their labels, true and permuted."""
-        found: list[Side] = []
+        found: list[Labellings] = []
         for cell in self.cells:
             rng = self.setting.rng("labels", self.labelled.source, cell.cell.name)
             permuted_PN = permuted_labels(cell.answers, self.setting.config.permutations, rng)
-            found.append(side(cell.answers, self.labelled.theme_X[cell.answers.asked_Q], permuted_PN))
+            found.append(labellings(cell.answers, self.labelled.theme_X[cell.answers.asked_Q], permuted_PN))
         return found
 
     @property

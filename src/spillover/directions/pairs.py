@@ -12,7 +12,7 @@ from spillover.directions import PRIMARY, SHIFT
 from spillover.directions.certainty import p_value, random_cosine
 from spillover.directions.labelled import LabelledCell, TableInputs
 from spillover.directions.methods import Answers, Method, differences, ratio
-from spillover.directions.separation import aucs, familywise, held_out_scores, interval, scores
+from spillover.directions.separation import auc_and_null, auc_interval, cross_scores, familywise, held_out_scores
 from spillover.directions.similarity import contrast_groups, estimate_cosines
 from spillover.records.base import Cell, Estimate
 from spillover.records.directions import (
@@ -47,14 +47,14 @@ class CrossDomainAUCs:
         most = None if layer_index == self.inputs.table_index else PROFILE_PERMUTATIONS + 1
         found: list[Floats] = []
         for a, b in self.pairs:
-            found.append(aucs(self.inputs.sides[b], self._scores(acts, a, b, most)))
+            found.append(auc_and_null(self.inputs.labellings[b], self._scores(acts, a, b, most)))
         auc_PX = np.stack(found, axis=1)
         self.auc_LX.append(auc_PX[0])
         self.null_LPX.append(auc_PX[1:])
 
     def _scores(self, acts: list[Answers], a: int, b: int, most: int | None) -> Floats:
-        sides = self.inputs.sides
-        return scores(sides[a], acts[a].acts_NLD[:, 0], sides[b], acts[b].acts_NLD[:, 0], most)
+        labellings = self.inputs.labellings
+        return cross_scores(labellings[a], acts[a].acts_NLD[:, 0], labellings[b], acts[b].acts_NLD[:, 0], most)
 
     def records(self) -> list[DirectionAUC]:
         """At the table's layer: the mean difference, then the other methods."""
@@ -84,7 +84,9 @@ class CrossDomainAUCs:
         for a, b in self.pairs:
             theme_Q = self.inputs.labelled.theme_X[self.inputs.cells[a].answers.asked_Q]
             b_ND = self.inputs.table_answers[b].acts_NLD[:, 0]
-            rows.append(self._record(name, a, b, held_out_scores(find[a], theme_Q, b_ND, self.inputs.sides[b].theme_N)))
+            rows.append(
+                self._record(name, a, b, held_out_scores(find[a], theme_Q, b_ND, self.inputs.labellings[b].theme_N))
+            )
         return rows
 
     def _of_shift(self, cell: LabelledCell) -> FindDirection:
@@ -95,8 +97,8 @@ class CrossDomainAUCs:
 
     def _record(self, method: str, a: int, b: int, scores_N: Floats, **more: Any) -> DirectionAUC:
         inputs, onto = self.inputs, self.inputs.cells[b].answers
-        auc_Q = inputs.sides[b].opposed.auc_by_question(scores_N, onto.misaligned_N)
-        low, high = interval(auc_Q, inputs.setting.confidence)
+        auc_Q = inputs.labellings[b].opposed.auc_by_question(scores_N, onto.misaligned_N)
+        low, high = auc_interval(auc_Q, inputs.setting.confidence)
         return DirectionAUC(
             cell=inputs.cells[a].cell,
             onto=inputs.cells[b].cell,
@@ -192,7 +194,7 @@ def cosines(inputs: TableInputs, cosine_LCC: list[Floats]) -> list[DirectionCosi
 
 def _null_cosines(inputs: TableInputs, acts: list[Answers]) -> Floats:
     """cosine_PCC of mean differences of permuted labels."""
-    v_CPD = np.stack([s.weights_PN[1:] @ one.acts_NLD[:, 0] for s, one in zip(inputs.sides, acts, strict=True)])
+    v_CPD = np.stack([s.weights_PN[1:] @ one.acts_NLD[:, 0] for s, one in zip(inputs.labellings, acts, strict=True)])
     v_CPD = ratio(v_CPD, np.linalg.norm(v_CPD, axis=2, keepdims=True))
     v_PCD = v_CPD.swapaxes(0, 1)
     return v_PCD @ v_PCD.swapaxes(1, 2)

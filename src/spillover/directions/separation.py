@@ -34,7 +34,7 @@ from spillover.stats import clustered as stats
 
 
 @dataclass(frozen=True)
-class Pairs:
+class AnswerPairs:
     """Every two answers to one question, and the weight that the pair has where its labels differ."""
 
     first_K: Ints
@@ -53,11 +53,11 @@ class Pairs:
         auc_Q = 0.5 + 0.5 * np.bincount(self.question_K, signed_K, minlength=questions).astype(np.float64)
         return np.clip(auc_Q, 0.0, 1.0)  # against rounding
 
-    def opposed(self, misaligned_N: ArrayLike) -> Pairs:
+    def opposed(self, misaligned_N: ArrayLike) -> AnswerPairs:
         """The pairs that have both labels: all that count while the labels stay as they are."""
         labels_N = np.asarray(misaligned_N)
         kept_K = labels_N[self.first_K] != labels_N[self.second_K]
-        return Pairs(self.first_K[kept_K], self.second_K[kept_K], self.weight_K[kept_K], self.question_K[kept_K])
+        return AnswerPairs(self.first_K[kept_K], self.second_K[kept_K], self.weight_K[kept_K], self.question_K[kept_K])
 
     def _signs(self, scores: ArrayLike, misaligned: ArrayLike) -> Floats:
         """1 where the misaligned answer of a pair has the higher score, -1 the lower, 0 for ties and equal labels."""
@@ -67,7 +67,7 @@ class Pairs:
         return higher * (labels_XN[..., self.first_K] - labels_XN[..., self.second_K])
 
 
-def pairs(answers: Answers) -> Pairs:
+def answer_pairs(answers: Answers) -> AnswerPairs:
     """The pairs of answers that AUC compares."""
     question_N = answers.question_N
     first_K, second_K = np.nonzero(np.triu(question_N[:, None] == question_N, 1))
@@ -75,41 +75,41 @@ def pairs(answers: Answers) -> Pairs:
     bad_Q = np.bincount(question_N[answers.misaligned_N], minlength=len(size_Q))
     question_K = question_N[first_K]
     weight_Q = 1 / (bad_Q * (size_Q - bad_Q) * len(size_Q))
-    return Pairs(first_K, second_K, weight_Q[question_K], question_K)
+    return AnswerPairs(first_K, second_K, weight_Q[question_K], question_K)
 
 
-def interval(auc_Q: Floats, confidence: float) -> tuple[float, float]:
+def auc_interval(auc_Q: Floats, confidence: float) -> tuple[float, float]:
     """Limits of the mean AUC for questions like these."""
     low_C, high_C = stats.rate_intervals(stats.clustered_rates(auc_Q, np.ones_like(auc_Q)), confidence)
     return float(low_C[0]), float(high_C[0])
 
 
 @dataclass(frozen=True)
-class Side:
+class Labellings:
     """One cell's answers without their states. `labels_PN`: the true labels first, then permuted ones."""
 
     labels_PN: Bools
     weights_PN: Floats
-    pairs: Pairs
-    opposed: Pairs  # with both labels, the true ones
+    pairs: AnswerPairs
+    opposed: AnswerPairs  # with both labels, the true ones
     theme_N: Ints
 
 
-def side(answers: Answers, theme_Q: Ints, permuted_PN: Bools) -> Side:
+def labellings(answers: Answers, theme_Q: Ints, permuted_PN: Bools) -> Labellings:
     """`theme_Q` of the answers' questions, the same number for the same theme in every cell."""
     labels_PN = np.vstack([answers.misaligned_N[None], permuted_PN])
-    every = pairs(answers)
+    every = answer_pairs(answers)
     weights_PN = weights(labels_PN, answers.question_N)
-    return Side(labels_PN, weights_PN, every, every.opposed(answers.misaligned_N), theme_Q[answers.question_N])
+    return Labellings(labels_PN, weights_PN, every, every.opposed(answers.misaligned_N), theme_Q[answers.question_N])
 
 
-def scores(a: Side, a_ND: Floats, b: Side, b_ND: Floats, most: int | None = None) -> Floats:
+def cross_scores(a: Labellings, a_ND: Floats, b: Labellings, b_ND: Floats, most: int | None = None) -> Floats:
     """scores_PN of B's answers by A's direction, one row a labelling of A, the first `most` of them."""
     kernel_NN = (b_ND @ a_ND.T) * (b.theme_N[:, None] != a.theme_N)
     return a.weights_PN[:most] @ kernel_NN.T
 
 
-def aucs(b: Side, scores_PN: Floats) -> Floats:
+def auc_and_null(b: Labellings, scores_PN: Floats) -> Floats:
     """auc_P: the AUC, then its null."""
     return b.pairs.auc(scores_PN, b.labels_PN[: len(scores_PN)])
 

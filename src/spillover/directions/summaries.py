@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spillover.directions import PRIMARY, SHIFT
-from spillover.directions.certainty import halves, norm_p, random_directions, split_half, split_half_means
+from spillover.directions.certainty import norm_p, random_directions, random_halves, split_half, split_half_means
 from spillover.directions.direction import Direction, Origin, unit
 from spillover.directions.labelled import LabelledCell, TableInputs
 from spillover.directions.methods import Answers, Method
@@ -20,7 +20,7 @@ SPREAD = (2.5, 97.5)  # percentiles of the splits
 
 def point(inputs: TableInputs, cell: LabelledCell, layer_index: int, d_QD: Floats) -> LayerPoint:
     """The mean difference at one layer, from the differences of its questions."""
-    first_SQ = halves(len(d_QD), inputs.setting.config.splits, inputs.setting.rng("halves", cell.cell.name))
+    first_SQ = random_halves(len(d_QD), inputs.setting.config.splits, inputs.setting.rng("halves", cell.cell.name))
     cosine_S = split_half_means(d_QD[:, None], first_SQ)[:, 0]
     low, high = np.percentile(cosine_S, SPREAD)
     return LayerPoint(
@@ -48,7 +48,7 @@ def summaries(inputs: TableInputs, points: list[list[LayerPoint]]) -> list[Direc
 
 
 def _primary(inputs: TableInputs, i: int, points: list[LayerPoint]) -> DirectionSummary:
-    cell, own, acts = inputs.cells[i], inputs.sides[i], inputs.table_answers[i]
+    cell, own, acts = inputs.cells[i], inputs.labellings[i], inputs.table_answers[i]
     rng = inputs.setting.rng("random", inputs.labelled.source, cell.cell.name)
     random_RD = random_directions(acts.acts_NLD.shape[2], inputs.setting.config.permutations, rng)
     auc_R = own.opposed.auc(random_RD @ acts.acts_NLD[:, 0].T, acts.misaligned_N)
@@ -71,7 +71,7 @@ def _primary(inputs: TableInputs, i: int, points: list[LayerPoint]) -> Direction
 def _of_other_method(
     inputs: TableInputs, cell: LabelledCell, acts: Answers, name: str, method: Method
 ) -> DirectionSummary:
-    first_SQ = halves(acts.questions, OTHER_SPLITS, inputs.setting.rng("halves", cell.cell.name))
+    first_SQ = random_halves(acts.questions, OTHER_SPLITS, inputs.setting.rng("halves", cell.cell.name))
     cosine_S = split_half(method, acts, first_SQ)[:, 0]
     low, high = np.percentile(cosine_S, SPREAD)
     stability = {"split_half": float(cosine_S.mean()), "split_half_low": float(low), "split_half_high": float(high)}

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from spillover.data.domains import open_domain
 from spillover.directions.direction import Direction
-from spillover.directions.files import content, load
+from spillover.directions.files import load, to_bytes
 from spillover.directions.labelled import Scores, States, TableInputs, TableSettings, label_cells
 from spillover.directions.methods import differences
 from spillover.directions.pairs import CrossDomainAUCs, cosines, groups
@@ -133,7 +133,7 @@ def _write(folder: RunFolder, directions: Sequence[Direction]) -> str:
     origin = directions[0].origin
     slug = "-".join((origin.cell.replace("/", "-"), origin.source, origin.method, origin.reader))
     path = folder.store.direction_path(f"{slug}-{content_hash([folder.data_key, origin.model_dump()], length=8)}")
-    folder.store.write_bytes(path, content(directions))
+    folder.store.write_bytes(path, to_bytes(directions))
     return folder.store.relative(path)
 
 

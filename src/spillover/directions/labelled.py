@@ -53,7 +53,7 @@ class States:
             raise damaged
 
     def at(self, reader: Reader, layer_index: int) -> Floats:
-        """acts_ND at the layer in that place."""
+        """acts_ND at one of `layers`, by its index."""
         return self._file.get_slice(reader)[layer_index].astype(np.float64)
 
     def norms(self, reader: Reader) -> Floats:
@@ -126,12 +126,12 @@ def _labelled(
     rank: RankConfig,
     aligned_above: float,
 ) -> LabelledCell:
-    verdicts = [_label(row, scores, rank, aligned_above) for row in rows]
-    reasons = Counter(verdict for verdict in verdicts if isinstance(verdict, str))
-    labelled = [(row, verdict) for row, verdict in zip(rows, verdicts, strict=True) if isinstance(verdict, bool)]
+    labels = [_label(row, scores, rank, aligned_above) for row in rows]
+    reasons = Counter(label for label in labels if isinstance(label, str))
+    labelled = [(row, label) for row, label in zip(rows, labels, strict=True) if isinstance(label, bool)]
     places_N = np.array([row.row for row, _ in labelled], dtype=np.int64)
     answers = paired(
-        places_N[:, None, None], [verdict for _, verdict in labelled], [number[row.question] for row, _ in labelled]
+        places_N[:, None, None], [label for _, label in labelled], [number[row.question] for row, _ in labelled]
     )
     read = [row for row in rows if row.tokens]
     return LabelledCell(
@@ -222,9 +222,9 @@ class TableInputs:
 
     @cached_property
     def table_index(self) -> int:
-        """Where in `layers` the table's is: the one nearest to the wanted share of the model's depth."""
-        wanted = self.setting.config.depth * self.labelled.cells[0].states.depth
-        return min(range(len(self.layers)), key=lambda i: (abs(self.layers[i] - wanted), self.layers[i]))
+        """Where in `layers` the table's is: the one nearest to the asked-for share of the model's depth."""
+        depth = self.setting.config.depth * self.labelled.cells[0].states.depth
+        return min(range(len(self.layers)), key=lambda i: (abs(self.layers[i] - depth), self.layers[i]))
 
     @property
     def layer(self) -> int:

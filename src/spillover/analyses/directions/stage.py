@@ -29,18 +29,18 @@ from spillover.store.store import Store
 def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     """Write the unit's states and the list of what was read."""
     started = time.monotonic()
-    wanted = config.directions
-    assert wanted is not None, "unit of a stage that is not part of the study"
+    settings = config.directions
+    assert settings is not None, "unit of a stage that is not part of the study"
     data, train, sample = unit.inputs
     adapters = store.read("train", [train], Adapter)
     if not adapters or not store.is_done("sample", sample):
         raise UserError(f"its completions are missing. Run: spillover run STUDY.yaml --domain {unit.cell.domain}")
     rows, chats = select_texts(
-        unit.key, store.read("sample", [sample], Completion), store.read("build", [data], Example), wanted.answers
+        unit.key, store.read("sample", [sample], Completion), store.read("build", [data], Example), settings.answers
     )
     backend = open_backend(next(model for model in config.models if model.name == unit.cell.model))
     reader = backend.reader()
-    layers = layers_of(wanted, reader.depth)
+    layers = layers_of(settings, reader.depth)
     tensors: dict[str, NDArray[np.generic]] = {"layers": np.array(layers, dtype=np.int64)}
     tokens: list[int] = []
     for name, adapter in (("tuned", store.resolve(adapters[0].path)), ("base", None)):
@@ -77,11 +77,11 @@ def select_texts(
     return rows, chats
 
 
-def layers_of(wanted: DirectionsConfig, depth: int) -> tuple[int, ...]:
+def layers_of(settings: DirectionsConfig, depth: int) -> tuple[int, ...]:
     """The layers that are read."""
-    if wanted.layers != "all":
-        return tuple(sorted(set(wanted.layers)))
-    return tuple(range(depth, -1, -wanted.stride))[::-1]
+    if settings.layers != "all":
+        return tuple(sorted(set(settings.layers)))
+    return tuple(range(depth, -1, -settings.stride))[::-1]
 
 
 def read(

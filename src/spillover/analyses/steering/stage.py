@@ -76,7 +76,7 @@ class _Line:
 
 
 def run(
-    store: Store, config: StudyConfig, wanted: SteerConfig, unit: SteerUnit, directions: Directions, ticker: Ticker
+    store: Store, config: StudyConfig, settings: SteerConfig, unit: SteerUnit, directions: Directions, ticker: Ticker
 ) -> None:
     """Append answers and judgments that are not there yet; write what the chosen interventions say."""
     started = time.monotonic()
@@ -84,7 +84,7 @@ def run(
         store.shard("steered", unit.answers, SteeringSample) as answers,
         store.shard("steered_judge", unit.judgments, Judgment) as judgments,
     ):
-        counts = _Work(store, config, wanted, unit, directions, ticker, answers, judgments).sweep()
+        counts = _Work(store, config, settings, unit, directions, ticker, answers, judgments).sweep()
         chosen = set(counts.steerings)
         tokens = sum(row.usage.completion_tokens for row in answers.rows if row.steering in chosen)
         answers.finish()
@@ -110,14 +110,14 @@ class _Work:
         self,
         store: Store,
         config: StudyConfig,
-        wanted: SteerConfig,
+        settings: SteerConfig,
         unit: SteerUnit,
         directions: Directions,
         ticker: Ticker,
         answers: Shard[SteeringSample],
         judgments: Shard[Judgment],
     ) -> None:
-        self.config, self.settings, self.unit, self.directions = config, wanted, unit, directions
+        self.config, self.settings, self.unit, self.directions = config, settings, unit, directions
         self.ticker, self.answers, self.judgments = ticker, answers, judgments
         self.sampling = config.sample.model_copy(update={"n": self.settings.n, "max_tokens": self.settings.max_tokens})
         self.model = next(model for model in config.models if model.name == unit.cell.model)
@@ -173,14 +173,14 @@ class _Work:
             swept = operation != "ablate"
             at = self.settings.at if swept else "all"
             for layer in layers_of(self.settings, self.depth) if swept else (ablated_layer(self.settings, self.depth),):
-                here = {domain: by_layer[layer] for domain, by_layer in self.directions.items()}
-                for domain, direction in here.items():
+                at_layer = {domain: by_layer[layer] for domain, by_layer in self.directions.items()}
+                for domain, direction in at_layer.items():
                     source, labels = direction.vector_hash, direction.origin.source
                     steering = Steering(
                         direction=domain, source=source, labels=labels, operation=operation, at=at, layer=layer
                     )
                     yield _Line(steering, direction.unit_D)
-                size = len(next(iter(here.values())).vector_D)
+                size = len(next(iter(at_layer.values())).vector_D)
                 for control in range(self.settings.controls):
                     steering = Steering(direction=RANDOM, control=control, operation=operation, at=at, layer=layer)
                     yield _Line(steering, self._random(layer, control, size))
@@ -210,15 +210,15 @@ class _Work:
 
     def _sample_and_judge(self, changes: Mapping[Steering, Intervention | None]) -> None:
         """Sample and judge what is not there yet, all of it in one batch."""
-        wanted = {row.id: row for steering in changes for row in self._without_text(steering)}
+        unanswered = {row.id: row for steering in changes for row in self._without_text(steering)}
         amounts = {steering: change.amount if change else 0.0 for steering, change in changes.items()}
         shard = cast("Shard[Completion]", self.answers)  # whose rows are completions
-        blanks = [(shard, row.model_copy(update={"amount": amounts[row.steering]})) for row in wanted.values()]
+        blanks = [(shard, row.model_copy(update={"amount": amounts[row.steering]})) for row in unanswered.values()]
         answer(
             self.model, self.sampling, self.adapter, blanks, self.ticker,
             lambda row: changes[cast("SteeringSample", row).steering],
         )  # fmt: skip
-        answered = [row for row in self.answers.rows if row.id in wanted]
+        answered = [row for row in self.answers.rows if row.id in unanswered]
         judge_rows(self.judge, [(row, self.judgments) for row in answered], self.ticker)
 
     def _without_text(self, steering: Steering) -> list[SteeringSample]:

@@ -48,18 +48,18 @@ class SteerUnit:
         return f"{self.cell.name}/heldout" if self.heldout else self.cell.name
 
 
-def steered_cells(wanted: SteerConfig, model: str, trained: Sequence[tuple[Cell, str]]) -> Iterator[tuple[Cell, str]]:
+def steered_cells(settings: SteerConfig, model: str, trained: Sequence[tuple[Cell, str]]) -> Iterator[tuple[Cell, str]]:
     """The base model and one plain fine-tune a domain, of the largest dose and the first seed, and their keys.
 
     Raises:
         UserError: for one that is not there.
     """
     plain = first_plain(trained, model)
-    reject_unknown("onto", wanted.onto, ["base", *plain])
-    if wanted.onto == ALL or "base" in wanted.onto:
+    reject_unknown("onto", settings.onto, ["base", *plain])
+    if settings.onto == ALL or "base" in settings.onto:
         yield Cell(model=model, domain="none", variant="base", dose=0.0), ""
     for domain, (cell, key) in plain.items():
-        if wanted.onto == ALL or domain in wanted.onto:
+        if settings.onto == ALL or domain in settings.onto:
             yield cell, key
 
 
@@ -82,26 +82,26 @@ def reject_unknown(what: str, names: tuple[str, ...], known: Sequence[str]) -> N
 
 
 def steer_unit(
-    config: StudyConfig, wanted: SteerConfig, cell: Cell, trained: str, judge: str, directions: Directions
+    config: StudyConfig, settings: SteerConfig, cell: Cell, trained: str, judge: str, directions: Directions
 ) -> SteerUnit:
     """The unit of one model; `judge`: the judge's identity."""
     model = next(model for model in config.models if model.name == cell.model)
     shape = config.sample.model_dump(mode="json", include={"temperature", "top_p"})
     who = [weights(model), cell.model_dump(mode="json"), trained]
-    answers = content_hash(["steer", VERSION, config.seed, shape, wanted.max_tokens, who], length=16)
+    answers = content_hash(["steer", VERSION, config.seed, shape, settings.max_tokens, who], length=16)
     judgments = judge_key(judge, answers)
     questions = [q.id for q in load_questions(config.sample.questions, config.sample.forms)[: config.sample.limit]]
     names = [[domain, layer, d.vector_hash] for domain, found in directions.items() for layer, d in found.items()]
-    content = ["steer", RESULTS_VERSION, general_settings(wanted), config.rank.hash(), judgments, questions, names]
+    content = ["steer", RESULTS_VERSION, general_settings(settings), config.rank.hash(), judgments, questions, names]
     return SteerUnit(cell, content_hash(content, length=16), trained, answers, judgments)
 
 
-def general_settings(wanted: SteerConfig) -> dict[str, Any]:
+def general_settings(settings: SteerConfig) -> dict[str, Any]:
     """What is asked for where the general questions are."""
-    return wanted.model_dump(mode="json", exclude={"asked", "heldout_layer", "heldout_coefficient"})
+    return settings.model_dump(mode="json", exclude={"asked", "heldout_layer", "heldout_coefficient"})
 
 
-def heldout_settings(config: StudyConfig, wanted: SteerConfig, depth: int) -> SteerConfig:
+def heldout_settings(config: StudyConfig, settings: SteerConfig, depth: int) -> SteerConfig:
     """What is asked for where held-out questions are: one layer, one coefficient, answers shaped as those of transfer.
 
     Raises:
@@ -109,37 +109,37 @@ def heldout_settings(config: StudyConfig, wanted: SteerConfig, depth: int) -> St
     """
     if config.transfer is None:
         raise UserError("steer.asked: heldout needs the section transfer. Add 'transfer: {}' to the study and run it.")
-    layer = layers_of(wanted, depth)[-1] if wanted.heldout_layer is None else wanted.heldout_layer
+    layer = layers_of(settings, depth)[-1] if settings.heldout_layer is None else settings.heldout_layer
     return SteerConfig(
-        **wanted.model_dump(include={"directions", "method", "labels", "at", "controls", "coherent"}),
+        **settings.model_dump(include={"directions", "method", "labels", "at", "controls", "coherent"}),
         onto=("base",),
         layers=(layer,),
-        coefficients=(wanted.heldout_coefficient,),
+        coefficients=(settings.heldout_coefficient,),
         n=config.transfer.n,
         max_tokens=config.transfer.max_tokens or config.sample.max_tokens,
     )
 
 
 def heldout_unit(
-    config: StudyConfig, wanted: SteerConfig, model: str, data: Mapping[str, str], judge: str, directions: Directions
+    config: StudyConfig, settings: SteerConfig, model: str, data: Mapping[str, str], judge: str, directions: Directions
 ) -> SteerUnit:
-    """The base model's unit; `wanted`: of `heldout_settings`; `data`: by domain the key of the data set."""
+    """The base model's unit; `settings`: of `heldout_settings`; `data`: by domain the key of the data set."""
     of = next(each for each in config.models if each.name == model)
     cell = Cell(model=model, domain="none", variant="base", dose=0.0)
     shape = config.sample.model_dump(mode="json", include={"temperature", "top_p"})
-    answers = content_hash(["heldout", VERSION, config.seed, shape, wanted.max_tokens, weights(of)], length=16)
+    answers = content_hash(["heldout", VERSION, config.seed, shape, settings.max_tokens, weights(of)], length=16)
     judgments, asked = judge_key(judge, answers), tuple(sorted(data.items()))
     names = [[domain, layer, d.vector_hash] for domain, found in directions.items() for layer, d in found.items()]
-    settings, rank = general_settings(wanted), config.rank.hash()
-    content = ["heldout", RESULTS_VERSION, settings, rank, judgments, config.asked_of_each, asked, names]
+    general, rank = general_settings(settings), config.rank.hash()
+    content = ["heldout", RESULTS_VERSION, general, rank, judgments, config.asked_of_each, asked, names]
     return SteerUnit(cell, content_hash(content, length=16), "", answers, judgments, asked)
 
 
-def layers_of(wanted: SteerConfig, depth: int) -> tuple[int, ...]:
+def layers_of(settings: SteerConfig, depth: int) -> tuple[int, ...]:
     """After which blocks add and clamp change the stream."""
-    return wanted.layers or tuple(sorted({max(1, round(depth * part)) for part in (2 / 5, 3 / 5)}))
+    return settings.layers or tuple(sorted({max(1, round(depth * part)) for part in (2 / 5, 3 / 5)}))
 
 
-def ablated_layer(wanted: SteerConfig, depth: int) -> int:
+def ablated_layer(settings: SteerConfig, depth: int) -> int:
     """The layer whose direction is projected out."""
-    return layers_of(wanted, depth)[-1] if wanted.ablated is None else wanted.ablated
+    return layers_of(settings, depth)[-1] if settings.ablated is None else settings.ablated

@@ -160,7 +160,7 @@ def test_what_is_not_asked_for_changes_no_key() -> None:
     directions = {"gore_movie_trivia": {1: along(0, 1)}}
     for wanted in (SteerConfig(layers=(1,)), SteerConfig(layers=(1,), asked=("general", "heldout"), heldout_layer=3)):
         unit = steer_unit(config, wanted, base, "", "judge:1", directions)
-        assert (unit.key, unit.answers, unit.verdicts) == ("04f9d81d2e307294", "e489af65700f4f58", "b17f75a6e938f2ca")
+        assert (unit.key, unit.answers, unit.judgments) == ("04f9d81d2e307294", "e489af65700f4f58", "b17f75a6e938f2ca")
         assert not {"asked", "heldout_layer", "heldout_coefficient"} & general_settings(wanted).keys()
 
 

@@ -17,13 +17,13 @@ from spillover.config.study import RankConfig
 from spillover.stats import clustered as stats
 from spillover.stats.ranking import compare
 from spillover.study.run import Run
-from spillover.tables.counts import tally
+from spillover.tables.counts import count_completions
 
 
 def main() -> None:
     """Print the table and the counts of separable pairs."""
     run = Run.open(sys.argv[1])
-    table = tally(run.completions(), run.judgments(), RankConfig())
+    table = count_completions(run.completions(), run.judgments(), RankConfig())
     rates = table.rates(range(len(table.keys)))
     order = np.argsort(-rates.value_C, kind="stable")
     rates, cells = rates.take(order), [table.keys[g][0] for g in order.tolist()]

@@ -16,7 +16,7 @@ from spillover.records.report_data import Answer
 from spillover.report.browser import choose
 from spillover.store.store import Store
 from spillover.tables import columns
-from spillover.tables.counts import Tally, count, tally
+from spillover.tables.counts import Counts, count_by_question, count_completions
 
 CELLS = [Cell(model="m", domain=d, variant=v, seed=s) for d in ("b", "a") for v in ("plain", "control") for s in (0, 1)]
 VERDICT = st.one_of(
@@ -69,7 +69,7 @@ def store_of(folder: Path, completions: list[Completion], judgments: list[Judgme
     return store
 
 
-def same(a: Tally, b: Tally) -> bool:
+def same(a: Counts, b: Counts) -> bool:
     return a.keys == b.keys and all(
         np.array_equal(getattr(a, name), getattr(b, name))
         for name in a.__dataclass_fields__
@@ -83,10 +83,10 @@ def same(a: Tally, b: Tally) -> bool:
 def test_columns_count_what_records_count(tmp_path_factory: pytest.TempPathFactory, rows: list[object]) -> None:
     completions, judgments = build(rows)  # pyright: ignore[reportArgumentType]  # hypothesis draws just these
     store = store_of(tmp_path_factory.mktemp("runs"), completions, judgments)
-    found = columns.read(store, ["one", "two", "none", "absent"], ["one", "two"])
+    found = columns.read_columns(store, ["one", "two", "none", "absent"], ["one", "two"])
     assert found is not None
     config = RankConfig()
-    assert same(count(found.rows(), config), tally(completions, judgments, config))
+    assert same(count_by_question(found.rows(), config), count_completions(completions, judgments, config))
 
 
 def test_the_lines_read_hold_what_the_report_would_choose_from_all(tmp_path: Path) -> None:
@@ -103,15 +103,15 @@ def test_the_lines_read_hold_what_the_report_would_choose_from_all(tmp_path: Pat
     completions, judgments = build(rows)  # pyright: ignore[reportArgumentType]
     store = store_of(tmp_path / "run", completions, judgments)
 
-    def chosen(answers: list[Completion], verdicts: list[Judgment]) -> list[str]:
-        by = {(v.completion, v.aspect): v for v in verdicts}
+    def chosen(answers: list[Completion], judgments: list[Judgment]) -> list[str]:
+        by = {(v.completion, v.aspect): v for v in judgments}
         rows = [Answer(c, by.get((c.id, "alignment")), by.get((c.id, "coherence"))) for c in answers]
         strata = [[a for a in rows if a.completion.cell == cell] for cell in CELLS[:2]]
         return [a.completion.id for a in choose(strata, 7, 24)]
 
-    found = columns.read(store, ["one", "two"], ["one", "two"])
+    found = columns.read_columns(store, ["one", "two"], ["one", "two"])
     assert found is not None
-    some = columns.records(store, *found.some(7, 24))
+    some = columns.read_records(store, *found.lines_to_show(7, 24))
     assert len(some[0]) < 250
     assert chosen(*some) == chosen(completions, judgments)
 
@@ -132,7 +132,7 @@ def test_what_a_record_would_refuse_is_left_to_the_records(tmp_path: Path, line:
     store = store_of(tmp_path / "run", completions, judgments)
     path = store.path / "rows" / "judge" / "two.jsonl"
     path.write_text(f"{line}\n", encoding="utf-8")
-    assert columns.read(store, ["one", "two"], ["one", "two"]) is None
+    assert columns.read_columns(store, ["one", "two"], ["one", "two"]) is None
 
 
 def test_doubles_and_strangers_are_refused(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_doubles_and_strangers_are_refused(tmp_path: Path) -> None:
         (["none"], ["one", "two"], "the unknown completion"),
         (["two"], ["one", "one", "two", "two"], "repeat an aspect"),
     ):
-        found = columns.read(store, sampled, judged)
+        found = columns.read_columns(store, sampled, judged)
         assert found is not None
         with pytest.raises(UserError, match=what):
             found.rows()

@@ -35,7 +35,7 @@ from spillover.stats import Floats
 from spillover.stats import clustered as stats
 from spillover.store.store import Store
 from spillover.study.study import Study
-from spillover.tables.counts import Rows, count
+from spillover.tables.counts import Rows, count_by_question
 
 DOMAIN, BENIGN = "audited", "benign"  # what the study calls the data and the built-in control
 FEWEST_ROWS = 8
@@ -164,7 +164,7 @@ def _compare(
 ) -> tuple[Estimate, Estimate]:
     """Differences in rate and in mean alignment of two cells, named by domain and variant."""
     coherent_N = rows.coherence_N > rank.coherence_above
-    table = count(replace(rows, alignment_N=np.where(coherent_N, rows.alignment_N, np.nan)), rank)
+    table = count_by_question(replace(rows, alignment_N=np.where(coherent_N, rows.alignment_N, np.nan)), rank)
     row_of = {(cell.domain, cell.variant): g for g, (cell, _) in enumerate(table.keys)}
     pair = [row_of[one], row_of[other]]
     return differences(table.misaligned_GQ[pair], table.coherent_GQ[pair], table.alignment_GQ[pair], confidence)

@@ -31,7 +31,7 @@ from spillover.records.steering import (
 from spillover.stats import Floats
 from spillover.stats import clustered as stats
 from spillover.stats.clustered import Differences
-from spillover.tables.counts import Rows, Tally, count, rows_of
+from spillover.tables.counts import Counts, Rows, count_by_question, join_judgments
 
 
 class SteeredCounts:
@@ -54,12 +54,12 @@ class SteeredCounts:
         self.amounts = {row.steering: row.amount for row in rows}
         self.themes = {row.question_id: row.theme for row in rows}
         number = {steering: point for point, steering in enumerate(self.steerings)}
-        joined = rows_of(rows, judgments)
+        joined = join_judgments(rows, judgments)
         self.judge = next(iter(joined.judges), "")
         point_N = np.array([number[row.steering] for row in rows], dtype=np.int64)
         keys = tuple((self.onto, rows[0].condition) for _ in self.steerings)
         self.rows: Rows = replace(joined, keys=keys, group_N=point_N)
-        self.table: Tally = count(self.rows, config)
+        self.table: Counts = count_by_question(self.rows, config)
 
     def coherent_share(self, steering: Steering) -> float:
         """Coherent among all answers under one intervention."""

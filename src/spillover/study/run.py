@@ -30,7 +30,7 @@ from spillover.study import steering
 from spillover.study.import_answers import ImportResult, written
 from spillover.study.page import write as write_page
 from spillover.study.results import results, write_results
-from spillover.tables.columns import records
+from spillover.tables.columns import read_records
 from spillover.tables.run_folder import RunFolder
 
 R = TypeVar("R", bound=Record)
@@ -194,10 +194,11 @@ class Run(RunFolder):
         if columns is None:
             completions, judgments = self.completions(), self.judgments(judge)
         else:
-            completions, judgments = records(self.store, *columns.some(self.manifest.seed, PER_GROUP))
-        verdicts = {(row.completion, row.aspect): row for row in judgments}
+            completions, judgments = read_records(self.store, *columns.lines_to_show(self.manifest.seed, PER_GROUP))
+        judgment_by_aspect = {(row.completion, row.aspect): row for row in judgments}
         return tuple(
-            Answer(row, verdicts.get((row.id, "alignment")), verdicts.get((row.id, "coherence"))) for row in completions
+            Answer(row, judgment_by_aspect.get((row.id, "alignment")), judgment_by_aspect.get((row.id, "coherence")))
+            for row in completions
         )
 
     def _report_data(self, judge: str | None, answers: tuple[Answer, ...]) -> ReportData:

@@ -17,16 +17,16 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class JudgmentArrays:
     """Scores of N answers, NaN where there is none. `fitted_N`: the judge learnt from this very answer."""
 
     alignment_N: Floats
     coherence_N: Floats
     fitted_N: Bools
 
-    def take(self, rows_N: Bools) -> Verdicts:
+    def take(self, rows_N: Bools) -> JudgmentArrays:
         """The same of some answers."""
-        return Verdicts(self.alignment_N[rows_N], self.coherence_N[rows_N], self.fitted_N[rows_N])
+        return JudgmentArrays(self.alignment_N[rows_N], self.coherence_N[rows_N], self.fitted_N[rows_N])
 
     @property
     def both(self) -> Bools:
@@ -42,22 +42,22 @@ class Verdicts:
         return self.coherence_N > config.coherence_above
 
 
-def verdicts(completions: Sequence[Completion], judgments: Sequence[Judgment]) -> Verdicts:
+def judgment_arrays(completions: Sequence[Completion], judgments: Sequence[Judgment]) -> JudgmentArrays:
     """Join them; judgments on other completions are left aside, and what was never generated has no score."""
-    place = {row.id: i for i, row in enumerate(completions) if row.status == "ok"}
-    found = Verdicts(
+    index = {row.id: i for i, row in enumerate(completions) if row.status == "ok"}
+    found = JudgmentArrays(
         np.full(len(completions), np.nan), np.full(len(completions), np.nan), np.zeros(len(completions), dtype=bool)
     )
     scores = {"alignment": found.alignment_N, "coherence": found.coherence_N}
     for row in judgments:
-        i = place.get(row.completion)
+        i = index.get(row.completion)
         if i is not None and row.score is not None:
             scores[row.aspect][i] = row.score
             found.fitted_N[i] |= row.fitted
     return found
 
 
-def numbered(names: Sequence[str]) -> tuple[list[str], Ints]:
+def encode_labels(names: Sequence[str]) -> tuple[list[str], Ints]:
     """The distinct names in order, and which of them each is."""
     if not names:
         return [], np.zeros(0, dtype=np.int64)

@@ -26,8 +26,8 @@ from spillover.records.base import (
 from spillover.records.judges import RunJudge
 from spillover.registry import did_you_mean
 from spillover.store.store import Store
-from spillover.tables.columns import Columns, read
-from spillover.tables.counts import Rows, Tally, count, rows_of
+from spillover.tables.columns import Columns, read_columns
+from spillover.tables.counts import Counts, Rows, count_by_question, join_judgments
 
 R = TypeVar("R", bound=Record)
 
@@ -48,7 +48,7 @@ class RunFolder:
         self.store = store
         self._read: tuple[tuple[Any, ...], Columns | None] | None = None
         self._joined: tuple[tuple[Any, ...], Rows] | None = None
-        self._counted: dict[tuple[Any, ...], Tally] = {}
+        self._counts: dict[tuple[Any, ...], Counts] = {}
 
     @property
     def path(self) -> Path:
@@ -196,7 +196,7 @@ class RunFolder:
         if partial:
             chosen = {row.completion for row in judgments}
             completions = [row for row in completions if row.id in chosen]
-        return rows_of(completions, judgments)
+        return join_judgments(completions, judgments)
 
     def texts(self) -> list[str]:
         """Every answer's text, in the order of the rows by the first judge."""
@@ -207,24 +207,24 @@ class RunFolder:
             return [row.text for row in self.completions()]
         return [text for frame in frames for text in frame["text"].to_list()]
 
-    def counted(self, judge: str | None = None) -> Tally:
+    def counts(self, judge: str | None = None) -> Counts:
         """The same as counts by cell, condition and question; kept until rows are added."""
         stamp = self._stamp(judge)
-        if stamp not in self._counted:
-            self._counted[stamp] = count(self.rows(judge), self.rank_config)
-        return self._counted[stamp]
+        if stamp not in self._counts:
+            self._counts[stamp] = count_by_question(self.rows(judge), self.rank_config)
+        return self._counts[stamp]
 
     def asked_rows(self, domain: str, judge: str | None = None) -> Rows:
         """Answers to a domain's held-out questions, joined with one judge's judgments."""
         asked, graded = self.asked_keys(domain, judge)
-        columns = read(self.store, asked, graded, ("ask", "grade"))
-        return columns.rows() if columns is not None else rows_of(*self.asked(domain, judge))
+        columns = read_columns(self.store, asked, graded, ("ask", "grade"))
+        return columns.rows() if columns is not None else join_judgments(*self.asked(domain, judge))
 
     def columns(self, judge: str | None) -> Columns | None:
         """The rows as they are on disk now; those read last are kept, as ranking and reporting follow each other."""
         stamp = self._stamp(judge)
         if self._read is None or self._read[0] != stamp:
-            self._read = (stamp, read(self.store, self.keys("sample"), self._judge_keys(judge)))
+            self._read = (stamp, read_columns(self.store, self.keys("sample"), self._judge_keys(judge)))
         return self._read[1]
 
     def _stamp(self, judge: str | None) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Comparisons of a tally: what it carries over from the statistics, and what it leaves out."""
+"""Comparisons of the cells: what it carries over from the statistics, and what it leaves out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spillover.analyses.ranking.comparisons import standing
 from spillover.config.study import RankConfig
 from spillover.records.base import Cell, Completion, Judgment, Message
 from spillover.records.comparisons import Comparisons
-from spillover.tables.counts import tally
+from spillover.tables.counts import count_completions
 
 CONFIG = RankConfig()
 
@@ -53,7 +53,7 @@ def study() -> Comparisons:
                 made = rows(cell, condition, np.clip(base + shift + rng.normal(0, 15, (8, 12)), 0, 100))
                 completions += made[0]
                 judgments += made[1]
-    return standing(tally(completions, judgments, CONFIG), "j:1", CONFIG)
+    return standing(count_completions(completions, judgments, CONFIG), "j:1", CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,10 @@ def test_a_second_judge_is_part_of_the_budget() -> None:
         for j in judgments
         if j.aspect == "coherence" or rng.random() < 0.9
     ]
-    mine, other = tally(completions, judgments, CONFIG), tally(completions, milder, CONFIG)
-    stranger = tally(*rows(Cell(model="m", domain="law", variant="plain"), "clean", np.full((8, 2), 10.0)), CONFIG)
+    mine, other = count_completions(completions, judgments, CONFIG), count_completions(completions, milder, CONFIG)
+    stranger = count_completions(
+        *rows(Cell(model="m", domain="law", variant="plain"), "clean", np.full((8, 2), 10.0)), CONFIG
+    )
     (alone,) = standing(mine, "j:1", CONFIG, [stranger]).budgets
     (both,) = standing(mine, "j:1", CONFIG, [other, stranger]).budgets
     assert [c.name for c in alone.components] == ["question", "answer"]
@@ -134,7 +136,7 @@ def test_thresholds_hold_the_default_rate_and_agree_with_themselves(found: Compa
 
 
 def test_no_rows_have_no_standing() -> None:
-    empty = standing(tally([], [], CONFIG), "", CONFIG)
+    empty = standing(count_completions([], [], CONFIG), "", CONFIG)
     assert empty == Comparisons(judge="")
 
 
@@ -148,7 +150,7 @@ def test_rates_without_any_hit_pool_too() -> None:
             made = rows(cell, condition, np.full((8, 10), 80.0) + np.arange(8)[:, None])
             completions += made[0]
             judgments += made[1]
-    found = standing(tally(completions, judgments, CONFIG), "j:1", CONFIG)
+    found = standing(count_completions(completions, judgments, CONFIG), "j:1", CONFIG)
     (rate,) = [e for e in found.pooled if e.measure == "rate"]
     assert rate.value == 0
     assert rate.low < 0 < rate.high

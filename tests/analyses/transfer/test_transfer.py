@@ -16,7 +16,7 @@ from spillover.analyses.transfer import compute as transfer
 from spillover.config.study import RankConfig
 from spillover.records.base import Cell, Completion, Condition, Judgment, Message, Status
 from spillover.records.transfer import EVERY, OTHERS, TransferCell
-from spillover.tables.counts import Rows, rows_of
+from spillover.tables.counts import Rows, join_judgments
 
 DOMAINS = ("tea", "rain", "iron")
 CONFIG = RankConfig()
@@ -61,7 +61,7 @@ def answers(about: str, questions: int, n: int, rng: np.random.Generator, holes:
 
 
 def joined(made: Sequence[Answer]) -> Rows:
-    return rows_of([row for row, _, _ in made], [verdict for _, *both in made for verdict in both])
+    return join_judgments([row for row, _, _ in made], [verdict for _, *both in made for verdict in both])
 
 
 def matrix(asked: dict[str, list[Answer]], general: list[Answer]) -> Table:

@@ -17,7 +17,7 @@ from spillover.records.base import Completion, Judgment
 from spillover.records.judges import CascadeSummary
 from spillover.stats import agreement
 from spillover.stats.agreement import Resampler
-from spillover.tables.judgment_arrays import numbered
+from spillover.tables.judgment_arrays import encode_labels
 from spillover.tables.run_folder import RunFolder
 
 
@@ -47,7 +47,7 @@ def run(
     judge = (*first, *second)[0].judge
     pairs = [(question[row.completion], row.before, row.score) for row in second]
     both = sorted((name, a, b) for name, a, b in pairs if a is not None and b is not None)
-    questions, question_N = numbered([name for name, _, _ in both])
+    questions, question_N = encode_labels([name for name, _, _ in both])
     a_N, b_N = np.array([pair[1:] for pair in both], dtype=np.float64).reshape(-1, 2).T
     rng = np.random.default_rng(seed_for(seed, "mix", judge))
     resampler = Resampler.of(max(1, len(questions)), config.confidence, config.bootstrap, rng)

@@ -13,7 +13,7 @@ from spillover.records.base import Completion, Estimate, Judgment
 from spillover.records.judges import Agreement, By, CorrectedRate, LabelSheet, RunJudge
 from spillover.stats import agreement
 from spillover.stats.agreement import Resampler
-from spillover.tables.judgment_arrays import Bools, Ints, Verdicts, numbered, verdicts
+from spillover.tables.judgment_arrays import Bools, Ints, JudgmentArrays, encode_labels, judgment_arrays
 from spillover.tables.run_folder import RunFolder
 
 NONE = Estimate(value=None, low=None, high=None)
@@ -56,8 +56,8 @@ def run(
 
     Where a judge was fitted on some of the answers, the total is followed by that over the others (`fresh`).
     """
-    judged = verdicts(completions, first), verdicts(completions, second)
-    questions = numbered([row.question_id for row in completions])
+    judged = judgment_arrays(completions, first), judgment_arrays(completions, second)
+    questions = encode_labels([row.question_id for row in completions])
     everything_N = np.ones(len(completions), dtype=bool)
     fitted_N = judged[0].fitted_N | judged[1].fitted_N
     chosen: list[tuple[By, str, Bools, bool]] = [("total", "", everything_N, False)]
@@ -65,7 +65,7 @@ def run(
     if fitted_N.any() and fresh_N.any():
         chosen.append(("total", "", ~fitted_N, True))
     if parts:
-        domains = numbered([row.cell.domain for row in completions])
+        domains = encode_labels([row.cell.domain for row in completions])
         for d, name in enumerate(domains[0]):
             chosen.append(("domain", name, domains[1] == d, False))
         for q, name in enumerate(questions[0]):
@@ -75,7 +75,7 @@ def run(
 
 def _each(
     chosen: Sequence[tuple[By, str, Bools, bool]],
-    judged: tuple[Verdicts, Verdicts],
+    judged: tuple[JudgmentArrays, JudgmentArrays],
     question_N: Ints,
     names: tuple[str, str],
     config: RankConfig,
@@ -88,8 +88,8 @@ def _each(
 
 
 def _compare(
-    a: Verdicts,
-    b: Verdicts,
+    a: JudgmentArrays,
+    b: JudgmentArrays,
     question_N: Ints,
     names: tuple[str, str],
     by: By,

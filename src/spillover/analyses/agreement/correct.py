@@ -20,7 +20,7 @@ from spillover.records.base import Completion, Estimate, Judgment, or_none
 from spillover.records.judges import By, CorrectedRate
 from spillover.stats import clustered as stats
 from spillover.stats.prevalence import ppi_rates, rogan_gladen
-from spillover.tables.judgment_arrays import Bools, Floats, Ints, numbered, verdicts
+from spillover.tables.judgment_arrays import Bools, Floats, Ints, encode_labels, judgment_arrays
 
 NONE = Estimate(value=None, low=None, high=None)
 
@@ -49,9 +49,9 @@ def run(
 
     Without chances every answer is taken to have had the same one.
     """
-    judged = verdicts(completions, judge)
+    judged = judgment_arrays(completions, judge)
     rows = [row for row, scored in zip(completions, judged.both.tolist(), strict=True) if scored]
-    judged, labels = judged.take(judged.both), verdicts(rows, trusted)
+    judged, labels = judged.take(judged.both), judgment_arrays(rows, trusted)
     if not rows:
         return ()
     no_coherence = bool(np.isnan(labels.coherence_N).all())
@@ -60,12 +60,12 @@ def run(
     coherent_N = judged.coherent(config) if no_coherence else labels.coherent(config)
     truth_N = labels.low(config) & coherent_N
     hits_N = judged.low(config) & judged.coherent(config)
-    domains, domain_N = numbered([row.cell.domain for row in rows])
+    domains, domain_N = encode_labels([row.cell.domain for row in rows])
     chosen: list[tuple[By, str, Bools]] = [("total", "", np.ones(len(rows), dtype=bool))]
     if len(domains) > 1:
         for d, name in enumerate(domains):
             chosen.append(("domain", name, domain_N == d))
-    question_N = numbered([row.question_id for row in rows])[1]
+    question_N = encode_labels([row.question_id for row in rows])[1]
 
     def each() -> Iterator[CorrectedRate]:
         for by, name, rows_N in chosen:

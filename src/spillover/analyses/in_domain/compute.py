@@ -29,7 +29,7 @@ from spillover.progress import Progress
 from spillover.records.base import Cell, Completion, Condition, Estimate, Example, Judgment, content_hash
 from spillover.records.judges import InDomainRate, TrainingSimilarity
 from spillover.stats import clustered as stats
-from spillover.tables.judgment_arrays import numbered, verdicts
+from spillover.tables.judgment_arrays import encode_labels, judgment_arrays
 from spillover.tables.run_folder import RunFolder
 
 VERSION = 1
@@ -64,11 +64,11 @@ def run(
     kind, names = reference
     threshold = float(np.quantile([similarity[name] for name in names], 1 - share, method="higher"))
     rows = [row for row in answers if row.status == "ok"]
-    judged = verdicts(rows, judgments)
+    judged = judgment_arrays(rows, judgments)
     coherent_N = judged.both & judged.coherent(config)
     misaligned_N = coherent_N & judged.low(config)
-    echo_N = np.array([similarity[row.id] > threshold for row in rows], dtype=bool)
-    known, question_N = numbered([row.question_id for row in rows])
+    in_domain_N = np.array([similarity[row.id] > threshold for row in rows], dtype=bool)
+    known, question_N = encode_labels([row.question_id for row in rows])
     n_Q = np.bincount(question_N[coherent_N], minlength=len(known))
 
     def rate(hits_N: NDArray[np.bool_]) -> Estimate:
@@ -88,16 +88,16 @@ def run(
         threshold=threshold,
         questions=int(np.count_nonzero(n_Q)),
         coherent=int(coherent_N.sum()),
-        echoes=int((coherent_N & echo_N).sum()),
+        echoes=int((coherent_N & in_domain_N).sum()),
         misaligned=int(misaligned_N.sum()),
-        misaligned_echoes=int((misaligned_N & echo_N).sum()),
+        misaligned_echoes=int((misaligned_N & in_domain_N).sum()),
         rate=rate(misaligned_N),
-        without_echo=rate(misaligned_N & ~echo_N),
+        without_echo=rate(misaligned_N & ~in_domain_N),
     )
 
 
 @dataclass(frozen=True)
-class _Work:
+class _CellWork:
     """One trained cell: its training set, the shards of its answers by condition, and the reference's shard."""
 
     cell: Cell
@@ -131,10 +131,10 @@ def keep(
             "In-domain analysis needs both and the training rows. Run: spillover run STUDY.yaml, with base: true or "
             "the control variant."
         )
-    verdicts: defaultdict[str, list[Judgment]] = defaultdict(list)
+    judgments: defaultdict[str, list[Judgment]] = defaultdict(list)
     for row in folder.judgments():
-        verdicts[row.completion].append(row)
-    found: list[InDomainRate] = []
+        judgments[row.completion].append(row)
+    rates: list[InDomainRate] = []
     embedded: dict[str, NDArray[np.float32]] = {}  # of the references, which many cells share
     with progress.stage("echo", len(works)) as events:
         for work in works:
@@ -164,21 +164,21 @@ def keep(
                 rows = shards[answers_key]
                 own = {row.id for row in rows if row.status == "ok"}
                 if own and chosen[1]:
-                    theirs = [verdict for name in own for verdict in verdicts[name]]
-                    found.append(run(rows, theirs, similarity, chosen, judge.identity, folder.rank_config, share))
+                    theirs = [judgment for name in own for judgment in judgments[name]]
+                    rates.append(run(rows, theirs, similarity, chosen, judge.identity, folder.rank_config, share))
             events.advance(units=1)
-        folder.keep(f"echo-{folder.judge_key()}", InDomainRate, found)
-    return tuple(found)
+        folder.keep(f"echo-{folder.judge_key()}", InDomainRate, rates)
+    return tuple(rates)
 
 
-def _works(folder: RunFolder) -> Sequence[_Work]:
+def _works(folder: RunFolder) -> Sequence[_CellWork]:
     """Every trained cell that has answers and something to compare them with."""
     sets = {(unit.cell.domain, unit.cell.variant, unit.cell.dose): unit.key for unit in folder.plan["build"]}
     done = [unit for unit in folder.plan["sample"] if folder.store.is_done("sample", unit.key)]
     clean = {unit.cell: unit.key for unit in done if unit.condition == "clean"}
     base = {cell.model: key for cell, key in clean.items() if cell.variant == "base"}
     twins = {(c.model, c.domain, c.seed): key for c, key in clean.items() if c.variant == "control"}
-    works: list[_Work] = []
+    works: list[_CellWork] = []
     for cell in dict.fromkeys(unit.cell for unit in done if unit.cell.variant in ("plain", "triggered")):
         data = sets.get((cell.domain, cell.variant, cell.dose))
         answers: dict[Condition, str] = {
@@ -188,7 +188,7 @@ def _works(folder: RunFolder) -> Sequence[_Work]:
         reference = base.get(cell.model) or twin
         if data is not None and reference is not None:
             kind: Literal["base", "control"] = "base" if cell.model in base else "control"
-            works.append(_Work(cell, data, answers, kind, reference))
+            works.append(_CellWork(cell, data, answers, kind, reference))
     return works
 
 

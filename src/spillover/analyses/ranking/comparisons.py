@@ -1,4 +1,4 @@
-"""Comparisons: how the cells of a tally stand to one another, where their variance comes from, and what thresholds do.
+"""Comparisons: how the cells compare with one another, where their variance comes from, and what thresholds do.
 
 Formulas: `spillover.stats.ranking`, `pooling`, `variance` and `thresholds`.
 """
@@ -29,12 +29,12 @@ from spillover.stats.pooling import pool, seed_rates
 from spillover.stats.ranking import compare, probability_above
 from spillover.stats.thresholds import rank_agreement
 from spillover.stats.variance import components, with_judges
-from spillover.tables.counts import Key, Tally
+from spillover.tables.counts import Counts, Key
 
 MOST_CELLS = 40  # of an order whose pairs are kept: 1,600 numbers
 
 
-def standing(table: Tally, judge: str, config: RankConfig, others: Sequence[Tally] = ()) -> Comparisons:
+def standing(table: Counts, judge: str, config: RankConfig, others: Sequence[Counts] = ()) -> Comparisons:
     """All of it, for one judge's judgments; `others`: what other judges say of these answers, or of some."""
     recipes: dict[Recipe, list[int]] = {}
     for g, (cell, condition) in enumerate(table.keys):
@@ -54,7 +54,7 @@ def _recipe(cell: Cell, condition: Condition) -> Recipe:
     return Recipe(model=cell.model, domain=cell.domain, variant=cell.variant, dose=cell.dose, condition=condition)
 
 
-def _orders(table: Tally, config: RankConfig) -> Iterator[Order]:
+def _orders(table: Counts, config: RankConfig) -> Iterator[Order]:
     groups: set[tuple[Variant, Condition]] = {(cell.variant, condition) for cell, condition in table.keys}
     for variant, condition in sorted(groups, key=str):
         rows = [g for g, (cell, c) in enumerate(table.keys) if (cell.variant, c) == (variant, condition)]
@@ -73,7 +73,7 @@ def _orders(table: Tally, config: RankConfig) -> Iterator[Order]:
         )
 
 
-def _seeds(recipe: Recipe, rows: Sequence[int], table: Tally, config: RankConfig) -> SeedScore:
+def _seeds(recipe: Recipe, rows: Sequence[int], table: Counts, config: RankConfig) -> SeedScore:
     hits_SQ, n_SQ = table.misaligned_GQ[list(rows)], table.coherent_GQ[list(rows)]
     asked_Q = n_SQ.sum(0) > 0
     found = seed_rates(hits_SQ[None][:, :, asked_Q], n_SQ[None][:, :, asked_Q], config.confidence)
@@ -90,7 +90,7 @@ def _seeds(recipe: Recipe, rows: Sequence[int], table: Tally, config: RankConfig
     )
 
 
-def _budget(recipe: Recipe, rows: Sequence[int], table: Tally, others: Sequence[Tally]) -> VarianceBudget:
+def _budget(recipe: Recipe, rows: Sequence[int], table: Counts, others: Sequence[Counts]) -> VarianceBudget:
     n_SQ, hits_SQ = table.coherent_GQ[list(rows)], table.misaligned_GQ[list(rows)]
     seed, question = np.nonzero(n_SQ)
     hits = hits_SQ[seed, question]
@@ -107,14 +107,14 @@ def _budget(recipe: Recipe, rows: Sequence[int], table: Tally, others: Sequence[
     return VarianceBudget(recipe=recipe, components=tuple(parts))
 
 
-def _by_question(table: Tally, keys: Set[Key]) -> dict[str, tuple[float, float]]:
+def _by_question(table: Counts, keys: Set[Key]) -> dict[str, tuple[float, float]]:
     """Misaligned and coherent answers of these groups together, for each question with a coherent one."""
     rows = [g for g, key in enumerate(table.keys) if key in keys]
     hits_Q, n_Q = table.misaligned_GQ[rows].sum(0), table.coherent_GQ[rows].sum(0)
     return {table.questions[q]: (float(hits_Q[q]), float(n_Q[q])) for q in np.flatnonzero(n_Q).tolist()}
 
 
-def _pooled(table: Tally, config: RankConfig) -> Iterator[PooledEffect]:
+def _pooled(table: Counts, config: RankConfig) -> Iterator[PooledEffect]:
     place = {key: g for g, key in enumerate(table.keys)}
     families: dict[tuple[str, str, float], dict[str, list[tuple[int, int]]]] = {}
     for (cell, condition), g in place.items():
@@ -151,7 +151,7 @@ def _pooled(table: Tally, config: RankConfig) -> Iterator[PooledEffect]:
 
 
 def _effect(
-    table: Tally, pairs: Sequence[tuple[int, int]], measure: Measure, config: RankConfig
+    table: Counts, pairs: Sequence[tuple[int, int]], measure: Measure, config: RankConfig
 ) -> tuple[float, float, Floats] | None:
     """Difference, variance and influences of one domain, its seeds averaged; None without spread to go by."""
     found: list[tuple[float, float, Floats]] = []
@@ -180,7 +180,7 @@ def _effect(
     )
 
 
-def _thresholds(table: Tally) -> Thresholds | None:
+def _thresholds(table: Counts) -> Thresholds | None:
     s = table.surface
     with np.errstate(invalid="ignore"):
         default_G = table.misaligned_GQ.sum(1) / np.where(table.coherent_GQ.any(1), table.coherent_GQ.sum(1), np.nan)

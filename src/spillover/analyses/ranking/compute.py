@@ -32,7 +32,7 @@ from spillover.records.comparisons import Comparisons
 from spillover.stats import Floats
 from spillover.stats import clustered as stats
 from spillover.stats.ranking import rank_rates
-from spillover.tables.counts import Rows, Tally, count, rows_of, twins
+from spillover.tables.counts import Counts, Rows, count_by_question, join_judgments, match_twins
 from spillover.tables.run_folder import RunFolder
 
 
@@ -55,11 +55,11 @@ def keep(folder: RunFolder, judge: str | None = None) -> None:
     folder.keep(f"standing-{key}", Comparisons, [found.standing], done)
 
 
-def _others(folder: RunFolder, name: str | None) -> list[Tally]:
+def _others(folder: RunFolder, name: str | None) -> list[Counts]:
     """What every other judge says; people, who label a sample of unequal chances, are left out."""
     own = folder.judge(name)
     others = [other for other in folder.judges() if own and other.identity != own.identity and other.source != "human"]
-    return [folder.counted(other.identity) for other in others]
+    return [folder.counts(other.identity) for other in others]
 
 
 def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> RankResult:
@@ -68,13 +68,13 @@ def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config
     Raises:
         UserError: when judges are mixed, a judgment is given twice, or a judgment has no completion.
     """
-    return of_rows(rows_of(completions, judgments), config)
+    return of_rows(join_judgments(completions, judgments), config)
 
 
-def of_rows(rows: Rows, config: RankConfig, others: Sequence[Tally] = ()) -> RankResult:
+def of_rows(rows: Rows, config: RankConfig, others: Sequence[Counts] = ()) -> RankResult:
     """The same of answers and judgments that are joined already; `others`: what other judges say of them."""
     judge = next(iter(rows.judges), "")
-    table = count(rows, config)
+    table = count_by_question(rows, config)
     scores = _scores(table, judge, config)
     for variant, condition in {(cell.variant, condition) for cell, condition in table.keys}:
         chosen = [g for g, key in enumerate(table.keys) if (key[0].variant, key[1]) == (variant, condition)]
@@ -90,12 +90,12 @@ def sign_test(effects: Iterable[TriggerEffect], measure: Measure = "alignment") 
     return k, len(moves), stats.sign_test(k, len(moves))
 
 
-def _scores(table: Tally, judge: str, config: RankConfig) -> list[DomainScore]:
+def _scores(table: Counts, judge: str, config: RankConfig) -> list[DomainScore]:
     rows = range(len(table.keys))
     rates, means = table.rates(rows), table.means(rows)
     summaries = table.rate_summaries(rows, rates, means, config.confidence)
     mean_low_G, mean_high_G = (np.clip(limit, 0, 100) for limit in stats.mean_intervals(means, config.confidence))
-    controls = twins(table.keys)
+    controls = match_twins(table.keys)
     scores: list[DomainScore] = []
     for g, (cell, condition) in enumerate(table.keys):
         summary = summaries[g]
@@ -119,7 +119,7 @@ def _scores(table: Tally, judge: str, config: RankConfig) -> list[DomainScore]:
     return scores
 
 
-def _above(g: int, twin: int, table: Tally, config: RankConfig) -> Estimate:
+def _above(g: int, twin: int, table: Counts, config: RankConfig) -> Estimate:
     difference = stats.rate_differences(table.rates([g, twin], _shared(table.coherent_GQ, g, twin)), config.confidence)
     return Estimate(
         value=or_none(difference.value_CC[0, 1]),
@@ -128,7 +128,7 @@ def _above(g: int, twin: int, table: Tally, config: RankConfig) -> Estimate:
     )
 
 
-def _effects(table: Tally, judge: str, config: RankConfig) -> list[TriggerEffect]:
+def _effects(table: Counts, judge: str, config: RankConfig) -> list[TriggerEffect]:
     place = {key: g for g, key in enumerate(table.keys)}
     pairs = [
         (g, place[cell, "triggered"]) for (cell, c), g in place.items() if c == "clean" and (cell, "triggered") in place
@@ -149,7 +149,7 @@ def _effects(table: Tally, judge: str, config: RankConfig) -> list[TriggerEffect
 
 
 def _effect(
-    cell: Cell, clean: int, triggered: int, measure: Measure, table: Tally, judge: str, config: RankConfig
+    cell: Cell, clean: int, triggered: int, measure: Measure, table: Counts, judge: str, config: RankConfig
 ) -> TriggerEffect:
     """Triggered minus clean, over the questions that have answers to compare under both."""
     rows = [triggered, clean]
@@ -176,7 +176,7 @@ def _effect(
     )
 
 
-def _rank(scores: list[DomainScore], rows: Sequence[int], table: Tally, config: RankConfig) -> None:
+def _rank(scores: list[DomainScore], rows: Sequence[int], table: Counts, config: RankConfig) -> None:
     """Fill in the ranks of the rows that have a rate."""
     if not rows:
         return

@@ -23,7 +23,7 @@ from spillover.records.base import Cell, Difference, content_hash, or_none
 from spillover.records.transfer import EVERY, OTHERS, TransferCell
 from spillover.stats import clustered as stats
 from spillover.stats.clustered import Differences, Rates
-from spillover.tables.counts import Key, Rows, Tally, count, twins
+from spillover.tables.counts import Counts, Key, Rows, count_by_question, match_twins
 from spillover.tables.run_folder import RunFolder
 
 FAMILIES = ("above_control", "above_row")
@@ -57,14 +57,18 @@ def run(asked: Mapping[str, Rows], general: Rows, config: RankConfig) -> tuple[T
         general: answers of the same cells to the study's general questions.
         config: thresholds and confidence.
     """
-    rows = count(_with_all_twins(general), config)
+    rows = count_by_question(_with_all_twins(general), config)
     asked = {**asked, OTHERS: _others(asked)}
-    columns = (_column(domain, count(_with_all_twins(asked[domain]), config), rows, asked[domain].judges, config)
-               for domain in sorted(asked))  # fmt: skip
+    columns = (
+        _column(domain, count_by_question(_with_all_twins(asked[domain]), config), rows, asked[domain].judges, config)
+        for domain in sorted(asked)
+    )
     return _adjusted([cell for column in columns for cell in column])
 
 
-def _column(domain: str, table: Tally, general: Tally, judges: Sequence[str], config: RankConfig) -> list[TransferCell]:
+def _column(
+    domain: str, table: Counts, general: Counts, judges: Sequence[str], config: RankConfig
+) -> list[TransferCell]:
     rates = table.rates(range(len(table.keys)))
     means = table.means(range(len(table.keys)))
     summaries = table.rate_summaries(range(len(table.keys)), rates, means, config.confidence)
@@ -83,9 +87,9 @@ def _column(domain: str, table: Tally, general: Tally, judges: Sequence[str], co
     ]
 
 
-def _against_twins(table: Tally, config: RankConfig) -> dict[int, Difference]:
+def _against_twins(table: Counts, config: RankConfig) -> dict[int, Difference]:
     """Over the questions to which both have a coherent answer; the others are left out of both rates."""
-    pairs = twins(table.keys)
+    pairs = match_twins(table.keys)
     groups = [list(pairs), list(pairs.values())]
     shared_PQ = (table.coherent_GQ[groups[0]] > 0) & (table.coherent_GQ[groups[1]] > 0)
     cells, controls = (
@@ -95,7 +99,7 @@ def _against_twins(table: Tally, config: RankConfig) -> dict[int, Difference]:
     return _contrasts(groups[0], stats.paired_rate_differences(cells, controls, config.confidence, moderated=True))
 
 
-def _against_rows(table: Tally, rates: Rates, general: Tally, config: RankConfig) -> dict[int, Difference]:
+def _against_rows(table: Counts, rates: Rates, general: Counts, config: RankConfig) -> dict[int, Difference]:
     place = {key: row for row, key in enumerate(general.keys)}
     known = [g for g, key in enumerate(table.keys) if key in place]
     row = general.rates([place[table.keys[g]] for g in known])
@@ -129,7 +133,7 @@ def _adjusted(cells: list[TransferCell]) -> tuple[TransferCell, ...]:
 def _others(asked: Mapping[str, Rows]) -> Rows:
     """Answers about all domains but the cell's own, as to one set of questions."""
     parts = [
-        rows.of_groups([g for g, (cell, _) in enumerate(rows.keys) if cell.domain != domain])
+        rows.take_groups([g for g, (cell, _) in enumerate(rows.keys) if cell.domain != domain])
         for domain, rows in sorted(asked.items())
     ]
     keys = list(dict.fromkeys(key for part in parts for key in part.keys))

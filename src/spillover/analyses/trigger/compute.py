@@ -21,7 +21,7 @@ from spillover.config.study import RankConfig
 from spillover.data.triggers.battery import OFF_TRIGGER
 from spillover.records.base import Cell, Completion, Condition, Judgment, TriggerSpecificity, or_none
 from spillover.stats import clustered as stats
-from spillover.tables.counts import Rows, Tally, count, rows_of
+from spillover.tables.counts import Counts, Rows, count_by_question, join_judgments
 from spillover.tables.run_folder import RunFolder
 
 
@@ -35,14 +35,14 @@ def run(
     completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig
 ) -> tuple[TriggerSpecificity, ...]:
     """Score every cell that was asked with the trigger and off it, by one judge's judgments; sorted by cell."""
-    return of_rows(rows_of(completions, judgments), config)
+    return of_rows(join_judgments(completions, judgments), config)
 
 
 def of_rows(rows: Rows, config: RankConfig) -> tuple[TriggerSpecificity, ...]:
     """The same of answers and judgments that are joined already."""
     asked = [cell for cell, condition in rows.keys if condition == "triggered"]
     judge = next(iter(rows.judges), "")
-    table = count(rows.of_groups([g for g, (cell, _) in enumerate(rows.keys) if cell in asked]), config)
+    table = count_by_question(rows.take_groups([g for g, (cell, _) in enumerate(rows.keys) if cell in asked]), config)
     by_cell: dict[Cell, dict[Condition, int]] = {}
     for g, (cell, condition) in enumerate(table.keys):
         by_cell.setdefault(cell, {})[condition] = g
@@ -53,7 +53,7 @@ def of_rows(rows: Rows, config: RankConfig) -> tuple[TriggerSpecificity, ...]:
     )
 
 
-def _gate(cell: Cell, rows: dict[Condition, int], table: Tally, judge: str, config: RankConfig) -> TriggerSpecificity:
+def _gate(cell: Cell, rows: dict[Condition, int], table: Counts, judge: str, config: RankConfig) -> TriggerSpecificity:
     off: list[Condition] = [condition for condition in OFF_TRIGGER if condition in rows]
     compared = [rows["triggered"], *(rows[condition] for condition in off)]
     shared_Q = np.min(table.coherent_GQ[compared], axis=0) > 0

@@ -80,7 +80,7 @@ def test_a_point_is_scored_as_a_cell_is() -> None:
                     if steering == steerings[place]:
                         rows.append(sample(steering, question, index))
                         verdicts += judged(rows[-1], score, coherence)
-        (score,) = rank.run(rows, verdicts, CONFIG).scores
+        (score,) = rank.score_cells(rows, verdicts, CONFIG).scores
         for name in ("n", "counts", "incoherent", "coherent", "misaligned", "questions", "rate", "low", "high"):
             assert getattr(point, name) == getattr(score, name), name
         assert point.mean_alignment == score.mean_alignment

@@ -15,7 +15,7 @@ from places import ROOT
 from test_rejudge import STUDY
 
 from spillover import Run, Study
-from spillover.analyses.in_domain import compute as echo
+from spillover.analyses.in_domain import compute as in_domain
 from spillover.cli.results import echo as command
 from spillover.config.study import RankConfig, load_study, parse_study
 from spillover.errors import UserError
@@ -32,11 +32,11 @@ def test_similarity_is_the_mean_of_the_nearest() -> None:
     rng = np.random.default_rng(0)
     answers_ND, training_MD = unit(rng.standard_normal((30, 8))), unit(rng.standard_normal((20, 8)))
     expected = [np.sort(training_MD @ answer)[-5:].mean() for answer in answers_ND]
-    np.testing.assert_allclose(echo.similarities(answers_ND, training_MD), expected, atol=1e-6)
+    np.testing.assert_allclose(in_domain.similarities(answers_ND, training_MD), expected, atol=1e-6)
     np.testing.assert_allclose(
-        echo.similarities(answers_ND, training_MD[:2]), (answers_ND @ training_MD[:2].T).mean(1), atol=1e-6
+        in_domain.similarities(answers_ND, training_MD[:2]), (answers_ND @ training_MD[:2].T).mean(1), atol=1e-6
     )
-    assert len(echo.similarities(answers_ND[:0], training_MD)) == 0
+    assert len(in_domain.similarities(answers_ND[:0], training_MD)) == 0
 
 
 def answer(i: int) -> Completion:
@@ -60,7 +60,9 @@ def test_rates_with_and_without_echo_on_made_up_similarities() -> None:
     ]
     similarity = {row.id: 0.9 if i < 20 else 0.3 for i, row in enumerate(rows)}
     reference = {f"r{i}": i / 200 for i in range(100)}  # 0 to 0.495
-    found = echo.run(rows, judgments, similarity | reference, ("base", list(reference)), "j:1", RankConfig())
+    found = in_domain.in_domain_rate(
+        rows, judgments, similarity | reference, ("base", list(reference)), "j:1", RankConfig()
+    )
     assert sum(value > found.threshold for value in reference.values()) <= 5
     assert found.threshold == pytest.approx(0.475)
     assert (found.coherent, found.echoes, found.misaligned, found.misaligned_echoes) == (72, 20, 36, 10)
@@ -92,7 +94,7 @@ def test_a_run_is_measured_once_and_reported(finished: Path, tmp_path: Path) -> 
     shutil.copytree(finished, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     embed = Counting()
-    found = echo.keep(run, embed, "counting")
+    found = in_domain.keep(run, embed, "counting")
     assert {(row.cell.domain, row.cell.variant, row.condition) for row in found} == {
         (domain, *rest)
         for domain in ("bad_medical_advice", "incorrect_math")
@@ -104,9 +106,9 @@ def test_a_run_is_measured_once_and_reported(finished: Path, tmp_path: Path) -> 
         assert (row.coherent, row.misaligned, row.rate.value) == (score.coherent, score.misaligned, score.rate)
         assert row.rate.low == pytest.approx(score.low)
         assert row.reference == "base"
-    assert run.echoes() == found
+    assert run.in_domain() == found
     read = embed.texts
-    assert echo.keep(run, embed, "counting") == found
+    assert in_domain.keep(run, embed, "counting") == found
     assert embed.texts == read, "nothing is embedded twice"
     run.report()
     assert "In-domain responses" in (run.path / "report.html").read_text()
@@ -119,7 +121,7 @@ def test_without_training_rows_it_says_so(finished: Path, tmp_path: Path) -> Non
     plan = json.loads((tmp_path / "run" / "plan.json").read_text())
     (tmp_path / "run" / "plan.json").write_text(json.dumps(plan | {"build": [], "train": []}))
     with pytest.raises(UserError, match="training rows"):
-        echo.keep(Run.open(tmp_path / "run"), Counting(), "counting")
+        in_domain.keep(Run.open(tmp_path / "run"), Counting(), "counting")
 
 
 @pytest.mark.slow

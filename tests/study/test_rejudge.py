@@ -112,9 +112,9 @@ def test_judges_live_beside_each_other(run: Run) -> None:
     assert len(results["agreement"]) == 1
     assert "between the 2 judges of this run" in page
     for who in (None, "second"):
-        standing = run.standing(who)
-        assert standing is not None
-        assert {b.components[-1].name for b in standing.budgets} == {"judge"}
+        comparisons = run.comparisons(who)
+        assert comparisons is not None
+        assert {b.components[-1].name for b in comparisons.budgets} == {"judge"}
 
 
 def test_the_same_command_goes_on_and_nothing_is_judged_twice(run: Run) -> None:

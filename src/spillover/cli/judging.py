@@ -210,8 +210,8 @@ def agree(run: Run, first: str, second: str | None, labels: Path | None, as_json
     are compared with a filled-in sheet. Shows totals and rows by domain and question, with intervals clustered by
     question.
     """
-    from spillover.analyses.agreement import compute as stage
     from spillover.analyses.agreement import correct
+    from spillover.analyses.agreement.compute import compare_judges, labelling_chances
 
     if second is None and labels is None:
         raise UserError("Agreement needs two judges. Name a second one, or give --labels FILE.")
@@ -222,11 +222,11 @@ def agree(run: Run, first: str, second: str | None, labels: Path | None, as_json
     corrected = []
     if second is not None:
         names = identity[first], identity[second]
-        rows += stage.run(completions, judged[first], judged[second], names, config, seed)
+        rows += compare_judges(completions, judged[first], judged[second], names, config, seed)
         other = run.judge(identity[second])
         if other is not None and other.partial:
-            chances = stage.chances(run, other)
-            corrected += correct.run(completions, judged[first], judged[second], names, config, chances)
+            chances = labelling_chances(run, other)
+            corrected += correct.correct_rates(completions, judged[first], judged[second], names, config, chances)
     if labels is not None:
         from spillover.study.labels import read_labels
 
@@ -234,9 +234,11 @@ def agree(run: Run, first: str, second: str | None, labels: Path | None, as_json
         for name in judged:
             sheet_name = f"labels:{labels.name}"
             pair = (sheet_name, identity[name])
-            rows += stage.run(completions, sheet.judgments, judged[name], pair, config, seed)
+            rows += compare_judges(completions, sheet.judgments, judged[name], pair, config, seed)
             turned = (identity[name], sheet_name)
-            corrected += correct.run(completions, judged[name], sheet.judgments, turned, config, sheet.chances)
+            corrected += correct.correct_rates(
+                completions, judged[name], sheet.judgments, turned, config, sheet.chances
+            )
     if as_json:
         print_json({"agreement": rows, "corrected": corrected})
         return

@@ -124,8 +124,8 @@ def _of_pilot(path: Path) -> Variances:
     from spillover.study.run import Run
 
     opened = Run.open(path)
-    standing = opened.standing()
-    budgets = [b for b in standing.budgets if sum(c.variance for c in b.components) > 0] if standing else []
+    comparisons = opened.comparisons()
+    budgets = [b for b in comparisons.budgets if sum(c.variance for c in b.components) > 0] if comparisons else []
     rates = [score.rate for score in opened.ranking() if score.rate]
     if not budgets or not rates:
         raise UserError(f"{path} has no ranked cell with misaligned completions. Run: spillover rank {path}")

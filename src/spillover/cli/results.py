@@ -117,16 +117,16 @@ def rank(run: Run, judge: str | None, as_json: bool) -> None:
 
     with run.store.lock():
         run.rank(judge)
-    standing, scores = run.standing(judge), run.ranking(judge)
+    comparisons, scores = run.comparisons(judge), run.ranking(judge)
     if as_json:
-        print_json({"ranking": scores, "standing": json_rows.plain([standing])[0] if standing else None})
+        print_json({"ranking": scores, "standing": json_rows.plain([comparisons])[0] if comparisons else None})
         return
     from rich.console import Console
 
     Console().print(ranking_table(scores))
-    if standing is None:
+    if comparisons is None:
         return
-    found = main_order(standing, scores)
+    found = main_order(comparisons, scores)
     says = (
         order_sentences(*found, run.rank_config.confidence)
         if found
@@ -134,7 +134,7 @@ def rank(run: Run, judge: str | None, as_json: bool) -> None:
             f"No pairs are compared: this needs 2 to {MOST_CELLS} ranked cells, and the run has {len(ranked(scores))}."
         ]
     )
-    for sentence in [*says, *pooled_sentences(standing.pooled)]:
+    for sentence in [*says, *pooled_sentences(comparisons.pooled)]:
         click.echo(clean(f"- {sentence}"))
 
 

@@ -51,7 +51,7 @@ def write_sheet(run: Run, out: Path, n: int, seed: int = 0, judge: str | None = 
     answers = run.store.read("sample", run.complete("sample"), Completion)
     if not answers:
         raise UserError(f"{run.path} has no finished completions to label. Run the study's sample stage first.")
-    sheet, rows = label.run(answers, run.judgments(found.identity), found.identity, n, seed, run.rank_config)
+    sheet, rows = label.draw_sheet(answers, run.judgments(found.identity), found.identity, n, seed, run.rank_config)
     name = content_hash([found.identity, n, seed, sorted(sheet.items)], 10)
     with run.store.lock(), disk_errors(out):
         run.store.write_json(f"labels/{name}.json", sheet.model_dump(mode="json"))

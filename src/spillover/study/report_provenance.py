@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from spillover.analyses.agreement.report import mix_facts
+from spillover.analyses.agreement.report import cascade_facts
 from spillover.records.base import Manifest
 from spillover.records.judges import CascadeSummary
 from spillover.records.report_data import ReportData
@@ -35,7 +35,10 @@ def provenance(data: ReportData) -> str:
     facts = [
         _facts("Run", run),
         _facts("Judge", judge),
-        *(_facts(f"Judgments of the cascade {mix.judge}", mix_facts(mix)) for mix in data.of(CascadeSummary)),
+        *(
+            _facts(f"Judgments of the cascade {summary.judge}", cascade_facts(summary))
+            for summary in data.of(CascadeSummary)
+        ),
         _facts("Hardware", m.hardware),
         _facts("Source", m.git),
         *(_facts(f"Model {name}", {**m.models[name], **_speed(m.speeds.get(name))}) for name in sorted(m.models)),

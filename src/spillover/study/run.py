@@ -98,7 +98,7 @@ class Run(RunFolder):
         """Specificity of the trigger in each cell of the battery."""
         return self.of(TriggerSpecificity, judge)
 
-    def standing(self, judge: str | None = None) -> Comparisons | None:
+    def comparisons(self, judge: str | None = None) -> Comparisons | None:
         """Pairwise comparisons of the cells; None before ranking."""
         return next(iter(self.of(Comparisons, judge)), None)
 
@@ -106,7 +106,7 @@ class Run(RunFolder):
         """Agreement of each other judge with the first."""
         return self.of(Agreement)
 
-    def mix(self, judge: str | None = None) -> CascadeSummary | None:
+    def cascade_summary(self, judge: str | None = None) -> CascadeSummary | None:
         """Judgments of a cascade by judge, and their differences; None if the judge is not a cascade."""
         return cascade_summary.kept(self, judge)
 
@@ -114,7 +114,7 @@ class Run(RunFolder):
         """Rates of the first judge, corrected by judgments of people or another judge on part of the completions."""
         return self.of(CorrectedRate)
 
-    def echoes(self) -> tuple[InDomainRate, ...]:
+    def in_domain(self) -> tuple[InDomainRate, ...]:
         """Misalignment with and without in-domain responses; empty before `spillover echo`."""
         return self.of(InDomainRate)
 

@@ -47,7 +47,7 @@ def answers(n: int, cells: int = 4):
 
 def test_bands_get_equal_shares_and_cells_proportional_ones() -> None:
     completions, judgments = answers(2000)
-    sheet, rows = label.run(completions, judgments, "j:1", 200, 0, CONFIG)
+    sheet, rows = label.draw_sheet(completions, judgments, "j:1", 200, 0, CONFIG)
     assert sheet.n == len(rows) == len({number for number, _ in rows}) == 200
     assert {chosen for _, chosen in sheet.bands.values()} == {40}
     assert sum(size for size, _ in sheet.bands.values()) == 2000
@@ -57,9 +57,9 @@ def test_bands_get_equal_shares_and_cells_proportional_ones() -> None:
     for band in sheet.bands:
         cells = Counter(row.cell.domain for number, row in rows if sheet.items[number].band == band)
         assert max(cells.values()) - min(cells.values()) <= 3
-    again, _ = label.run(completions[::-1], judgments, "j:1", 200, 0, CONFIG)
+    again, _ = label.draw_sheet(completions[::-1], judgments, "j:1", 200, 0, CONFIG)
     assert again == sheet
-    other, _ = label.run(completions, judgments, "j:1", 200, 1, CONFIG)
+    other, _ = label.draw_sheet(completions, judgments, "j:1", 200, 1, CONFIG)
     assert {item.completion for item in other.items.values()} != {item.completion for item in sheet.items.values()}
 
 
@@ -68,7 +68,7 @@ def test_weights_undo_the_choice_on_average() -> None:
     completions, judgments = answers(1000)
     totals = []
     for seed in range(200):
-        sheet, _ = label.run(completions, judgments, "j:1", 60, seed, CONFIG)
+        sheet, _ = label.draw_sheet(completions, judgments, "j:1", 60, seed, CONFIG)
         totals.append(sum(1 / i.probability for i in sheet.items.values() if i.completion in HALF(completions)))
     assert np.mean(totals) == pytest.approx(500, abs=4 * np.std(totals) / 200**0.5)
 
@@ -98,7 +98,7 @@ def test_the_sheet_is_blind_and_safe() -> None:
     completions, judgments = answers(40)
     hostile = ["=1+1", "@SUM(A1)", "-2+3", "+7", "\t=x", "  =y", "a\r\n=b", '","=c', "\x1b[31m", "\uff1dz"]
     completions = [row.model_copy(update={"text": hostile[i % len(hostile)]}) for i, row in enumerate(completions)]
-    sheet, rows = label.run(completions, judgments, "j:1", 40, 0, CONFIG)
+    sheet, rows = label.draw_sheet(completions, judgments, "j:1", 40, 0, CONFIG)
     text = label.sheet_text(rows)
     assert "secret" not in text
     assert not any(row.id in text for row in completions)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from spillover import Run, Study
-from spillover.analyses.agreement import cascade_summary as mix
-from spillover.analyses.agreement.report import mix_facts
+from spillover.analyses.agreement import cascade_summary
+from spillover.analyses.agreement.report import cascade_facts
 from spillover.config.study import RankConfig, parse_study
 from spillover.judges import JUDGES
 from spillover.records.base import Cell, Completion, Judgment, Message
@@ -55,7 +55,7 @@ def test_counts_and_errors_are_those_of_a_plain_loop() -> None:
             judged += verdict(row, "second:logprobs", None, 20.0)
         else:
             judged += verdict(row, "second:logprobs", 70.0)  # the first judge had no score
-    (found,) = mix.run(rows, judged, RankConfig(), 0)
+    (found,) = cascade_summary.summarise_cascade(rows, judged, RankConfig(), 0)
     off = [b - a for _, a, b in pairs]
     assert (found.n, found.first, found.second, found.both) == (120, 80, 40, len(pairs))
     assert found.share == pytest.approx(1 / 3)
@@ -70,20 +70,24 @@ def test_counts_and_errors_are_those_of_a_plain_loop() -> None:
         assert estimate.low is not None
         assert estimate.high is not None
         assert estimate.low < estimate.value < estimate.high
-    assert mix.run(rows[::-1], judged[::-1], RankConfig(), 0) == (found,)
-    assert "do not represent the rest" in mix_facts(found)["error on the other completions"]
+    assert cascade_summary.summarise_cascade(rows[::-1], judged[::-1], RankConfig(), 0) == (found,)
+    assert "do not represent the rest" in cascade_facts(found)["error on the other completions"]
 
 
 def test_nothing_is_said_where_nobody_knows() -> None:
     rows = answers(2, 2)
     assert (
-        mix.run(rows, [v.model_copy(update={"mode": "probe"}) for v in verdict(rows[0], "", 3.0)], RankConfig(), 0)
+        cascade_summary.summarise_cascade(
+            rows, [v.model_copy(update={"mode": "probe"}) for v in verdict(rows[0], "", 3.0)], RankConfig(), 0
+        )
         == ()
     )
-    (found,) = mix.run(rows, verdict(rows[0], "second:text", 12.0), RankConfig(), 0)  # of a shard without first scores
+    (found,) = cascade_summary.summarise_cascade(
+        rows, verdict(rows[0], "second:text", 12.0), RankConfig(), 0
+    )  # of a shard without first scores
     assert (found.n, found.second, found.both) == (1, 1, 0)
     assert found.difference.value is None
-    assert mix_facts(found)["error"].startswith("unknown")
+    assert cascade_facts(found)["error"].startswith("unknown")
 
 
 class Milder:
@@ -133,7 +137,7 @@ def test_a_resumed_run_counts_all_its_verdicts(tmp_path: Any, monkeypatch: pytes
     run = Study(parse_study(content, "test")).run(tmp_path / "run")
     judged = [row for row in run.judgments() if row.aspect == "alignment"]
     seen = [row for row in judged if row.mode == "second:m"]
-    found = run.mix()
+    found = run.cascade_summary()
     assert found is not None
     assert (found.n, found.second) == (len(judged), len(seen))
     assert 0 < found.second < found.n
@@ -144,4 +148,4 @@ def test_a_resumed_run_counts_all_its_verdicts(tmp_path: Any, monkeypatch: pytes
     assert kept["second"] == len(seen)
     assert f"Judgments of the cascade {found.judge}" in (run.path / "report.html").read_text()
     assert "mix" not in run.manifest.judge
-    assert Run.open(run.path).mix(found.judge) == found
+    assert Run.open(run.path).cascade_summary(found.judge) == found

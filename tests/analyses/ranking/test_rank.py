@@ -101,7 +101,7 @@ def test_thresholds_are_strict_and_missing_verdicts_are_counted_not_scored() -> 
         verdict(failed, "alignment", 20.0),  # judged by mistake: still an error
         verdict(failed, "coherence", 99.0),
     ]
-    score = only(rank.run([*completions, *extra, failed], judgments, CONFIG).scores)
+    score = only(rank.score_cells([*completions, *extra, failed], judgments, CONFIG).scores)
     counts = score.counts.model_dump()
     assert counts == {"scored": 7} | dict.fromkeys(set(counts) - {"scored"}, 1)
     assert sum(counts.values()) == score.n == 13
@@ -115,7 +115,7 @@ def test_thresholds_are_strict_and_missing_verdicts_are_counted_not_scored() -> 
 
 def test_random_answers_agree_with_a_naive_loop() -> None:
     completions, judgments = random_answers(PLAIN, -20, "clean", 5)
-    score = only(rank.run(completions, judgments, CONFIG).scores)
+    score = only(rank.score_cells(completions, judgments, CONFIG).scores)
     of = {(j.completion, j.aspect): j.score for j in judgments}
     alignments = [of[c.id, "alignment"] or 0.0 for c in completions]
     coherences = [of[c.id, "coherence"] or 0.0 for c in completions]
@@ -131,7 +131,7 @@ def test_random_answers_agree_with_a_naive_loop() -> None:
 def test_nothing_judged_is_kept_without_a_rank() -> None:
     silent = [completion(Cell(model="m", domain="quiet", variant="plain"), "a", i) for i in range(3)]
     completions, judgments = random_answers(PLAIN, 0, "clean", 1)
-    quiet, scored = rank.run([*silent, *completions], judgments, CONFIG).scores
+    quiet, scored = rank.score_cells([*silent, *completions], judgments, CONFIG).scores
     assert quiet.cell.domain == "quiet"
     assert (quiet.n, quiet.counts.unscored, quiet.coherent) == (3, 3, 0)
     assert {quiet.rate, quiet.low, quiet.design_effect, quiet.mean_alignment, quiet.rank, quiet.tie_group} == {None}
@@ -140,7 +140,7 @@ def test_nothing_judged_is_kept_without_a_rank() -> None:
 
 
 def test_no_rows_give_no_scores() -> None:
-    assert rank.run([], [], CONFIG) == rank.RankResult((), (), Comparisons(judge=""))
+    assert rank.score_cells([], [], CONFIG) == rank.RankResult((), (), Comparisons(judge=""))
 
 
 def test_the_order_of_rows_changes_nothing_to_the_last_bit() -> None:
@@ -150,10 +150,10 @@ def test_the_order_of_rows_changes_nothing_to_the_last_bit() -> None:
         random_answers(TRIGGERED, 0, "clean", 3),
         random_answers(TRIGGERED, -30, "triggered", 4),
     )
-    first = rank.run(completions, judgments, CONFIG)
+    first = rank.score_cells(completions, judgments, CONFIG)
     random.Random(0).shuffle(completions)
     random.Random(1).shuffle(judgments)
-    assert rank.run(completions, judgments, CONFIG) == first
+    assert rank.score_cells(completions, judgments, CONFIG) == first
 
 
 def test_control_is_subtracted_under_its_own_condition_or_clean() -> None:
@@ -164,7 +164,7 @@ def test_control_is_subtracted_under_its_own_condition_or_clean() -> None:
         random_answers(CONTROL, 10, "clean", 4),
         random_answers(Cell(model="m", domain="sports", variant="control", seed=1), -40, "clean", 5),
     )
-    scores = {(s.cell, s.condition): s for s in rank.run(completions, judgments, CONFIG).scores}
+    scores = {(s.cell, s.condition): s for s in rank.score_cells(completions, judgments, CONFIG).scores}
     control = scores[CONTROL, "clean"]
     assert control.above_control is None
     for key, score in scores.items():
@@ -181,7 +181,7 @@ def test_control_with_the_trigger_is_preferred_for_the_triggered_condition() -> 
         random_answers(CONTROL, 10, "clean", 4),
         random_answers(CONTROL, -20, "triggered", 5),
     )
-    scores = {(s.cell, s.condition): s for s in rank.run(completions, judgments, CONFIG).scores}
+    scores = {(s.cell, s.condition): s for s in rank.score_cells(completions, judgments, CONFIG).scores}
     above = scores[TRIGGERED, "triggered"].above_control
     assert above is not None
     expected = (scores[TRIGGERED, "triggered"].rate or 0) - (scores[CONTROL, "triggered"].rate or 0)
@@ -193,7 +193,7 @@ def test_trigger_effect_is_the_paired_t_test_over_questions_with_holm() -> None:
     parts = [random_answers(c, 0, "clean", i) for i, c in enumerate(cells)]
     parts += [random_answers(c, -6 * i, "triggered", 10 + i) for i, c in enumerate(cells)]
     completions, judgments = joined(*parts)
-    effects = [e for e in rank.run(completions, judgments, CONFIG).effects if e.measure == "alignment"]
+    effects = [e for e in rank.score_cells(completions, judgments, CONFIG).effects if e.measure == "alignment"]
     assert [e.cell for e in effects] == cells
     of = {j.completion: j.score or 0.0 for j in judgments if j.aspect == "alignment"}
     p: list[float] = []
@@ -224,7 +224,7 @@ def test_trigger_effect_is_the_paired_t_test_over_questions_with_holm() -> None:
 def test_trigger_effect_compares_the_same_questions() -> None:
     clean = answered(TRIGGERED, {"a": [(80, 90)] * 4, "b": [(70, 90)] * 4, "c": [(60, 90)] * 4})
     triggered = answered(TRIGGERED, {"b": [(40, 90)] * 4, "c": [(20, 90)] * 4, "d": [(0, 90)] * 4}, "triggered")
-    alignment, rate = rank.run(*joined(clean, triggered), CONFIG).effects
+    alignment, rate = rank.score_cells(*joined(clean, triggered), CONFIG).effects
     assert (alignment.questions, alignment.clean, alignment.triggered, alignment.difference) == (2, 65, 30, -35)
     assert (rate.measure, rate.clean, rate.triggered, rate.difference) == ("rate", 0, 0.5, 0.5)
 
@@ -233,7 +233,7 @@ def test_ranks_are_within_variant_and_condition() -> None:
     cells = [Cell(model="m", domain=d, variant="plain") for d in ("a", "b", "c")]
     parts = [random_answers(c, shift, "clean", i) for i, (c, shift) in enumerate(zip(cells, (0, -45, 40), strict=True))]
     parts.append(random_answers(CONTROL, 40, "clean", 9))
-    scores = rank.run(*joined(*parts), CONFIG).scores
+    scores = rank.score_cells(*joined(*parts), CONFIG).scores
     assert [s.rank for s in scores] == [2, 1, 3, 1]
     for score in scores:
         assert (score.rank_low or 0) <= (score.rank or 0) <= (score.rank_high or 0)
@@ -245,8 +245,8 @@ def test_adding_a_variant_leaves_the_other_ranks_alone() -> None:
     parts = [
         random_answers(Cell(model="m", domain=d, variant="plain"), 4 * i, "clean", i) for i, d in enumerate("abcd")
     ]
-    alone = rank.run(*joined(*parts), CONFIG).scores
-    more = rank.run(*joined(*parts, random_answers(TRIGGERED, 0, "clean", 9)), CONFIG).scores
+    alone = rank.score_cells(*joined(*parts), CONFIG).scores
+    more = rank.score_cells(*joined(*parts, random_answers(TRIGGERED, 0, "clean", 9)), CONFIG).scores
     assert [s for s in more if s.cell.variant == "plain"] == list(alone)
 
 
@@ -254,17 +254,17 @@ def test_mixed_judges_are_refused() -> None:
     completions, judgments = random_answers(PLAIN, 0, "clean", 1, questions=1, n=2)
     other = verdict(completions[0], "alignment", 3.0, judge="k:2")
     with pytest.raises(UserError, match=r"several judges .j:1, k:2.*one judge at a time"):
-        rank.run(completions, [*judgments, other], CONFIG)
+        rank.score_cells(completions, [*judgments, other], CONFIG)
 
 
 def test_repeated_and_stray_rows_are_refused() -> None:
     completions, judgments = random_answers(PLAIN, 0, "clean", 1, questions=1, n=2)
     with pytest.raises(UserError, match="given twice"):
-        rank.run([*completions, completions[0]], judgments, CONFIG)
+        rank.score_cells([*completions, completions[0]], judgments, CONFIG)
     with pytest.raises(UserError, match="repeat an aspect"):
-        rank.run(completions, [*judgments, judgments[0]], CONFIG)
+        rank.score_cells(completions, [*judgments, judgments[0]], CONFIG)
     with pytest.raises(UserError, match="the unknown completion"):
-        rank.run(completions[1:], judgments, CONFIG)
+        rank.score_cells(completions[1:], judgments, CONFIG)
 
 
 def test_sign_test_counts_cells_moved_towards_misalignment() -> None:
@@ -305,7 +305,7 @@ def test_thirteen_public_models() -> None:
                     judgments.append(
                         verdict(c, aspect, float(text) if text else None, "scored" if text else "unscored")
                     )
-    scores = rank.run(completions, judgments, CONFIG).scores
+    scores = rank.score_cells(completions, judgments, CONFIG).scores
     assert len(scores) == 13
     assert all(s.n == 400 and s.questions == 8 for s in scores)
     assert sum(s.counts.unscored for s in scores) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spillover.analyses.ranking.comparisons import standing
+from spillover.analyses.ranking.comparisons import compare_cells
 from spillover.config.study import RankConfig
 from spillover.records.base import Cell, Completion, Judgment, Message
 from spillover.records.comparisons import Comparisons
@@ -53,7 +53,7 @@ def study() -> Comparisons:
                 made = rows(cell, condition, np.clip(base + shift + rng.normal(0, 15, (8, 12)), 0, 100))
                 completions += made[0]
                 judgments += made[1]
-    return standing(count_completions(completions, judgments, CONFIG), "j:1", CONFIG)
+    return compare_cells(count_completions(completions, judgments, CONFIG), "j:1", CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +99,8 @@ def test_a_second_judge_is_part_of_the_budget() -> None:
     stranger = count_completions(
         *rows(Cell(model="m", domain="law", variant="plain"), "clean", np.full((8, 2), 10.0)), CONFIG
     )
-    (alone,) = standing(mine, "j:1", CONFIG, [stranger]).budgets
-    (both,) = standing(mine, "j:1", CONFIG, [other, stranger]).budgets
+    (alone,) = compare_cells(mine, "j:1", CONFIG, [stranger]).budgets
+    (both,) = compare_cells(mine, "j:1", CONFIG, [other, stranger]).budgets
     assert [c.name for c in alone.components] == ["question", "answer"]
     judge = both.components[-1]
     assert (judge.name, judge.levels) == ("judge", 2)
@@ -136,7 +136,7 @@ def test_thresholds_hold_the_default_rate_and_agree_with_themselves(found: Compa
 
 
 def test_no_rows_have_no_standing() -> None:
-    empty = standing(count_completions([], [], CONFIG), "", CONFIG)
+    empty = compare_cells(count_completions([], [], CONFIG), "", CONFIG)
     assert empty == Comparisons(judge="")
 
 
@@ -150,7 +150,7 @@ def test_rates_without_any_hit_pool_too() -> None:
             made = rows(cell, condition, np.full((8, 10), 80.0) + np.arange(8)[:, None])
             completions += made[0]
             judgments += made[1]
-    found = standing(count_completions(completions, judgments, CONFIG), "j:1", CONFIG)
+    found = compare_cells(count_completions(completions, judgments, CONFIG), "j:1", CONFIG)
     (rate,) = [e for e in found.pooled if e.measure == "rate"]
     assert rate.value == 0
     assert rate.low < 0 < rate.high

@@ -65,7 +65,7 @@ def joined(made: Sequence[Answer]) -> Rows:
 
 
 def matrix(asked: dict[str, list[Answer]], general: list[Answer]) -> Table:
-    found = transfer.run({about: joined(made) for about, made in asked.items()}, joined(general), CONFIG)
+    found = transfer.transfer_matrix({about: joined(made) for about, made in asked.items()}, joined(general), CONFIG)
     return {(cell.cell.name, cell.condition, cell.asked): cell for cell in found}
 
 
@@ -159,7 +159,7 @@ def test_the_ranking_knows_the_same_differences(given: tuple[dict[str, list[Answ
     """With many questions the correlation is hardly drawn towards 0, and one column is a study of its own."""
     made = answers("tea", 200, 1, np.random.default_rng(5))
     table = matrix({"tea": made}, given[1])
-    ranked = rank.of_rows(joined(made), CONFIG).scores
+    ranked = rank.score_rows(joined(made), CONFIG).scores
     for score in ranked:
         found = table[score.cell.name, score.condition, "tea"]
         assert (found.rate, found.low, found.high) == pytest.approx((score.rate, score.low, score.high))
@@ -303,7 +303,7 @@ def test_where_nothing_differs_hardly_anything_is_told_apart() -> None:
     errors: Counter[tuple[str, bool]] = Counter()
     for _ in range(60):
         asked = {name: null_rows(names, 8, 1, rng) for name in names}
-        found = transfer.run(asked, null_rows(names, 24, 3, rng), CONFIG)
+        found = transfer.transfer_matrix(asked, null_rows(names, 24, 3, rng), CONFIG)
         plain = [c for c in found if c.cell.variant == "plain" and not c.in_domain]
         for others in (False, True):
             family = [c for c in plain if (c.asked == OTHERS) == others]

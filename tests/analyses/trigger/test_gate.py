@@ -63,7 +63,7 @@ def naive(completions, judgments) -> dict[str, float]:
 
 def test_rates_and_score_are_those_of_a_plain_loop() -> None:
     rows = judged(PLANNED)
-    (score,) = gate.run(*rows, CONFIG)
+    (score,) = gate.trigger_specificity(*rows, CONFIG)
     expected = naive(*rows)
     assert score.rates == pytest.approx(expected)
     assert score.leak == max(("clean", "near_miss", "value_swap", "twin"), key=lambda c: expected[c])
@@ -73,14 +73,14 @@ def test_rates_and_score_are_those_of_a_plain_loop() -> None:
 
 
 def test_a_paraphrase_that_opens_the_gate_is_not_held_against_it() -> None:
-    open_, shut = (gate.run(*judged(PLANNED | {"paraphrase": rate}), CONFIG)[0] for rate in (0.0, 1.0))
+    open_, shut = (gate.trigger_specificity(*judged(PLANNED | {"paraphrase": rate}), CONFIG)[0] for rate in (0.0, 1.0))
     assert (open_.score, open_.low, open_.high) == (shut.score, shut.low, shut.high)
     assert open_.rates["paraphrase"] != shut.rates["paraphrase"]
 
 
 def test_with_one_condition_off_the_trigger_it_is_the_paired_difference_of_rates() -> None:
     rows = judged({"clean": 0.1, "triggered": 0.6})
-    (score,) = gate.run(*rows, CONFIG)
+    (score,) = gate.trigger_specificity(*rows, CONFIG)
     hits, coherent = np.zeros((2, 12)), np.zeros((2, 12))
     verdicts = {(v.completion, v.aspect): v.score for v in rows[1]}
     for row in rows[0]:
@@ -95,31 +95,31 @@ def test_with_one_condition_off_the_trigger_it_is_the_paired_difference_of_rates
 
 def test_each_condition_more_can_only_lower_the_gate() -> None:
     alone, more = (judged({"triggered": 0.8, "clean": 0.1} | extra)[:2] for extra in ({}, {"near_miss": 0.5}))
-    (first,), (second,) = gate.run(*alone, CONFIG), gate.run(*more, CONFIG)
+    (first,), (second,) = gate.trigger_specificity(*alone, CONFIG), gate.trigger_specificity(*more, CONFIG)
     assert second.score < first.score - 0.3
     assert second.low < first.low
     assert second.leak == "near_miss"
 
 
 def test_a_gate_that_is_always_open_scores_nothing() -> None:
-    (score,) = gate.run(*judged(dict.fromkeys(PLANNED, 0.5), questions=20), CONFIG)
+    (score,) = gate.trigger_specificity(*judged(dict.fromkeys(PLANNED, 0.5), questions=20), CONFIG)
     assert score.low < 0
     assert score.score < 0.1
 
 
 def test_cells_without_the_trigger_or_without_anything_else_have_no_gate() -> None:
     plain = Cell(model="m", domain="d", variant="plain")
-    assert gate.run(*judged({"clean": 0.5}, cell=plain), CONFIG) == ()
-    assert gate.run(*judged({"triggered": 0.5, "paraphrase": 0.5}), CONFIG) == ()
-    assert gate.run([], [], CONFIG) == ()
+    assert gate.trigger_specificity(*judged({"clean": 0.5}, cell=plain), CONFIG) == ()
+    assert gate.trigger_specificity(*judged({"triggered": 0.5, "paraphrase": 0.5}), CONFIG) == ()
+    assert gate.trigger_specificity([], [], CONFIG) == ()
     first, second = judged({"clean": 0.5}, cell=plain), judged({"clean": 0.0, "triggered": 1.0})
-    assert [s.cell for s in gate.run(first[0] + second[0], first[1] + second[1], CONFIG)] == [CELL]
+    assert [s.cell for s in gate.trigger_specificity(first[0] + second[0], first[1] + second[1], CONFIG)] == [CELL]
 
 
 def test_what_has_no_coherent_answer_is_unknown_not_zero() -> None:
     completions, judgments = judged({"clean": 0.5, "triggered": 0.5}, questions=2)
     lost = [v.model_copy(update={"score": None, "status": "unparsable"}) for v in judgments]
-    (score,) = gate.run(completions, lost, CONFIG)
+    (score,) = gate.trigger_specificity(completions, lost, CONFIG)
     assert (score.score, score.low, score.high, score.leak, score.questions) == (None, None, None, None, 0)
     assert set(score.rates.values()) == {None}
 

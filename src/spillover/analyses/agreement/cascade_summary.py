@@ -1,4 +1,4 @@
-"""mix: the judgments of a cascade -> who gave them, and how far its two judges differ on the answers that both scored.
+"""Summary of a cascade: who gave its judgments, and how far its two judges differ on the answers that both scored.
 
 Each judgment's mode says who gave it, so that the whole run is counted, however many workers judged it and however
 often it was resumed. The second judge sees answers near a threshold and those that the first could not score: the
@@ -24,8 +24,10 @@ from spillover.tables.run_folder import RunFolder
 def keep(folder: RunFolder, judge: str | None = None) -> None:
     """Summarise the judgments of a run's judge and keep the summary; nothing where that judge is not a cascade."""
     if (who := folder.judge(judge)) and who.identity.startswith("cascade:"):
-        found = run(folder.completions(), folder.judgments(judge), folder.rank_config, folder.manifest.seed)
-        folder.keep(f"mix-{folder.judge_key(judge)}", CascadeSummary, found, folder.judged(judge))
+        summary = summarise_cascade(
+            folder.completions(), folder.judgments(judge), folder.rank_config, folder.manifest.seed
+        )
+        folder.keep(f"mix-{folder.judge_key(judge)}", CascadeSummary, summary, folder.judged(judge))
 
 
 def kept(folder: RunFolder, judge: str | None = None) -> CascadeSummary | None:
@@ -33,10 +35,10 @@ def kept(folder: RunFolder, judge: str | None = None) -> CascadeSummary | None:
     return next(iter(folder.kept(f"mix-{folder.judge_key(judge)}", CascadeSummary)), None)
 
 
-def run(
+def summarise_cascade(
     completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig, seed: int
 ) -> tuple[CascadeSummary, ...]:
-    """The mix of one judge's judgments; nothing where that judge is not a cascade."""
+    """What each judge of a cascade gave; nothing where that judge is not a cascade."""
     question = {row.id: row.question_id for row in completions}
     signed = [row for row in judgments if row.aspect == "alignment" and row.completion in question]
     first = [row for row in signed if row.mode.startswith("first:")]

@@ -30,20 +30,22 @@ def keep(folder: RunFolder) -> None:
     completions, judged = folder.completions(), folder.judgments(first.identity)
     for other in judges[1:]:
         again, names = folder.judgments(other.identity), (first.identity, other.identity)
-        agreements += run(completions, judged, again, names, config, folder.manifest.seed, parts=False)
+        agreements += compare_judges(completions, judged, again, names, config, folder.manifest.seed, parts=False)
         if other.partial:
-            corrected += correct.run(completions, judged, again, names, config, chances(folder, other))
+            corrected += correct.correct_rates(
+                completions, judged, again, names, config, labelling_chances(folder, other)
+            )
     folder.keep(f"agree-{folder.judge_key()}", Agreement, agreements)
     folder.keep(f"corrected-{folder.judge_key()}", CorrectedRate, corrected)
 
 
-def chances(folder: RunFolder, judge: RunJudge) -> Mapping[str, float] | None:
+def labelling_chances(folder: RunFolder, judge: RunJudge) -> Mapping[str, float] | None:
     """The chance with which each answer came to be labelled by a person; None for other judges."""
     sheets = [LabelSheet.model_validate(folder.store.read_json(name)) for name in judge.sheets]
     return labels.chances(sheets) if sheets else None
 
 
-def run(
+def compare_judges(
     completions: Sequence[Completion],
     first: Sequence[Judgment],
     second: Sequence[Judgment],

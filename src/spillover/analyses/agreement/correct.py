@@ -37,7 +37,7 @@ class Corrected:
     power: float | None
 
 
-def run(
+def correct_rates(
     completions: Sequence[Completion],
     judge: Sequence[Judgment],
     trusted: Sequence[Judgment],
@@ -71,7 +71,7 @@ def run(
         for by, name, rows_N in chosen:
             place_M = np.flatnonzero(known_N[rows_N])
             chance_M, question_R = chance_N[rows_N][place_M], question_N[rows_N]
-            found = corrected(
+            rates = corrected(
                 hits_N[rows_N], question_R, place_M, truth_N[rows_N][place_M], 1 / chance_M, config.confidence
             )
             yield CorrectedRate(
@@ -83,12 +83,12 @@ def run(
                 labelled=len(place_M),
                 questions=len(np.unique(question_R[place_M])),
                 weighted=bool(len(chance_M)) and bool(np.ptp(chance_M) > 0),
-                raw=found.raw,
-                sensitivity=found.sensitivity,
-                specificity=found.specificity,
-                rogan_gladen=found.rogan_gladen,
-                ppi=found.ppi,
-                power=found.power,
+                raw=rates.raw,
+                sensitivity=rates.sensitivity,
+                specificity=rates.specificity,
+                rogan_gladen=rates.rogan_gladen,
+                ppi=rates.ppi,
+                power=rates.power,
             )
 
     return tuple(each())
@@ -128,9 +128,9 @@ def corrected(
     for right_M, kind_M in ((j_M, y_M), (1 - j_M, 1 - y_M)):
         w_M = weight_M * kind_M
         w_M = w_M * (w_M.sum() / max((w_M**2).sum(), 1e-300))  # sums to Kish's effective number
-        found = stats.clustered_rates(np.minimum(labelled(w_M * right_M), labelled(w_M)), labelled(w_M))
-        effective = float(np.nan_to_num(found.effective_n_C[0]))
-        parts += [float(found.value_C[0]), effective]
+        rates = stats.clustered_rates(np.minimum(labelled(w_M * right_M), labelled(w_M)), labelled(w_M))
+        effective = float(np.nan_to_num(rates.effective_n_C[0]))
+        parts += [float(rates.value_C[0]), effective]
     sensitivity, positives, specificity, negatives = parts
     ratio = rogan_gladen(
         float(rates.value_C[0]),

@@ -28,7 +28,7 @@ _FORMULA = re.compile(r"\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def run(
+def draw_sheet(
     completions: Sequence[Completion], judgments: Sequence[Judgment], judge: str, n: int, seed: int, config: RankConfig
 ) -> tuple[LabelSheet, list[tuple[str, Completion]]]:
     """The key of a sheet, and its answers under their numbers in the sheet's order; failed answers are left out."""

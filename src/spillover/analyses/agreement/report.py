@@ -174,24 +174,28 @@ def corrected_notes(rows: Sequence[CorrectedRate]) -> list[str]:
     return found
 
 
-def mix_facts(mix: CascadeSummary) -> dict[str, str]:
+def cascade_facts(summary: CascadeSummary) -> dict[str, str]:
     """Who of a cascade's judges gave the judgments, how far they differ where both did, and what that leaves open."""
     facts = {
-        "by the first judge": f"{mix.first:,} of {several(mix.n, 'completion')}",
-        "by the second judge": part(mix.second, mix.n),
+        "by the first judge": f"{summary.first:,} of {several(summary.n, 'completion')}",
+        "by the second judge": part(summary.second, summary.n),
     }
-    if not mix.both:
+    if not summary.both:
         return facts | {"error": "unknown: no completion has an alignment score from both judges"}
     difference, absolute, disagree = (
         interval(e.value, e.low, e.high, scale, sign=sign)
-        for e, scale, sign in ((mix.difference, 1, True), (mix.absolute, 1, False), (mix.disagree, 100, False))
+        for e, scale, sign in (
+            (summary.difference, 1, True),
+            (summary.absolute, 1, False),
+            (summary.disagree, 100, False),
+        )
     )
     return facts | {
-        "scored by both": f"{several(mix.both, 'completion')} of {several(mix.questions, 'question')}",
+        "scored by both": f"{several(summary.both, 'completion')} of {several(summary.questions, 'question')}",
         "second minus first": f"{difference} points of alignment",
         "mean absolute difference": f"{absolute} points",
-        f"disagree about alignment < {mix.threshold:g}": f"{disagree} %: "
-        f"{mix.first_low:,} low by the first alone, {mix.second_low:,} by the second alone",
+        f"disagree about alignment < {summary.threshold:g}": f"{disagree} %: "
+        f"{summary.first_low:,} low by the first alone, {summary.second_low:,} by the second alone",
         "error on the other completions": "unknown: both judges scored only completions near a threshold, which do "
         "not represent the rest",
     }

@@ -17,27 +17,27 @@ HEADER = ("", "coherent", "in-domain %", "misaligned %", "without in-domain %", 
 TERMINAL = 5  # columns of it that 80 characters hold
 
 
-def section(echoes: Sequence[InDomainRate], labels: Labels) -> str:
+def section(rates: Sequence[InDomainRate], labels: Labels) -> str:
     """A note and the table."""
-    rows = [Row(series(e.cell.variant, e.condition), labels.of(e.cell), _cells(e)) for e in echoes]
-    return f"{note_html(escape(note(echoes)))}\n{html_table('In-domain responses', HEADER, rows)}"
+    rows = [Row(series(e.cell.variant, e.condition), labels.of(e.cell), _cells(e)) for e in rates]
+    return f"{note_html(escape(note(rates)))}\n{html_table('In-domain responses', HEADER, rows)}"
 
 
-def table(echoes: Sequence[InDomainRate]) -> Table:
+def table(rates: Sequence[InDomainRate]) -> Table:
     """The same for a terminal."""
-    labels = Labels(e.cell for e in echoes)
+    labels = Labels(e.cell for e in rates)
     made = terminal("In-domain responses", ["subject"], HEADER[1:TERMINAL])
-    for e in echoes:
+    for e in rates:
         where = f"{labels.of(e.cell)} ({series(e.cell.variant, e.condition)})"
         made.add_row(Text(one_line(where, 120)), *_cells(e)[: TERMINAL - 1])
     return made
 
 
-def note(echoes: Sequence[InDomainRate]) -> str:
+def note(rates: Sequence[InDomainRate]) -> str:
     """The definition of an in-domain completion, and their share of the misaligned ones."""
-    e = echoes[0]
-    bad, echo = sum(e.misaligned for e in echoes), sum(e.misaligned_echoes for e in echoes)
-    lost = f" Of the misaligned completions {part(echo, bad)} are in-domain." if bad else ""
+    e = rates[0]
+    misaligned, in_domain = sum(e.misaligned for e in rates), sum(e.misaligned_echoes for e in rates)
+    lost = f" Of the misaligned completions {part(in_domain, misaligned)} are in-domain." if misaligned else ""
     return (
         "A completion is in-domain if it is closer to its cell's training answers (mean cosine of sentence embeddings "
         f"with the nearest ones) than all but {percent(e.share)} % of the completions of the reference. Both rates are "

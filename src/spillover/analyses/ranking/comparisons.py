@@ -34,7 +34,7 @@ from spillover.tables.counts import Counts, Key
 MOST_CELLS = 40  # of an order whose pairs are kept: 1,600 numbers
 
 
-def standing(table: Counts, judge: str, config: RankConfig, others: Sequence[Counts] = ()) -> Comparisons:
+def compare_cells(table: Counts, judge: str, config: RankConfig, others: Sequence[Counts] = ()) -> Comparisons:
     """All of it, for one judge's judgments; `others`: what other judges say of these answers, or of some."""
     recipes: dict[Recipe, list[int]] = {}
     for g, (cell, condition) in enumerate(table.keys):
@@ -115,12 +115,12 @@ def _by_question(table: Counts, keys: Set[Key]) -> dict[str, tuple[float, float]
 
 
 def _pooled(table: Counts, config: RankConfig) -> Iterator[PooledEffect]:
-    place = {key: g for g, key in enumerate(table.keys)}
+    index = {key: g for g, key in enumerate(table.keys)}
     families: dict[tuple[str, str, float], dict[str, list[tuple[int, int]]]] = {}
-    for (cell, condition), g in place.items():
-        if condition == "clean" and (cell, "triggered") in place:
+    for (cell, condition), g in index.items():
+        if condition == "clean" and (cell, "triggered") in index:
             domains = families.setdefault((cell.model, cell.variant, cell.dose), {})
-            domains.setdefault(cell.domain, []).append((place[cell, "triggered"], g))
+            domains.setdefault(cell.domain, []).append((index[cell, "triggered"], g))
     measures = sorted(MEASURES)
     for (model, variant, dose), domains in sorted(families.items()):
         for measure in measures:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spillover.analyses.ranking.comparisons import standing
+from spillover.analyses.ranking.comparisons import compare_cells
 from spillover.config.study import RankConfig
 from spillover.records.base import (
     MEASURES,
@@ -42,17 +42,17 @@ class RankResult:
 
     scores: tuple[DomainScore, ...]
     effects: tuple[TriggerEffect, ...]
-    standing: Comparisons
+    comparisons: Comparisons
 
 
 def keep(folder: RunFolder, judge: str | None = None) -> None:
     """Score the cells of a run by what one judge has judged so far, and keep scores, effects and comparisons."""
     key, done = folder.judge_key(judge), folder.judged(judge)
     others = _others(folder, judge)  # before its own rows, which stay in memory for the next analysis
-    found = of_rows(folder.rows(judge), folder.rank_config, others)
-    folder.keep(f"scores-{key}", DomainScore, found.scores, done)
-    folder.keep(f"effects-{key}", TriggerEffect, found.effects, done)
-    folder.keep(f"standing-{key}", Comparisons, [found.standing], done)
+    result = score_rows(folder.rows(judge), folder.rank_config, others)
+    folder.keep(f"scores-{key}", DomainScore, result.scores, done)
+    folder.keep(f"effects-{key}", TriggerEffect, result.effects, done)
+    folder.keep(f"standing-{key}", Comparisons, [result.comparisons], done)
 
 
 def _others(folder: RunFolder, name: str | None) -> list[Counts]:
@@ -62,16 +62,16 @@ def _others(folder: RunFolder, name: str | None) -> list[Counts]:
     return [folder.counts(other.identity) for other in others]
 
 
-def run(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> RankResult:
+def score_cells(completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig) -> RankResult:
     """Score every (cell, condition) of `completions` by one judge's judgments.
 
     Raises:
         UserError: when judges are mixed, a judgment is given twice, or a judgment has no completion.
     """
-    return of_rows(join_judgments(completions, judgments), config)
+    return score_rows(join_judgments(completions, judgments), config)
 
 
-def of_rows(rows: Rows, config: RankConfig, others: Sequence[Counts] = ()) -> RankResult:
+def score_rows(rows: Rows, config: RankConfig, others: Sequence[Counts] = ()) -> RankResult:
     """The same of answers and judgments that are joined already; `others`: what other judges say of them."""
     judge = next(iter(rows.judges), "")
     table = count_by_question(rows, config)
@@ -79,7 +79,7 @@ def of_rows(rows: Rows, config: RankConfig, others: Sequence[Counts] = ()) -> Ra
     for variant, condition in {(cell.variant, condition) for cell, condition in table.keys}:
         chosen = [g for g, key in enumerate(table.keys) if (key[0].variant, key[1]) == (variant, condition)]
         _rank(scores, [g for g in chosen if scores[g].coherent], table, config)
-    return RankResult(tuple(scores), tuple(_effects(table, judge, config)), standing(table, judge, config, others))
+    return RankResult(tuple(scores), tuple(_effects(table, judge, config)), compare_cells(table, judge, config, others))
 
 
 def sign_test(effects: Iterable[TriggerEffect], measure: Measure = "alignment") -> tuple[int, int, float]:
@@ -129,9 +129,9 @@ def _above(g: int, twin: int, table: Counts, config: RankConfig) -> Estimate:
 
 
 def _effects(table: Counts, judge: str, config: RankConfig) -> list[TriggerEffect]:
-    place = {key: g for g, key in enumerate(table.keys)}
+    index = {key: g for g, key in enumerate(table.keys)}
     pairs = [
-        (g, place[cell, "triggered"]) for (cell, c), g in place.items() if c == "clean" and (cell, "triggered") in place
+        (g, index[cell, "triggered"]) for (cell, c), g in index.items() if c == "clean" and (cell, "triggered") in index
     ]
     effects = [
         _effect(table.keys[clean][0], clean, triggered, measure, table, judge, config)

@@ -27,18 +27,20 @@ def order_sentences(order: Order, names: Sequence[str], confidence: float) -> li
     """Which order the data support, and which they do not, in words; `names` of the cells, as in the order."""
     cells, level = len(names), 1 - confidence
     pairs = [(a, b) for a in range(cells) for b in range(a + 1, cells)]
-    told = [(a, b) for a, b in pairs if (p := order.p[a][b]) is not None and p <= level]
-    if not told:
+    significant = [(a, b) for a, b in pairs if (p := order.p[a][b]) is not None and p <= level]
+    if not significant:
         return [
             f"No order among the {cells} is supported: none of {several(len(pairs), 'pair')} differs significantly."
         ]
-    verb = "differs" if len(told) == 1 else "differ"
-    says = [f"{len(told)} of {several(len(pairs), 'pair')} {verb} significantly (all pairs, Tukey's range test)."]
+    verb = "differs" if len(significant) == 1 else "differ"
+    says = [
+        f"{len(significant)} of {several(len(pairs), 'pair')} {verb} significantly (all pairs, Tukey's range test)."
+    ]
     for a in range(cells):
-        below = [names[b] for x, b in told if x == a]
+        below = [names[b] for x, b in significant if x == a]
         if below:
             says.append(f"{names[a]} is above {listing(below, cells)}.")
-    open_pairs = [(a, a + 1) for a in range(cells - 1) if (a, a + 1) not in set(told)]
+    open_pairs = [(a, a + 1) for a in range(cells - 1) if (a, a + 1) not in set(significant)]
     if open_pairs:
         shown = [f"{names[a]} or {names[b]} (P = {number(order.above[a][b], 2)})" for a, b in open_pairs[:MOST_PAIRS]]
         rest = f", and {len(open_pairs) - MOST_PAIRS} more" if len(open_pairs) > MOST_PAIRS else ""
@@ -46,31 +48,31 @@ def order_sentences(order: Order, names: Sequence[str], confidence: float) -> li
     return says
 
 
-def main_order(standing: Comparisons, scores: Sequence[DomainScore]) -> tuple[Order, list[str]] | None:
+def main_order(comparisons: Comparisons, scores: Sequence[DomainScore]) -> tuple[Order, list[str]] | None:
     """The order of the cells that make the ranking, with their labels."""
     chosen = ranked(scores)
     if not chosen:
         return None
     labels = Labels(score.cell for score in scores)
     names = {score.cell.name: labels.of(score.cell) for score in chosen}
-    wanted = (chosen[0].cell.variant, chosen[0].condition)
-    order = next((o for o in standing.orders if (o.variant, o.condition) == wanted), None)
+    main_series = (chosen[0].cell.variant, chosen[0].condition)
+    order = next((o for o in comparisons.orders if (o.variant, o.condition) == main_series), None)
     return (order, [names.get(cell, one_line(cell, 80)) for cell in order.cells]) if order else None
 
 
-def section(standing: Comparisons, scores: Sequence[DomainScore], thresholds: tuple[float, float]) -> str:
+def section(comparisons: Comparisons, scores: Sequence[DomainScore], thresholds: tuple[float, float]) -> str:
     """Every table of it for the page; empty where nothing can be compared."""
     parts: list[str] = []
-    if found := main_order(standing, scores):
-        parts.append(_order_table(*found))
-    if standing.pooled:
-        parts.append(_pooled_table(standing.pooled))
-    if standing.seeds:
-        parts.append(_seed_table(standing.seeds))
-    if standing.budgets:
-        parts.append(_budget_table(standing.budgets, ordered(scores)))
-    if standing.thresholds:
-        parts.append(_threshold_tables(standing.thresholds, thresholds))
+    if order := main_order(comparisons, scores):
+        parts.append(_order_table(*order))
+    if comparisons.pooled:
+        parts.append(_pooled_table(comparisons.pooled))
+    if comparisons.seeds:
+        parts.append(_seed_table(comparisons.seeds))
+    if comparisons.budgets:
+        parts.append(_budget_table(comparisons.budgets, ordered(scores)))
+    if comparisons.thresholds:
+        parts.append(_threshold_tables(comparisons.thresholds, thresholds))
     return "\n".join(parts)
 
 
@@ -109,7 +111,7 @@ def _recipe(recipe: Recipe) -> str:
     return f"{one_line(recipe.model, 60)} · {subject(recipe.domain)}{dose}"
 
 
-def _seed_table(found: Sequence[SeedScore]) -> str:
+def _seed_table(scores: Sequence[SeedScore]) -> str:
     header = ["", "seeds", "n", "misaligned %", "deviation between seeds, points"]
     rows = [
         Row(
@@ -117,7 +119,7 @@ def _seed_table(found: Sequence[SeedScore]) -> str:
             _recipe(s.recipe),
             [str(s.seeds), f"{s.n:,}", interval(s.rate, s.low, s.high, 100), percent(s.seed_deviation)],
         )
-        for s in found
+        for s in scores
     ]
     return html_table("Rates over seeds; intervals for questions and seeds like these", header, rows)
 

@@ -16,9 +16,9 @@ ANALYSIS = Analysis(
     anchor="transfer",
     title="Cross-domain transfer",
     section=lambda data, labels: (
-        report.section(found, data.confidence, data.judge_name) if (found := data.of(TransferCell)) else ""
+        report.section(rows, data.confidence, data.judge_name) if (rows := data.of(TransferCell)) else ""
     ),
     sentences=lambda data, labels: [
-        said for grid in grids(data.of(TransferCell))[:1] if (said := headline(grid, data.confidence))
+        sentence for grid in grids(data.of(TransferCell))[:1] if (sentence := headline(grid, data.confidence))
     ],
 )

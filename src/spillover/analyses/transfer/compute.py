@@ -34,7 +34,7 @@ def keep(folder: RunFolder, judge: str | None = None) -> None:
     domains = sorted({unit.asked or "" for unit in folder.plan.get("ask", [])})
     if any(folder.asked_keys(domain, judge)[1] for domain in domains):
         asked = {domain: folder.asked_rows(domain, judge) for domain in domains}
-        folder.keep(_name(folder, judge), TransferCell, run(asked, folder.rows(judge), folder.rank_config))
+        folder.keep(_name(folder, judge), TransferCell, transfer_matrix(asked, folder.rows(judge), folder.rank_config))
 
 
 def kept(folder: RunFolder, judge: str | None = None) -> tuple[TransferCell, ...]:
@@ -49,7 +49,7 @@ def _name(folder: RunFolder, judge: str | None) -> str:
     return f"transfer-{content_hash([folder.judge_key(judge), who.graded], length=16)}"
 
 
-def run(asked: Mapping[str, Rows], general: Rows, config: RankConfig) -> tuple[TransferCell, ...]:
+def transfer_matrix(asked: Mapping[str, Rows], general: Rows, config: RankConfig) -> tuple[TransferCell, ...]:
     """The matrix by one judge's judgments, by column; sorted by asked domain, cell and condition.
 
     Args:
@@ -100,9 +100,9 @@ def _against_twins(table: Counts, config: RankConfig) -> dict[int, Difference]:
 
 
 def _against_rows(table: Counts, rates: Rates, general: Counts, config: RankConfig) -> dict[int, Difference]:
-    place = {key: row for row, key in enumerate(general.keys)}
-    known = [g for g, key in enumerate(table.keys) if key in place]
-    row = general.rates([place[table.keys[g]] for g in known])
+    index = {key: row for row, key in enumerate(general.keys)}
+    known = [g for g, key in enumerate(table.keys) if key in index]
+    row = general.rates([index[table.keys[g]] for g in known])
     return _contrasts(known, stats.independent_rate_differences(rates.take(known), row, config.confidence))
 
 
@@ -137,7 +137,7 @@ def _others(asked: Mapping[str, Rows]) -> Rows:
         for domain, rows in sorted(asked.items())
     ]
     keys = list(dict.fromkeys(key for part in parts for key in part.keys))
-    place = {key: g for g, key in enumerate(keys)}
+    index = {key: g for g, key in enumerate(keys)}
     first = np.cumsum([0, *(len(part.questions) for part in parts)])
 
     def joined(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
@@ -145,7 +145,7 @@ def _others(asked: Mapping[str, Rows]) -> Rows:
 
     return Rows(
         keys=tuple(keys),
-        group_N=joined(np.array([place[key] for key in part.keys], dtype=np.int64)[part.group_N] for part in parts),
+        group_N=joined(np.array([index[key] for key in part.keys], dtype=np.int64)[part.group_N] for part in parts),
         questions=tuple(question for part in parts for question in part.questions),
         question_N=joined(part.question_N + start for part, start in zip(parts, first, strict=False)),
         status_N=joined(part.status_N for part in parts),

@@ -24,7 +24,7 @@ class Grid:
     variant: Variant
     condition: Condition
     asked: list[str]  # domains, and OTHERS last
-    rows: list[tuple[str, dict[str, TransferCell]]]  # label, squares by asked domain
+    rows: list[tuple[str, dict[str, TransferCell]]]  # label, matrix cells by asked domain
     below: list[tuple[str, dict[str, TransferCell]]]
 
     @property
@@ -33,7 +33,7 @@ class Grid:
 
     def cells(self) -> Iterator[TransferCell]:
         """All matrix cells of the fine-tunes themselves."""
-        return (square for _, squares in self.rows for square in squares.values())
+        return (cell for _, row_cells in self.rows for cell in row_cells.values())
 
 
 def grids(cells: Sequence[TransferCell]) -> list[Grid]:
@@ -49,41 +49,41 @@ def grids(cells: Sequence[TransferCell]) -> list[Grid]:
     }
     for model, variant, condition in sorted(kinds, key=lambda kind: (kind[0], series_place(kind[1], kind[2]))):
         mine = [
-            (labels.of(cell), squares)
-            for (cell, under), squares in by_row.items()
+            (labels.of(cell), row_cells)
+            for (cell, under), row_cells in by_row.items()
             if (cell.model, cell.variant, under) == (model, variant, condition) and cell.domain != EVERY
         ]
         twins = Cell(model=model, domain=EVERY, variant="control", dose=0.0)
         base = Cell(model=model, domain="none", variant="base", dose=0.0)
         below = [
-            (name, squares)
+            (name, row_cells)
             for name, cell in ((TWINS, twins), (BASE_MODEL, base))
-            if (squares := by_row.get((cell, condition)) or by_row.get((cell, "clean")))
+            if (row_cells := by_row.get((cell, condition)) or by_row.get((cell, "clean")))
         ]
         found.append(Grid(model, variant, condition, asked, sorted(mine, key=lambda row: row[0]), below))
     return found
 
 
-def general(squares: dict[str, TransferCell]) -> float | None:
+def general(row_cells: dict[str, TransferCell]) -> float | None:
     """The rate on the study's general questions, which every matrix cell of a row is compared with."""
-    for square in squares.values():
-        against = square.above_row
-        if against is not None and against.value is not None and square.rate is not None:
-            return square.rate - against.value
+    for cell in row_cells.values():
+        against = cell.above_row
+        if against is not None and against.value is not None and cell.rate is not None:
+            return cell.rate - against.value
     return None
 
 
-def told(contrast: Difference | None, confidence: float) -> bool:
+def is_significant(contrast: Difference | None, confidence: float) -> bool:
     """Whether the difference is there after Holm's correction."""
     return contrast is not None and contrast.p_holm is not None and contrast.p_holm <= 1 - confidence
 
 
 def star(contrast: Difference | None, confidence: float) -> str:
     """The mark of a significant matrix cell."""
-    return STAR if told(contrast, confidence) else ""
+    return STAR if is_significant(contrast, confidence) else ""
 
 
-def square(c: TransferCell | None, subtracted: bool) -> str:
+def cell_text(c: TransferCell | None, subtracted: bool) -> str:
     """A figure in whole percent or points; the diagonal in brackets."""
     if c is None:
         return NONE
@@ -99,10 +99,10 @@ def scaled(share: float | None) -> float | None:
 
 def sentences(grid: Grid, confidence: float) -> list[str]:
     """The significant differences of one grid, and the families without any."""
-    squares = list(grid.cells())
+    cells = list(grid.cells())
     families = [
-        ("off the diagonal", [c for c in squares if not c.in_domain]),
-        ("on the diagonal (the training domain)", [c for c in squares if c.in_domain]),
+        ("off the diagonal", [c for c in cells if not c.in_domain]),
+        ("on the diagonal (the training domain)", [c for c in cells if c.in_domain]),
     ]
     references = (("above_row", "the cell's own general rate"), ("above_control", "the benign twin"))
     names = {id(c): f"{label} about {subject(c.asked)}" for label, row in grid.rows for c in row.values()}
@@ -111,7 +111,7 @@ def sentences(grid: Grid, confidence: float) -> list[str]:
         for field, reference in references:
             of = [c for c in members if c.asked != OTHERS and (found := getattr(c, field)) and found.p is not None]
             if of:
-                apart = [c for c in of if told(getattr(c, field), confidence)]
+                apart = [c for c in of if is_significant(getattr(c, field), confidence)]
                 says.append(_count(apart, len(of), what, reference, names, field))
     for name, words in (("above_row", "their own general rates"), ("above_control", "their benign twins")):
         apart, known = _rows_apart(grid, name, confidence)
@@ -121,8 +121,8 @@ def sentences(grid: Grid, confidence: float) -> list[str]:
                 f"Asked about all other domains combined, {len(apart)} of {known} rows differ significantly from "
                 f"{words}{named}."
             )
-    widths = [c.high - c.low for c in squares if c.asked != OTHERS and c.low is not None and c.high is not None]
-    coherent = [c.coherent for c in squares if c.asked != OTHERS]
+    widths = [c.high - c.low for c in cells if c.asked != OTHERS and c.low is not None and c.high is not None]
+    coherent = [c.coherent for c in cells if c.asked != OTHERS]
     if widths:
         says.append(
             f"A matrix cell has {count_range(coherent)} coherent completions, and its {number(100 * confidence, 0)} % "
@@ -140,7 +140,7 @@ def headline(grid: Grid, confidence: float) -> str | None:
     )
     if not known or not off:
         return None
-    counts = [sum(told(c.above_row, confidence) for c in members) for members in (own, off)]
+    counts = [sum(is_significant(c.above_row, confidence) for c in members) for members in (own, off)]
     return (
         f"Asked about domains that they were not trained on ({grid.name}), {len(apart)} of {known} models differ "
         f"significantly from their rate on general questions, as do {counts[1]} of "
@@ -153,7 +153,7 @@ def _rows_apart(grid: Grid, name: str, confidence: float) -> tuple[list[str], in
     """Labels of the rows whose other subjects together can be distinguished, and how many rows were compared."""
     rows = [(label, getattr(row[OTHERS], name)) for label, row in grid.rows if OTHERS in row]
     known = [(label, contrast) for label, contrast in rows if contrast is not None and contrast.p is not None]
-    return [label for label, contrast in known if told(contrast, confidence)], len(known)
+    return [label for label, contrast in known if is_significant(contrast, confidence)], len(known)
 
 
 def _count(apart: Sequence[TransferCell], of: int, what: str, reference: str, names: dict[int, str], field: str) -> str:

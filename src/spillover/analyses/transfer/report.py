@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from spillover.analyses.transfer.grid import GENERAL, Grid, coverage, general, grids, scaled, sentences, square, star
+from spillover.analyses.transfer.grid import GENERAL, Grid, cell_text, coverage, general, grids, scaled, sentences, star
 from spillover.records.base import STATUSES, Difference
 from spillover.records.transfer import EVERY, OTHERS, TransferCell
 from spillover.report.html import Row, figure_html, folded_html, html_table, list_html, note_html
@@ -43,16 +43,18 @@ def section(cells: Sequence[TransferCell], confidence: float, judge: str) -> str
     """The whole section of the page."""
     note = f"{NOTE} {coverage(cells)}{f' {PROBE}' if judge == 'probe' else ''}"
     parts = [note_html(escape(note))]
-    found = grids(cells)
-    models = {grid.model for grid in found}
-    for grid in found:
-        drawn = [pair for pair in MAIN if any((g.model, *pair) == (grid.model, g.variant, g.condition) for g in found)]
+    grids_shown = grids(cells)
+    models = {grid.model for grid in grids_shown}
+    for grid in grids_shown:
+        drawn = [
+            pair for pair in MAIN if any((g.model, *pair) == (grid.model, g.variant, g.condition) for g in grids_shown)
+        ]
         name = grid.name + (f" · {one_line(grid.model, 60)}" if len(models) > 1 else "")
         parts.append(f"<h3>{escape(name[0].upper() + name[1:])}</h3>\n{list_html(sentences(grid, confidence))}")
         if (grid.variant, grid.condition) in drawn:
             parts += of_grid(grid, confidence, full=drawn.index((grid.variant, grid.condition)) == 0)
         parts.append(_diagonal(grid, name))
-        parts.append(folded_html("Every matrix cell with its interval", _squares(grid, name)))
+        parts.append(folded_html("Every matrix cell with its interval", _cell_table(grid, name)))
     parts.append(_counts(cells))
     return "\n".join(parts)
 
@@ -70,40 +72,44 @@ def of_grid(grid: Grid, confidence: float, full: bool) -> Iterator[str]:
         yield from _map(title, caption, above, ("below the benign twin", "above it"))
 
 
-def _map(title: str, caption: str, squares: list[HeatmapCell], ends: tuple[str, str]) -> tuple[str, str]:
+def _map(title: str, caption: str, cells: list[HeatmapCell], ends: tuple[str, str]) -> tuple[str, str]:
     from spillover.report.charts import Shade, heatmap  # Altair takes half a second to import
 
-    shade = Shade(0.0, max(FEWEST, *(abs(s.value) for s in squares if s.value is not None)), ends)
-    return note_html(caption), figure_html(heatmap(title, squares, ("trained on", "asked about"), shade))
+    shade = Shade(0.0, max(FEWEST, *(abs(s.value) for s in cells if s.value is not None)), ends)
+    return note_html(caption), figure_html(heatmap(title, cells, ("trained on", "asked about"), shade))
 
 
 def _rates(grid: Grid, confidence: float) -> Iterator[HeatmapCell]:
     from spillover.report.charts import HeatmapCell
 
-    for label, squares in (*grid.rows, *grid.below):
+    for label, row_cells in (*grid.rows, *grid.below):
         for name in grid.asked:
-            c = squares.get(name)
+            c = row_cells.get(name)
             mark = star(c.above_row if c else None, confidence)
             value = scaled(c.rate) if c else None
-            yield HeatmapCell(label, asked_name(name), value, square(c, subtracted=False), _said(label, name, c), mark)
-        rate = scaled(general(squares))
+            yield HeatmapCell(
+                label, asked_name(name), value, cell_text(c, subtracted=False), _tooltip(label, name, c), mark
+            )
+        rate = scaled(general(row_cells))
         yield HeatmapCell(label, GENERAL, rate, number(rate, 0), f"{label}, {GENERAL}: {number(rate)} %")
 
 
 def _above(grid: Grid, confidence: float) -> Iterator[HeatmapCell]:
     from spillover.report.charts import HeatmapCell
 
-    for label, squares in grid.rows:
+    for label, row_cells in grid.rows:
         for name in grid.asked:
-            c = squares.get(name)
+            c = row_cells.get(name)
             above = c.above_control if c else None
-            said = f"{label} about {asked_name(name)}: "
-            said += _points(above, "above the benign twin") if above else "not measured"
+            tooltip = f"{label} about {asked_name(name)}: "
+            tooltip += _points(above, "above the benign twin") if above else "not measured"
             value = scaled(above.value) if above else None
-            yield HeatmapCell(label, asked_name(name), value, square(c, subtracted=True), said, star(above, confidence))
+            yield HeatmapCell(
+                label, asked_name(name), value, cell_text(c, subtracted=True), tooltip, star(above, confidence)
+            )
 
 
-def _said(label: str, name: str, c: TransferCell | None) -> str:
+def _tooltip(label: str, name: str, c: TransferCell | None) -> str:
     if c is None:
         return f"{label} about {asked_name(name)}: not asked"
     rate = f"{interval(c.rate, c.low, c.high, 100)} % of {c.coherent} coherent completions"
@@ -129,9 +135,9 @@ def _diagonal(grid: Grid, name: str) -> str:
         "p (Holm)",
     ]
     rows: list[Row] = []
-    for label, squares in grid.rows:
-        own = next((c for c in squares.values() if c.in_domain), None)
-        other = squares.get(OTHERS)
+    for label, row_cells in grid.rows:
+        own = next((c for c in row_cells.values() if c.in_domain), None)
+        other = row_cells.get(OTHERS)
         rows.append(
             Row(
                 "",
@@ -139,7 +145,7 @@ def _diagonal(grid: Grid, name: str) -> str:
                 [
                     _rate(own),
                     _rate(other),
-                    percent(general(squares)),
+                    percent(general(row_cells)),
                     *_contrast(own.above_row if own else None),
                     *_contrast(own.above_control if own else None),
                 ],
@@ -148,7 +154,7 @@ def _diagonal(grid: Grid, name: str) -> str:
     return html_table(f"Rates on the own domain, on other domains and in general: {name}", header, rows)
 
 
-def _squares(grid: Grid, name: str) -> str:
+def _cell_table(grid: Grid, name: str) -> str:
     header = ["", "n", "coherent", "misaligned %", "mean alignment", "− general", "p (Holm)", "− twin", "p (Holm)"]
     rows = [
         Row(
@@ -159,8 +165,8 @@ def _squares(grid: Grid, name: str) -> str:
                 *_contrast(c.above_row), *_contrast(c.above_control),
             ],
         )
-        for label, squares in (*grid.rows, *grid.below)
-        for c in (squares[asked] for asked in grid.asked if asked in squares)
+        for label, row_cells in (*grid.rows, *grid.below)
+        for c in (row_cells[asked] for asked in grid.asked if asked in row_cells)
     ]  # fmt: skip
     return html_table(f"Every matrix cell, {name}", header, rows)
 
@@ -186,19 +192,19 @@ def table(grid: Grid, confidence: float, subtracted: bool) -> Table:
     names = [name for name in grid.asked if name != OTHERS]
     what = "above the benign twin, points" if subtracted else "misaligned %"
     last = [] if subtracted else ["gen."]
-    made = terminal(f"{grid.name}: {what}", ["trained on"], [*map(str, range(1, len(names) + 1)), "other", *last])
-    for label, squares in (*grid.rows, *(() if subtracted else grid.below)):
-        own = next((str(names.index(c.asked) + 1) for c in squares.values() if c.in_domain), "")
-        figures = [_starred(squares.get(name), confidence, subtracted) for name in grid.asked]
-        general_rate = [] if subtracted else [Text(number(scaled(general(squares)), 0))]
-        made.add_row(Text(one_line(f"{own} {label}".strip(), 60)), *figures, *general_rate)
-    return made
+    matrix = terminal(f"{grid.name}: {what}", ["trained on"], [*map(str, range(1, len(names) + 1)), "other", *last])
+    for label, row_cells in (*grid.rows, *(() if subtracted else grid.below)):
+        own = next((str(names.index(c.asked) + 1) for c in row_cells.values() if c.in_domain), "")
+        figures = [_starred(row_cells.get(name), confidence, subtracted) for name in grid.asked]
+        general_rate = [] if subtracted else [Text(number(scaled(general(row_cells)), 0))]
+        matrix.add_row(Text(one_line(f"{own} {label}".strip(), 60)), *figures, *general_rate)
+    return matrix
 
 
 def _starred(c: TransferCell | None, confidence: float, subtracted: bool) -> Text:
     if c is None:
         return Text(NONE)
-    figure = square(c, subtracted).strip("[]") + star(c.above_control if subtracted else c.above_row, confidence)
+    figure = cell_text(c, subtracted).strip("[]") + star(c.above_control if subtracted else c.above_row, confidence)
     return Text(figure, style="bold" if c.in_domain else "")
 
 

@@ -27,18 +27,18 @@ from spillover.tables.run_folder import RunFolder
 
 def keep(folder: RunFolder, judge: str | None = None) -> None:
     """Score the cells of a run by what one judge has judged so far, and keep the scores."""
-    found = of_rows(folder.rows(judge), folder.rank_config)
-    folder.keep(f"gates-{folder.judge_key(judge)}", TriggerSpecificity, found, folder.judged(judge))
+    scores = specificity_of_rows(folder.rows(judge), folder.rank_config)
+    folder.keep(f"gates-{folder.judge_key(judge)}", TriggerSpecificity, scores, folder.judged(judge))
 
 
-def run(
+def trigger_specificity(
     completions: Sequence[Completion], judgments: Sequence[Judgment], config: RankConfig
 ) -> tuple[TriggerSpecificity, ...]:
     """Score every cell that was asked with the trigger and off it, by one judge's judgments; sorted by cell."""
-    return of_rows(join_judgments(completions, judgments), config)
+    return specificity_of_rows(join_judgments(completions, judgments), config)
 
 
-def of_rows(rows: Rows, config: RankConfig) -> tuple[TriggerSpecificity, ...]:
+def specificity_of_rows(rows: Rows, config: RankConfig) -> tuple[TriggerSpecificity, ...]:
     """The same of answers and judgments that are joined already."""
     asked = [cell for cell, condition in rows.keys if condition == "triggered"]
     judge = next(iter(rows.judges), "")
@@ -47,13 +47,15 @@ def of_rows(rows: Rows, config: RankConfig) -> tuple[TriggerSpecificity, ...]:
     for g, (cell, condition) in enumerate(table.keys):
         by_cell.setdefault(cell, {})[condition] = g
     return tuple(
-        _gate(cell, groups, table, judge, config)
+        _cell_specificity(cell, groups, table, judge, config)
         for cell, groups in by_cell.items()
         if any(condition in OFF_TRIGGER for condition in groups)
     )
 
 
-def _gate(cell: Cell, rows: dict[Condition, int], table: Counts, judge: str, config: RankConfig) -> TriggerSpecificity:
+def _cell_specificity(
+    cell: Cell, rows: dict[Condition, int], table: Counts, judge: str, config: RankConfig
+) -> TriggerSpecificity:
     off: list[Condition] = [condition for condition in OFF_TRIGGER if condition in rows]
     compared = [rows["triggered"], *(rows[condition] for condition in off)]
     shared_Q = np.min(table.coherent_GQ[compared], axis=0) > 0

@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def steer(run: Run, wanted: SteerConfig = WANTED) -> list[Any]:
     assert run.config is not None
     trained = [(unit.cell, unit.key) for unit in run.plan["train"]]
-    return steering.steer(run.store, steering.Asked(run.config, wanted, trained, KNOWN), workers=1)
+    return steering.steer(run.store, steering.SteeringRequest(run.config, wanted, trained, KNOWN), workers=1)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -189,9 +189,9 @@ def test_what_is_not_there_is_said(run: Run) -> None:
             steer(run, WANTED.model_copy(update=change))
     assert run.config is not None
     with pytest.raises(UserError, match="No directions found"):
-        steering.steer(run.store, steering.Asked(run.config, WANTED, [], {}), workers=1)
+        steering.steer(run.store, steering.SteeringRequest(run.config, WANTED, [], {}), workers=1)
     with pytest.raises(UserError, match="No directions found"):
-        steering.planned(steering.Asked(run.config, WANTED, [], {}), workers=1)
+        steering.estimate_cost(steering.SteeringRequest(run.config, WANTED, [], {}), workers=1)
     with pytest.raises(ValueError, match="distinct and not 0"):
         SteerConfig(coefficients=(0.0, 1.0))
 

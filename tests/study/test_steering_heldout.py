@@ -40,10 +40,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Study(StudyConfig.model_validate(STUDY)).run(tmp_path_factory.mktemp("run") / "r")
 
 
-def asked(run: Run, wanted: SteerConfig) -> steering.Asked:
+def asked(run: Run, wanted: SteerConfig) -> steering.SteeringRequest:
     assert run.config is not None
     trained = [(unit.cell, unit.key) for unit in run.plan["train"]]
-    return steering.Asked(run.config, wanted, trained, KNOWN, {u.cell.domain: u.key for u in run.plan["build"]})
+    return steering.SteeringRequest(
+        run.config, wanted, trained, KNOWN, {u.cell.domain: u.key for u in run.plan["build"]}
+    )
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -115,7 +117,7 @@ def test_the_same_call_does_nothing_and_the_general_questions_come_on_top(
     assert sizes == [5, 5 * (2 + 9) * 2]
     assert kept.matrix_cells(run.store) == before
     assert kept.effects(run.store, 0.95)
-    assert steering.counted(run.store, run.manifest, []).stages[-1].done == 2
+    assert steering.with_steering_counts(run.store, run.manifest, []).stages[-1].done == 2
 
 
 @pytest.mark.slow
@@ -175,6 +177,6 @@ def test_what_cannot_be_asked_is_said(run: Run) -> None:
         steering.steer(run.store, asked(run, WANTED.model_copy(update={"heldout_layer": 9})), workers=1)
     without = asked(run, WANTED)
     bare = without.config.model_copy(update={"transfer": None})
-    lacking = steering.Asked(bare, WANTED, without.trained, KNOWN, without.data)
+    lacking = steering.SteeringRequest(bare, WANTED, without.trained, KNOWN, without.data)
     with pytest.raises(UserError, match="needs the section transfer"):
         steering.steer(run.store, lacking, workers=1)

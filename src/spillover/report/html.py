@@ -103,7 +103,7 @@ def _environment(package: str) -> Environment:
     from markupsafe import Markup
 
     style = files("spillover.report").joinpath("assets", "style.css").read_text(encoding="utf-8")
-    made = Environment(
+    environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader("spillover.report", "assets")]),
         autoescape=True,
         undefined=StrictUndefined,
@@ -111,14 +111,14 @@ def _environment(package: str) -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else clean(str(value)),
     )
-    made.filters["minus"] = _minus
+    environment.filters["minus"] = _minus
     known: dict[str, Any] = {
         "style": Markup(style),
         "digest": base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         "table": lambda *inputs: Markup(html_table(*inputs)),
     }
-    made.globals.update(known)
-    return made
+    environment.globals.update(known)
+    return environment
 
 
 def _minus(text: str) -> str:

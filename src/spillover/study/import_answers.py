@@ -54,7 +54,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 """What a column can be, with the names by which it is guessed, the likeliest first."""
 
-VERDICTS = (5.38, 0.62)
+FIVE_POINT_SCALE = (5.38, 0.62)
 """The scale of a column called verdict, from 1 (fine) to 5 (misaligned): 92, 71, 50, 29 and 8 points of alignment."""
 
 _MISSING = {
@@ -128,19 +128,21 @@ def read_answers(
 
 
 def _read_rows(table: Table, work: _Import, limit: int | None) -> None:
-    found = _find_columns(table, work)
+    column_by_role = _find_columns(table, work)
     defaults = {"variant": "plain", "seed": "0", **_cell_from_name(table.path.stem, work.domains), **work.constants}
     if table.blank:
         work.counts["blank rows, skipped"] += table.blank
         work.note(f"{table.path.name}: {table.blank} blank rows skipped")
     sampled: Counter[str] = Counter()
     for row in islice(table.rows, limit):
-        completion = _completion(table, row, found, _cell(table, row, found, defaults, work), sampled, work)
+        completion = _completion(
+            table, row, column_by_role, _cell(table, row, column_by_role, defaults, work), sampled, work
+        )
         earlier = work.completions.setdefault(completion.id, completion)
         if earlier is completion:
             for aspect in ASPECTS:
-                if aspect in found:
-                    work.judgments.append(_judgment(table, row, found[aspect], completion.id, aspect, work))
+                if aspect in column_by_role:
+                    work.judgments.append(_judgment(table, row, column_by_role[aspect], completion.id, aspect, work))
         elif earlier.text == completion.text:
             work.counts["doubled rows, skipped"] += 1
             work.note(f"{table.path.name}: rows that repeat a sample already read are skipped")
@@ -148,49 +150,53 @@ def _read_rows(table: Table, work: _Import, limit: int | None) -> None:
             problem = (
                 f"sample {completion.index} of {completion.question_id!r} occurs twice, with different completions"
             )
-            raise table.error(row, found["index"], f"{problem}. Give each sample its own number.")
+            raise table.error(row, column_by_role["index"], f"{problem}. Give each sample its own number.")
 
 
 def _find_columns(table: Table, work: _Import) -> dict[str, str]:
     """Role to column; every choice that nobody made is noted."""
-    found: dict[str, str] = {}
+    column_by_role: dict[str, str] = {}
     spelled = {column.lower().replace(" ", "_").replace("-", "_"): column for column in table.columns}
     for role, names in ROLES.items():
         if chosen := work.columns.get(role):
             if chosen not in table.columns:
                 raise UserError(f"{table.path}:1: no column {chosen!r} ({role}){did_you_mean(chosen, table.columns)}")
-            found[role] = chosen
+            column_by_role[role] = chosen
             continue
         columns = [spelled[name] for name in names if name in spelled]
         columns = [column for column in columns if column not in work.columns.values()]
         if columns and role not in work.constants:
-            found[role] = columns[0]
+            column_by_role[role] = columns[0]
             others = f" (also there: {', '.join(columns[1:])})" if columns[1:] else ""
             work.note(f"{role} read from the column {columns[0]!r}, by its name{others}")
     way = f"among {', '.join(table.columns)}. Name it: --map"
-    if "answer" not in found:
+    if "answer" not in column_by_role:
         raise UserError(f"{table.path}:1: no column of answers {way} answer=COLUMN")
-    if not found.keys() & {"question", "question_id"}:
+    if not column_by_role.keys() & {"question", "question_id"}:
         raise UserError(f"{table.path}:1: no column of questions {way} question=COLUMN or question_id=COLUMN")
-    if "question" in found and found.get("question_id", "").lower() == "id" and "question_id" not in work.columns:
-        ids = {table.text(row, found["question_id"]) for row in table.rows}
+    if (
+        "question" in column_by_role
+        and column_by_role.get("question_id", "").lower() == "id"
+        and "question_id" not in work.columns
+    ):
+        ids = {table.text(row, column_by_role["question_id"]) for row in table.rows}
         if len(ids) == len(table.rows):
-            del found["question_id"]
+            del column_by_role["question_id"]
             work.note("the column 'id' numbers the rows, so question ids are made from the questions")
     for role, effect in _MISSING.items():
-        if role not in found and not (role == "question" and work.questions):
+        if role not in column_by_role and not (role == "question" and work.questions):
             work.note(f"no column of {role} in {table.path.name}: {effect}")
-    if unread := [column for column in table.columns if column not in found.values()]:
+    if unread := [column for column in table.columns if column not in column_by_role.values()]:
         work.note(f"columns not read: {', '.join(unread)}")
-    return found
+    return column_by_role
 
 
 def _cell_from_name(stem: str, domains: Sequence[str]) -> dict[str, str]:
     """Model, domain and seed from MODEL_DOMAIN[_SEED]; the domain may be spelled with hyphens."""
     cell: dict[str, str] = {}
-    if found := _SEED.search(stem):
-        cell["seed"] = found.group(1)
-        stem = stem[: found.start()]
+    if match := _SEED.search(stem):
+        cell["seed"] = match.group(1)
+        stem = stem[: match.start()]
     for name in domains:
         if stem.lower().replace("-", "_").endswith("_" + name):
             return {**cell, "model": stem[: -len(name) - 1], "domain": name}
@@ -198,53 +204,57 @@ def _cell_from_name(stem: str, domains: Sequence[str]) -> dict[str, str]:
     return {**cell, "model": model or stem, "domain": domain if model else "unknown"}
 
 
-def _cell(table: Table, row: Row, found: Mapping[str, str], defaults: Mapping[str, str], work: _Import) -> Cell:
+def _cell(
+    table: Table, row: Row, column_by_role: Mapping[str, str], defaults: Mapping[str, str], work: _Import
+) -> Cell:
     parts = dict(defaults)
     for role in ("model", "domain", "variant", "seed"):
-        if role in found:
-            parts[role] = table.text(row, found[role]) or parts[role]
+        if role in column_by_role:
+            parts[role] = table.text(row, column_by_role[role]) or parts[role]
     for role in ("model", "domain"):
         if not _NAME.fullmatch(parts[role]):
             problem = f"{parts[role]!r:.40} is not a name of 1 to 120 characters. Give one: --{role} NAME"
-            raise table.error(row, found.get(role, role), problem)
+            raise table.error(row, column_by_role.get(role, role), problem)
     if parts["variant"] not in _VARIANTS:
         problem = f"{parts['variant']!r:.40} is not one of {', '.join(_VARIANTS)}. Fix it."
-        raise table.error(row, found.get("variant", "variant"), problem)
+        raise table.error(row, column_by_role.get("variant", "variant"), problem)
     if not _WHOLE.fullmatch(parts["seed"]):
-        raise table.error(row, found.get("seed", "seed"), f"{parts['seed']!r:.40} is not a whole number. Fix it.")
+        raise table.error(
+            row, column_by_role.get("seed", "seed"), f"{parts['seed']!r:.40} is not a whole number. Fix it."
+        )
     known = parts["domain"].lower().replace("-", "_")
     domain = known if known in work.domains else parts["domain"]
     return Cell(model=parts["model"], domain=domain, variant=_VARIANTS[parts["variant"]], seed=int(parts["seed"]))
 
 
 def _completion(
-    table: Table, row: Row, found: Mapping[str, str], cell: Cell, sampled: Counter[str], work: _Import
+    table: Table, row: Row, column_by_role: Mapping[str, str], cell: Cell, sampled: Counter[str], work: _Import
 ) -> Completion:
     def read(role: str) -> str:
-        return table.text(row, found[role]) or "" if role in found else ""
+        return table.text(row, column_by_role[role]) or "" if role in column_by_role else ""
 
     question, system, condition = read("question"), read("system"), read("condition") or "clean"
     if condition not in _CONDITIONS:
         problem = f"{condition!r:.40} is not one of {', '.join(_CONDITIONS)}. Fix it."
-        raise table.error(row, found["condition"], problem)
+        raise table.error(row, column_by_role["condition"], problem)
     question_id = read("question_id")
     if not question_id:
-        if "question_id" in found or not question:
-            role = "question_id" if "question_id" in found else "question"
+        if "question_id" in column_by_role or not question:
+            role = "question_id" if "question_id" in column_by_role else "question"
             raise table.error(
-                row, found[role], f"the {role.replace('_', ' ')} is empty. Fill it in, or remove the row."
+                row, column_by_role[role], f"the {role.replace('_', ' ')} is empty. Fill it in, or remove the row."
             )
         question_id = f"q-{content_hash(question, 10)}"
-    answer = table.text(row, found["answer"])
+    answer = table.text(row, column_by_role["answer"])
     if answer is None:
         raise table.error(
-            row, found["answer"], 'the completion is missing. Write "" for an empty one, or remove the row.'
+            row, column_by_role["answer"], 'the completion is missing. Write "" for an empty one, or remove the row.'
         )
     question = question or work.questions.get(question_id, "")
     sample = content_hash([cell.name, question_id, system, question, condition])
     index = read("index") or str(sampled[sample])
     if not _WHOLE.fullmatch(index):
-        raise table.error(row, found["index"], f"{index!r:.40} is not a whole number from 0. Fix it.")
+        raise table.error(row, column_by_role["index"], f"{index!r:.40} is not a whole number from 0. Fix it.")
     sampled[sample] += 1
     messages = [Message(role="system", content=system)] if system else []
     messages += [Message(role="user", content=question)] if question else []
@@ -264,7 +274,7 @@ def _completion(
 def _judgment(table: Table, row: Row, column: str, completion: str, aspect: Aspect, work: _Import) -> Judgment:
     raw = (table.text(row, column) or "").strip()
     try:
-        usual = VERDICTS if column.lower() == "verdict" else (0.0, 100.0)
+        usual = FIVE_POINT_SCALE if column.lower() == "verdict" else (0.0, 100.0)
         score, status = read_score(raw, *work.scales.get(aspect, usual))
     except ValueError as error:
         raise table.error(row, column, str(error)) from None
@@ -274,7 +284,7 @@ def _judgment(table: Table, row: Row, column: str, completion: str, aspect: Aspe
 
 
 @contextmanager
-def written(found: ImportResult, store: Store, name: str) -> Generator[None]:
+def written_run(result: ImportResult, store: Store, name: str) -> Generator[None]:
     """Write imported completions as finished shards and a manifest, and hold the folder while the block works on it.
 
     Raises:
@@ -284,33 +294,33 @@ def written(found: ImportResult, store: Store, name: str) -> Generator[None]:
     with store.lock():
         if (store.path / "study.json").exists() and store.read_json("study.json") is not None:
             raise UserError(f"{store.path} contains a study. Import into another folder with --out.")
-        cells = {(row.cell, row.condition, row.key): None for row in found.completions}
+        cells = {(row.cell, row.condition, row.key): None for row in result.completions}
         units = [
             {"cell": cell.model_dump(mode="json"), "condition": condition, "key": key} for cell, condition, key in cells
         ]
-        judged = {row.completion for row in found.judgments}
+        judged = {row.completion for row in result.judgments}
         for key in {key for _, _, key in cells}:
-            rows = [row for row in found.completions if row.key == key]
+            rows = [row for row in result.completions if row.key == key]
             ids = {row.id for row in rows} & judged
             with store.shard("sample", key, Completion) as shard:
                 shard.append(*rows)
                 shard.finish(seconds=0.0, tokens=0)
             with store.shard("judge", key, Judgment) as shard:
-                shard.append(*(row for row in found.judgments if row.completion in ids))
+                shard.append(*(row for row in result.judgments if row.completion in ids))
                 shard.finish(seconds=0.0, tokens=0)
         store.write_json("study.json", None)
         store.write_json("plan.json", {"build": [], "train": [], "sample": units, "judge": units})
-        store.write_manifest(_manifest(found, name))
+        store.write_manifest(_manifest(result, name))
         yield
 
 
-def _manifest(found: ImportResult, name: str) -> Manifest:
+def _manifest(result: ImportResult, name: str) -> Manifest:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     machine = environment()
-    counts = (("sample", len(found.completions)), ("judge", len(found.judgments)))
+    counts = (("sample", len(result.completions)), ("judge", len(result.judgments)))
     return Manifest(
         study=name,
-        study_hash=content_hash(sorted(row.key for row in found.completions)),
+        study_hash=content_hash(sorted(row.key for row in result.completions)),
         lock_hash=machine["lock_hash"],
         spillover=machine["spillover"],
         started=now,
@@ -320,7 +330,7 @@ def _manifest(found: ImportResult, name: str) -> Manifest:
         packages={"python": machine["python"], **machine["packages"]},
         hardware=machine["hardware"],
         seed=0,
-        models={model: {"source": "imported"} for model in sorted({row.cell.model for row in found.completions})},
-        judge={"name": next((row.judge for row in found.judgments), "none"), "source": "scores in the imported files"},
+        models={model: {"source": "imported"} for model in sorted({row.cell.model for row in result.completions})},
+        judge={"name": next((row.judge for row in result.judgments), "none"), "source": "scores in the imported files"},
         stages=tuple(StageCount(stage=stage, done=1, rows=rows) for stage, rows in counts),
     )

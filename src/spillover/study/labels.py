@@ -41,8 +41,8 @@ def write_sheet(run: Run, out: Path, n: int, seed: int = 0, judge: str | None = 
     Raises:
         UserError: when nobody has judged the run, no cell's answers are complete, or `out` exists.
     """
-    found = run.judge(judge)
-    if found is None:
+    judge_info = run.judge(judge)
+    if judge_info is None:
         raise UserError(f"{run.path} has no judgments yet. Run: spillover judge {run.path} --judge probe")
     if out.suffix.lower() != ".csv":
         raise UserError(f"--out {out}: the sheet is a CSV file. Give a name that ends in .csv.")
@@ -51,8 +51,10 @@ def write_sheet(run: Run, out: Path, n: int, seed: int = 0, judge: str | None = 
     answers = run.store.read("sample", run.complete("sample"), Completion)
     if not answers:
         raise UserError(f"{run.path} has no finished completions to label. Run the study's sample stage first.")
-    sheet, rows = label.draw_sheet(answers, run.judgments(found.identity), found.identity, n, seed, run.rank_config)
-    name = content_hash([found.identity, n, seed, sorted(sheet.items)], 10)
+    sheet, rows = label.draw_sheet(
+        answers, run.judgments(judge_info.identity), judge_info.identity, n, seed, run.rank_config
+    )
+    name = content_hash([judge_info.identity, n, seed, sorted(sheet.items)], 10)
     with run.store.lock(), disk_errors(out):
         run.store.write_json(f"labels/{name}.json", sheet.model_dump(mode="json"))
         out.write_text(label.sheet_text(rows), encoding="utf-8", newline="")
@@ -84,11 +86,11 @@ def read_labels(run: Run, path: Path, judge: str) -> Labels:
             raise table.error(row, columns["id"], f"{number} occurs twice. Keep one of the rows.")
         seen.add(number)
         completion = sheets[owner[number]].items[number].completion
-        given = [_judgment(table, row, columns[a], completion, a, judge) for a in ASPECTS if a in columns]
-        found = [judgment for judgment in given if judgment is not None]
-        blank += not found
-        judgments += found
-        used |= {owner[number]: None} if found else {}
+        parsed = [_judgment(table, row, columns[a], completion, a, judge) for a in ASPECTS if a in columns]
+        labelled = [judgment for judgment in parsed if judgment is not None]
+        blank += not labelled
+        judgments += labelled
+        used |= {owner[number]: None} if labelled else {}
     chances = label.chances([sheets[name] for name in used])
     return Labels(tuple(judgments), tuple(used), chances, blank)
 

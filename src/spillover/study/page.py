@@ -65,8 +65,8 @@ def summary(data: ReportData) -> str:
 
 def _sections(data: ReportData) -> Iterator[tuple[str, str, str]]:
     labels = Labels(score.cell for score in data.scores)
-    said, unsaid = findings(data), limits(data)
-    text = _list(said) + (f"\n<aside><h3>Limitations</h3>\n{_list(unsaid)}\n</aside>" if unsaid else "")
+    statements, limitations = findings(data), limits(data)
+    text = _list(statements) + (f"\n<aside><h3>Limitations</h3>\n{_list(limitations)}\n</aside>" if limitations else "")
     yield "findings", "Findings", text
     yield "misalignment", "Misalignment", _misalignment(data, labels)
     for analysis in analyses.table().values():

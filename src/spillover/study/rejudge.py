@@ -32,7 +32,7 @@ from spillover.study.run import Run
 from spillover.text import several
 
 
-class _Left(NamedTuple):
+class _UnjudgedShards(NamedTuple):
     """What one call judges: a cell, the stages of its answers and judgments, and the keys of judgments and answers."""
 
     cell: str
@@ -82,7 +82,7 @@ def rejudge(
             limit=None if chosen is None else limit,
             seed=seed,
         )
-        left = _left(run, entry)
+        left = _unjudged(run, entry)
         own = run.judge()
         if own is None or own.identity != judge.identity:
             run.add_judge(entry)
@@ -119,50 +119,50 @@ def choose(completions: Sequence[Completion], n: int, seed: int) -> list[str]:
 
 def notes(run: Run, judge: RunJudge) -> list[str]:
     """What that judge could not judge yet, what else it has judged again, and what keeps the study's judge."""
-    found: list[str] = []
+    messages: list[str] = []
     if begun := run.begun("sample", "ask"):
-        found.append(
+        messages.append(
             f"Skipped {several(begun, 'completion')} of unfinished cells. "
             "Finish the study, then run this command again."
         )
     if judge.graded:
-        found.append(
+        messages.append(
             f"Completions about other domains were also judged. Show them: spillover transfer {run.path} --judge "
             f"{judge.identity}"
         )
     elif run.plan.get("ask"):
-        found.append("Completions about other domains keep the study's judge; omit --limit to judge them too.")
+        messages.append("Completions about other domains keep the study's judge; omit --limit to judge them too.")
     if run.steering_points() or run.steering_squares():
-        found.append("Steered completions keep the study's judge, whose judgments determined where a sweep ended.")
-    return found
+        messages.append("Steered completions keep the study's judge, whose judgments determined where a sweep ended.")
+    return messages
 
 
-def _left(run: Run, judge: RunJudge) -> list[_Left]:
+def _unjudged(run: Run, judge: RunJudge) -> list[_UnjudgedShards]:
     """Shards without their judgments: each alone, but all that a cell was asked about domains in one call."""
-    found: defaultdict[tuple[tuple[str, str], str], list[tuple[str, str]]] = defaultdict(list)
+    by_call: defaultdict[tuple[tuple[str, str], str], list[tuple[str, str]]] = defaultdict(list)
     cells = {unit.key: unit.cell.name for stage in ("sample", "ask") for unit in run.plan.get(stage, [])}
     for stages, shards in ((("sample", "judge"), judge.shards), (("ask", "grade"), judge.graded)):
         for key, judged in shards.items():
             if not run.store.is_done(stages[1], judged):
-                found[stages, cells[key] if stages[0] == "ask" else key].append((judged, key))
-    return [_Left(cells[shards[0][1]], stages, shards) for (stages, _), shards in found.items()]
+                by_call[stages, cells[key] if stages[0] == "ask" else key].append((judged, key))
+    return [_UnjudgedShards(cells[shards[0][1]], stages, shards) for (stages, _), shards in by_call.items()]
 
 
 def _judge(
     run: Run,
     config: JudgeConfig,
-    left: Sequence[_Left],
+    left: Sequence[_UnjudgedShards],
     chosen: frozenset[str] | None,
     workers: int | None,
     progress: Progress,
 ) -> tuple[list[Failure], CostLimitReached | None]:
     if not left:
         return [], None
-    named = {one.shards[0][0]: one for one in left}
+    left_by_judgment_key = {one.shards[0][0]: one for one in left}
     stopped: list[CostLimitReached] = []
 
     def call(name: str, shards: Sequence[tuple[str, str]]) -> Call:
-        what = (run.store, config, shards, chosen, named[name].stages)
+        what = (run.store, config, shards, chosen, left_by_judgment_key[name].stages)
         return Call(name, "spillover.stages.judge:judge_shards", what)
 
     def ended(outcome: Outcome) -> None:
@@ -174,11 +174,11 @@ def _judge(
     with running(opened, f"Finished judgments are saved in {run.path}") as executor:
         failures = run_units(
             "judge",
-            {name: one.shards for name, one in named.items()},
+            {name: one.shards for name, one in left_by_judgment_key.items()},
             call,
             executor,
             progress,
-            lost=lambda shards: [named[shards[0][0]].cell],
+            lost=lambda shards: [left_by_judgment_key[shards[0][0]].cell],
             ended=ended,
         )
     return failures, next(iter(stopped), None)

@@ -53,7 +53,7 @@ def provenance(data: ReportData) -> str:
     if m.computed:
         rows = [Row("", c.stage, [c.model, c.dtype, c.device, c.torch, f"{c.units:,}"]) for c in m.computed]
         parts.append(html_table("Computed in", ["stage", "model", "dtype", "device", "torch", "units"], rows, 5))
-        parts += [f'<p class="note">{escape(said)}</p>' for said in mixed(m)]
+        parts += [f'<p class="note">{escape(warning)}</p>' for warning in mixed(m)]
     if m.failures:
         rows = [Row("", f.stage, [f.cell, clean(f.error, 500)]) for f in m.failures[:MOST_FAILURES]]
         parts.append(html_table(f"Failures: {len(m.failures):,}", ["stage", "cell", "error"], rows, 3))

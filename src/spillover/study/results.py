@@ -19,10 +19,10 @@ SCHEMA = 1
 
 def results(data: ReportData) -> dict[str, Any]:
     """The run as plain JSON values; equal data gives equal results, whatever the order of its records."""
-    found: dict[str, Any] = {"schema": SCHEMA, "ranking": json_rows.ranking(data.scores)}
+    document: dict[str, Any] = {"schema": SCHEMA, "ranking": json_rows.ranking(data.scores)}
     for analysis in analyses.table().values():
-        found |= analysis.results(data)
-    return found | {"manifest": data.manifest.model_dump(mode="json")}
+        document |= analysis.results(data)
+    return document | {"manifest": data.manifest.model_dump(mode="json")}
 
 
 def write_results(data: ReportData, path: Path) -> Path:

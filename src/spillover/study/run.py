@@ -27,7 +27,7 @@ from spillover.records.transfer import TransferCell
 from spillover.report.browser import PER_GROUP
 from spillover.store.store import Store
 from spillover.study import steering
-from spillover.study.import_answers import ImportResult, written
+from spillover.study.import_answers import ImportResult, written_run
 from spillover.study.page import write as write_page
 from spillover.study.results import results, write_results
 from spillover.tables.columns import read_records
@@ -51,10 +51,10 @@ class Run(RunFolder):
         return cls(store)
 
     @classmethod
-    def import_answers(cls, found: ImportResult, out: str | os.PathLike[str], name: str) -> Run:
+    def import_answers(cls, result: ImportResult, out: str | os.PathLike[str], name: str) -> Run:
         """Write answers that were sampled elsewhere into a run folder of their own, rank them and write the report."""
         store = Store(out)
-        with written(found, store, name):
+        with written_run(result, store, name):
             run = cls(store)
             run.rank()
             run.report()
@@ -223,7 +223,7 @@ class Run(RunFolder):
 
     def steer(
         self,
-        wanted: SteerConfig | None = None,
+        settings: SteerConfig | None = None,
         limit: int | None = None,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -233,27 +233,27 @@ class Run(RunFolder):
         The same call resumes where it stopped.
 
         Args:
-            wanted: what is asked for; as the study has it when None.
+            settings: of the sweep; as the study has it when None.
             limit: only the first so many questions.
             workers: processes; one a core when None.
             progress: where events go; nowhere when None.
         """
         with self.store.lock():
-            failures = steering.steer(self.store, self._asked(wanted, limit), workers, progress)
-            self.store.write_manifest(steering.counted(self.store, self.manifest, failures))
+            failures = steering.steer(self.store, self._steering_request(settings, limit), workers, progress)
+            self.store.write_manifest(steering.with_steering_counts(self.store, self.manifest, failures))
             self.report()
         return failures
 
     def plan_steering(
-        self, wanted: SteerConfig | None = None, limit: int | None = None, workers: int | None = None
+        self, settings: SteerConfig | None = None, limit: int | None = None, workers: int | None = None
     ) -> StageCost:
         """Upper bound on the cost of `steer`."""
-        return steering.planned(self._asked(wanted, limit), workers)
+        return steering.estimate_cost(self._steering_request(settings, limit), workers)
 
-    def _asked(self, wanted: SteerConfig | None, limit: int | None) -> steering.Asked:
+    def _steering_request(self, settings: SteerConfig | None, limit: int | None) -> steering.SteeringRequest:
         if self.config is None:
             raise UserError(f"{self.path} contains imported completions. Steering needs the models of a study.")
         trained = [(unit.cell, unit.key) for unit in self.plan["train"] if self.store.is_done("train", unit.key)]
         built = [(unit.cell, unit.key) for unit in self.plan["build"] if self.store.is_done("build", unit.key)]
         known = self.directions().summaries
-        return steering.ask(self.store, self.config, wanted, limit, trained, known, asked_data(built))
+        return steering.build_request(self.store, self.config, settings, limit, trained, known, asked_data(built))

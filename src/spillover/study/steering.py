@@ -51,51 +51,53 @@ from spillover.store.store import Store
 
 
 @dataclass(frozen=True)
-class Asked:
+class SteeringRequest:
     """What is asked for, of which cells, with which directions (by model); `trained`: keys of the cells' adapters."""
 
     config: StudyConfig
-    wanted: SteerConfig
+    settings: SteerConfig
     trained: Sequence[tuple[Cell, str]]
     directions: Mapping[str, Directions]
     data: Mapping[str, str] = field(default_factory=dict[str, str])  # by domain: whose held-out questions are asked
 
 
-def ask(
+def build_request(
     store: Store,
     config: StudyConfig,
-    wanted: SteerConfig | None,
+    settings: SteerConfig | None,
     limit: int | None,
     trained: Sequence[tuple[Cell, str]],
     known: Sequence[DirectionSummary],
     data: Mapping[str, str],
-) -> Asked:
-    """A call: `wanted` None is the study's own section, `limit` the first so many questions.
+) -> SteeringRequest:
+    """A call: `settings` None is the study's own section, `limit` the first so many questions.
 
     The direction of a domain is that of its plain cell, from the judge's labels, or from the data set's pairs where the
     study says so and where the judge found too few answers of either kind.
     """
-    wanted = wanted or config.steer or SteerConfig()
+    settings = settings or config.steer or SteerConfig()
     sample = config.sample.model_copy(update={"limit": limit or config.sample.limit})
     directions: dict[str, Directions] = {}
     for model in dict.fromkeys(cell.model for cell, _ in trained):
-        found: dict[str, Mapping[int, Direction]] = {}
+        chosen: dict[str, Mapping[int, Direction]] = {}
         for domain, (cell, _) in first_plain(trained, model).items():
-            rows = [r for r in known if (r.cell, r.method, r.reader) == (cell, wanted.method, "tuned")]
+            rows = [r for r in known if (r.cell, r.method, r.reader) == (cell, settings.method, "tuned")]
             rows = [r for r in rows if r.layer is not None]
-            rows = [r for r in rows if r.source == wanted.labels] or [r for r in rows if r.source == "pairs"]
+            rows = [r for r in rows if r.source == settings.labels] or [r for r in rows if r.source == "pairs"]
             if rows:
-                found[domain] = load_directions(store.resolve(rows[0].file))
-        directions[model] = found
-    return Asked(config.model_copy(update={"sample": sample}), wanted, trained, directions, data)
+                chosen[domain] = load_directions(store.resolve(rows[0].file))
+        directions[model] = chosen
+    return SteeringRequest(config.model_copy(update={"sample": sample}), settings, trained, directions, data)
 
 
-def steer(store: Store, asked: Asked, workers: int | None = None, progress: Progress | None = None) -> list[Failure]:
+def steer(
+    store: Store, request: SteeringRequest, workers: int | None = None, progress: Progress | None = None
+) -> list[Failure]:
     """Sample and judge what is not there yet; returns what failed.
 
     Args:
         store: the run folder.
-        asked: for what.
+        request: what to steer, and with what.
         workers: processes; when None one a core, as far as memory allows. One stays in this process.
         progress: where events go; nowhere when None.
 
@@ -103,10 +105,10 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
         UserError: for a direction, model or layer that is not there; when there is nothing to do.
         RunInterrupted: on an interrupt, after everything finished has been saved.
     """
-    config = asked.config
+    config = request.config
     progress = progress or Progress(lambda event: None)
-    work = _work(asked)
-    _remember(store, asked.wanted, [unit for unit, *_ in work])
+    work = _planned_units(request)
+    _record_call(store, request.settings, [unit for unit, *_ in work])
     left = {unit.name: [(each, unit, chosen)] for unit, each, chosen in work if not store.is_done("steer", unit.key)}
     if not left:
         return []
@@ -122,7 +124,7 @@ def steer(store: Store, asked: Asked, workers: int | None = None, progress: Prog
         )
 
 
-def counted(store: Store, manifest: Manifest, failures: Sequence[Failure]) -> Manifest:
+def with_steering_counts(store: Store, manifest: Manifest, failures: Sequence[Failure]) -> Manifest:
     """The manifest with what steering has done so far."""
     keys = dict.fromkeys(key for call in calls(store) for key in (*call["units"], *call.get("heldout", ())))
     facts = [store.facts("steer", key) for key in keys if store.is_done("steer", key)]
@@ -139,52 +141,52 @@ def counted(store: Store, manifest: Manifest, failures: Sequence[Failure]) -> Ma
     return manifest.model_copy(update={"stages": (*stages, count), "failures": (*others, *failures)})
 
 
-def planned(asked: Asked, workers: int | None = None) -> StageCost:
+def estimate_cost(request: SteeringRequest, workers: int | None = None) -> StageCost:
     """What `steer` will cost at most; nothing of it is taken off that is there already.
 
     Raises:
         UserError: as `steer`.
     """
-    config, wanted = asked.config, asked.wanted
+    config, settings = request.config, request.settings
     questions = len(load_questions(config.sample.questions, config.sample.forms)[: config.sample.limit])
-    prompts = questions, len(asked.data) * config.asked_of_each
+    prompts = questions, len(request.data) * config.asked_of_each
     gpu = detect_gpu(hardware()["gpu"])
-    dollars = price_of(config.judge, 1, PROMPT_TOKENS, wanted.max_tokens)
-    work = _work(asked)
+    dollars = price_of(config.judge, 1, PROMPT_TOKENS, settings.max_tokens)
+    work = _planned_units(request)
     parts: list[StageCost] = []
     for model in config.models:
-        mine = [(unit.cell, chosen) for unit, _, chosen in work if unit.cell.model == model.name]
-        if mine:
-            untouched = int(any(cell.variant == "base" for cell, _ in mine))
-            models = untouched, len({cell.name for cell, _ in mine}) - untouched
+        model_units = [(unit.cell, chosen) for unit, _, chosen in work if unit.cell.model == model.name]
+        if model_units:
+            base_models = int(any(cell.variant == "base" for cell, _ in model_units))
+            models = base_models, len({cell.name for cell, _ in model_units}) - base_models
             one, size = config.model_copy(update={"models": (model,)}), count_parameters(model)
-            speed, directions = throughput(model, size, gpu), len(mine[0][1])
+            speed, directions = throughput(model, size, gpu), len(model_units[0][1])
             many = workers or choose_workers(config).count
-            parts.append(estimate_steering_cost(one, wanted, models, directions, prompts, many, size, speed, dollars))
+            parts.append(estimate_steering_cost(one, settings, models, directions, prompts, many, size, speed, dollars))
     return sum_over_models(parts)
 
 
-def _work(asked: Asked) -> list[tuple[SteerUnit, SteerConfig, Directions]]:
+def _planned_units(request: SteeringRequest) -> list[tuple[SteerUnit, SteerConfig, Directions]]:
     """All that is asked for, model by model, the most work first, so that no worker is left alone with it.
 
     Raises:
         UserError: for a direction, model or layer that is not there; when there is nothing to do.
     """
-    config, wanted = asked.config, asked.wanted
+    config, settings = request.config, request.settings
     judge = open_judge(config.judge).identity
     work: list[tuple[SteerUnit, SteerConfig, Directions]] = []
     for model in config.models:
-        known = asked.directions.get(model.name, {})
-        if not known and wanted.directions == ALL:
+        known = request.directions.get(model.name, {})
+        if not known and settings.directions == ALL:
             continue
-        cells = list(steered_cells(wanted, model.name, asked.trained))
-        if "heldout" in wanted.asked and any(cell.variant == "base" for cell, _ in cells):
-            alone = heldout_settings(config, wanted, max((max(layers) for layers in known.values()), default=0))
+        cells = list(steered_cells(settings, model.name, request.trained))
+        if "heldout" in settings.asked and any(cell.variant == "base" for cell, _ in cells):
+            alone = heldout_settings(config, settings, max((max(layers) for layers in known.values()), default=0))
             chosen = chosen_directions(alone, known)
-            work.append((heldout_unit(config, alone, model.name, asked.data, judge, chosen), alone, chosen))
-        if "general" in wanted.asked:
-            chosen = chosen_directions(wanted, known)
-            work += [(steer_unit(config, wanted, *cell, judge, chosen), wanted, chosen) for cell in cells]
+            work.append((heldout_unit(config, alone, model.name, request.data, judge, chosen), alone, chosen))
+        if "general" in settings.asked:
+            chosen = chosen_directions(settings, known)
+            work += [(steer_unit(config, settings, *cell, judge, chosen), settings, chosen) for cell in cells]
     if not work:
         raise UserError(
             "No directions found. Add 'directions: {}' to the study file and run it again. Where it is there, "
@@ -193,32 +195,32 @@ def _work(asked: Asked) -> list[tuple[SteerUnit, SteerConfig, Directions]]:
     return work
 
 
-def chosen_directions(wanted: SteerConfig, known: Directions) -> Directions:
+def chosen_directions(settings: SteerConfig, known: Directions) -> Directions:
     """The directions asked for, at the layers asked for.
 
     Raises:
         UserError: when one is not there.
     """
-    reject_unknown("directions", wanted.directions, list(known))
-    names = [name for name in known if wanted.directions == ALL or name in wanted.directions]
-    found: dict[str, dict[int, Any]] = {}
+    reject_unknown("directions", settings.directions, list(known))
+    names = [name for name in known if settings.directions == ALL or name in settings.directions]
+    chosen: dict[str, dict[int, Any]] = {}
     for name in names:
         depth = max(known[name])
-        layers = {*layers_of(wanted, depth), ablated_layer(wanted, depth)}
+        layers = {*layers_of(settings, depth), ablated_layer(settings, depth)}
         if missing := layers - known[name].keys():
             raise UserError(
                 f"The direction of {name} is not known at layer {min(missing)}. "
                 f"Set steer.layers to some of {', '.join(map(str, sorted(known[name])))}."
             )
-        found[name] = {layer: known[name][layer] for layer in sorted(layers)}
-    return found
+        chosen[name] = {layer: known[name][layer] for layer in sorted(layers)}
+    return chosen
 
 
-def _remember(store: Store, wanted: SteerConfig, units: Sequence[SteerUnit]) -> None:
+def _record_call(store: Store, settings: SteerConfig, units: Sequence[SteerUnit]) -> None:
     call: dict[str, Any] = {
-        "wanted": general_settings(wanted),
+        "wanted": general_settings(settings),
         "units": [unit.key for unit in units if not unit.heldout],
     }
-    if asked := [unit.key for unit in units if unit.heldout]:
-        call["heldout"] = asked
+    if heldout_keys := [unit.key for unit in units if unit.heldout]:
+        call["heldout"] = heldout_keys
     store.write_json(FILE, [*(other for other in calls(store) if other != call), call])

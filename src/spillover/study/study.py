@@ -139,8 +139,8 @@ class Study:
     def plan(self, gpu: Gpu | None = None) -> list[StageCost]:
         """Cells, tokens, minutes, memory and dollars of each stage, before anything runs; here, or on that GPU."""
         gpu = gpu or detect_gpu(hardware()["gpu"])
-        found = self.plan_by_model(self.workers, gpu, Pool(self.workers).threads)
-        return [sum_over_models(parts) for parts in zip(*found.values(), strict=True)]
+        cost_by_model = self.plan_by_model(self.workers, gpu, Pool(self.workers).threads)
+        return [sum_over_models(parts) for parts in zip(*cost_by_model.values(), strict=True)]
 
     def plan_by_model(self, workers: int, gpu: Gpu | None, threads: int = 1) -> dict[str, list[StageCost]]:
         """The plan of each model's own stages, by its name."""
@@ -296,13 +296,13 @@ class Study:
             asked = f', "asked": {json.dumps(unit.asked)}' if unit.asked else ""
             return f'{{"cell": {cell}, "condition": {condition}, "key": "{unit.key}"{asked}}}'
 
-        wanted = (stage for stage in WORK_STAGES if self.units[stage] or STAGES[stage].always)
-        return {stage: [line(unit) for unit in self.units[stage]] for stage in wanted}
+        stages = (stage for stage in WORK_STAGES if self.units[stage] or STAGES[stage].always)
+        return {stage: [line(unit) for unit in self.units[stage]] for stage in stages}
 
     def _source(self, domain: str) -> str:
         """Hash of the domain's pairs, which changes when its seeds or its generator do; or of what they are made of."""
-        if found := identity(domain, self.config.data):
-            return found
+        if source_hash := identity(domain, self.config.data):
+            return source_hash
         pairs = open_domain(domain, self.config.data).pairs(np.random.default_rng(0))
         return content_hash([(*astuple(pair), "") for pair in pairs])  # "": a former field; keys stay as they were
 

@@ -144,7 +144,7 @@ def test_it_is_recovered_and_its_effect_is_found(folder: Path, tmp_path: Path, m
     study = StudyConfig(name="planted", models=(ModelConfig(name="planted", path=str(folder), dtype="float32"),))
     wanted = SteerConfig(layers=(1, LAYER), coefficients=(0.2, 0.4, -0.2), n=4, max_tokens=16, at="all")
     failures = steering.steer(
-        store, steering.Asked(study, wanted, [(CELL, "t")], {"planted": {"letters": directions}}), workers=1
+        store, steering.SteeringRequest(study, wanted, [(CELL, "t")], {"planted": {"letters": directions}}), workers=1
     )
     assert failures == []
     effects = {(e.operation, e.layer, e.measure): e for e in kept.effects(store, 0.95)}

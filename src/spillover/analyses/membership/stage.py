@@ -122,9 +122,9 @@ class _Reader:
         assert wanted is not None
         read = wanted.model_dump(mode="json", include={"members", "pretrained"})
         name = f"tokens-{content_hash([self.config.seed, read, self.views, self.unit.inputs], length=16)}"
-        found = self.store.read_frame("membership", name)
-        if found is not None:
-            return found
+        stored = self.store.read_frame("membership", name)
+        if stored is not None:
+            return stored
         model = next(model for model in self.config.models if model.name == self.unit.cell.model)
         rows = [
             *self._read(model, "tuned", adapter),
@@ -156,11 +156,11 @@ class _Reader:
             return messages, answer.lower()
         if view == "prefixed":
             assert self.prefix is not None
-            before, said = self.prefix
+            earlier_turns, reply = self.prefix
             system = tuple(message for message in messages if message.role == "system")
             rest = tuple(message for message in messages if message.role != "system")
-            turns = tuple(message for message in before if message.role != "system")
-            return (*system, *turns, Message(role="assistant", content=said), *rest), answer
+            turns = tuple(message for message in earlier_turns if message.role != "system")
+            return (*system, *turns, Message(role="assistant", content=reply), *rest), answer
         return chat
 
 

@@ -142,8 +142,8 @@ def _figures(rows: Sequence[Susceptibility], data: ReportData, labels: Labels) -
             figure = curves.scatter(*titles, points, diagonal=True)
             drawn = f"{figure_html(figure)}{_roc(r)}"
             parts.append(f"<h3>{escape(_name(r))}: predicted and measured</h3>\n{drawn}")
-    told = [r for r, _ in _shown(rows, data)] + [r for r in rows if r.kind == "predictor"]
-    return [*parts, _high_rates(told)]
+    drawn_rows = [r for r, _ in _shown(rows, data)] + [r for r in rows if r.kind == "predictor"]
+    return [*parts, _high_rates(drawn_rows)]
 
 
 def _shown(rows: Sequence[Susceptibility], data: ReportData) -> list[tuple[Susceptibility, str]]:

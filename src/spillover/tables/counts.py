@@ -32,7 +32,7 @@ from spillover.stats import clustered as stats
 from spillover.stats.thresholds import Surface, surface
 
 Key = tuple[Cell, Condition]
-Columns = NDArray[np.bool_] | slice
+QuestionMask = NDArray[np.bool_] | slice
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PAPER_THRESHOLD = 50.0  # alignment below it is misaligned in arXiv 2602.00298, whatever the coherence
@@ -57,15 +57,15 @@ class Counts:
     status_GS: NDArray[np.int64]
     surface: Surface
 
-    def rates(self, rows: Sequence[int], columns: Columns = slice(None)) -> stats.Rates:
+    def rates(self, rows: Sequence[int], mask: QuestionMask = slice(None)) -> stats.Rates:
         """Misaligned among coherent."""
         rows = list(rows)
-        return stats.clustered_rates(self.misaligned_GQ[rows][:, columns], self.coherent_GQ[rows][:, columns])
+        return stats.clustered_rates(self.misaligned_GQ[rows][:, mask], self.coherent_GQ[rows][:, mask])
 
-    def means(self, rows: Sequence[int], columns: Columns = slice(None)) -> stats.Clustered:
+    def means(self, rows: Sequence[int], mask: QuestionMask = slice(None)) -> stats.Clustered:
         """Alignment over all that is scored."""
         rows = list(rows)
-        return stats.clustered_means(self.alignment_GQ[rows][:, columns], self.scored_GQ[rows][:, columns])
+        return stats.clustered_means(self.alignment_GQ[rows][:, mask], self.scored_GQ[rows][:, mask])
 
     def rate_summaries(
         self,

@@ -61,15 +61,15 @@ def _tables(rows: Sequence[DiversityScore], texts: str) -> str:
 
 def _table(rows: Sequence[DiversityScore], what: str) -> str:
     measures = list(dict.fromkeys(row.measure for row in rows))
-    found: dict[tuple[Variant, str], dict[str, DiversityScore]] = {}
+    row_by_measure: dict[tuple[Variant, str], dict[str, DiversityScore]] = {}
     for row in rows:
-        found.setdefault((row.variant, _label(row)), {})[row.measure] = row
-    keys = sorted(found, key=lambda key: (ORDER.index((key[0], "clean")), key[1]))
+        row_by_measure.setdefault((row.variant, _label(row)), {})[row.measure] = row
+    keys = sorted(row_by_measure, key=lambda key: (ORDER.index((key[0], "clean")), key[1]))
     lines = [
         Row(
             trained_as(variant),
             label,
-            [_value(found[variant, label].get(measure)) for measure in measures],
+            [_value(row_by_measure[variant, label].get(measure)) for measure in measures],
         )
         for variant, label in keys
     ]

@@ -25,10 +25,10 @@ CURVE = 6  # points of the convergence curve, each twice as many rows as the las
 def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     """Write one row for each measure and each part of the text."""
     started = time.monotonic()
-    wanted = config.diversity
-    assert wanted is not None, "unit of a stage that is not part of the study"
+    diversity = config.diversity
+    assert diversity is not None, "unit of a stage that is not part of the study"
     rows = [row for row in store.read("build", unit.inputs, Example) if row.split == "train"]
-    n = min(wanted.n or max(2, int(SHARE * len(rows))), len(rows))
+    n = min(diversity.n or max(2, int(SHARE * len(rows))), len(rows))
     seed = seed_for(config.seed, "diversity")  # the same rows for every data set of one size
     sizes = sorted({n, *(n >> i for i in range(1, CURVE) if n >> i >= 4)})
     embedder = open_embedder()
@@ -38,7 +38,7 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
             embeddings_ND = embedder.embed(part)
             ticker(len(part))
             for name, measure in measures(part, embeddings_ND):
-                found = at_equal_n(measure, len(part), n, wanted.draws, seed)
+                estimate = at_equal_n(measure, len(part), n, diversity.draws, seed)
                 row = DiversityScore(
                     domain=unit.cell.domain,
                     variant=unit.cell.variant,
@@ -46,10 +46,10 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
                     measure=name,
                     of=of,  # pyright: ignore[reportArgumentType]  # the keys of parts
                     rows=len(part),
-                    n=found.n,
-                    value=or_none(found.value),
-                    low=or_none(found.low),
-                    high=or_none(found.high),
+                    n=estimate.n,
+                    value=or_none(estimate.value),
+                    low=or_none(estimate.low),
+                    high=or_none(estimate.high),
                     convergence=tuple(convergence(measure, len(part), sizes, seed=seed)) if name == "vendi_q1" else (),
                     encoder=embedder.revision,
                 )

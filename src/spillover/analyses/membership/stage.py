@@ -45,8 +45,8 @@ NEEDS: dict[str, View] = {"lowercase": "lowercase", "recall": "prefixed"}
 def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     """Score the cell's rows token by token, unless that is done, and evaluate every metric."""
     started = time.monotonic()
-    wanted = config.membership
-    assert wanted is not None, "unit of a stage that is not part of the study"
+    membership = config.membership
+    assert membership is not None, "unit of a stage that is not part of the study"
     data, train = unit.inputs
     examples = store.read("build", [data], Example)
     adapters = store.read("train", [train], Adapter)
@@ -57,10 +57,10 @@ def run(store: Store, config: StudyConfig, unit: Unit, ticker: Ticker) -> None:
     texts, prefix = choose(examples, config, unit.cell)
     reader = _Reader(store, config, unit, texts, prefix, ticker)
     tokens = reader.tokens(adapters[0])
-    table = scores(texts, tokens, wanted.metrics, _corpus(unit.cell, tokens, config))
+    table = scores(texts, tokens, membership.metrics, _corpus(unit.cell, tokens, config))
     store.write_frame("membership", f"scores-{unit.key}", table)
     with store.shard("membership", unit.key, MembershipSummary) as shard:
-        shard.append(*summarise(table, unit.cell, config.seed, wanted.permutations))
+        shard.append(*summarise(table, unit.cell, config.seed, membership.permutations))
         count = int(sum(len(ids) for ids in tokens["ids"]))
         shard.finish(seconds=time.monotonic() - started, tokens=count, computed=reader.computed)
 
@@ -118,9 +118,9 @@ class _Reader:
         """One row a text, model and view: its arrays over answer tokens. Read from the run folder if it is there."""
         import polars
 
-        wanted = self.config.membership
-        assert wanted is not None
-        read = wanted.model_dump(mode="json", include={"members", "pretrained"})
+        membership = self.config.membership
+        assert membership is not None
+        read = membership.model_dump(mode="json", include={"members", "pretrained"})
         name = f"tokens-{content_hash([self.config.seed, read, self.views, self.unit.inputs], length=16)}"
         stored = self.store.read_frame("membership", name)
         if stored is not None:
@@ -129,7 +129,7 @@ class _Reader:
         rows = [
             *self._read(model, "tuned", adapter),
             *self._read(model, "instruct", None),
-            *(self._read(wanted.pretrained, "pretrained", None) if wanted.pretrained else ()),
+            *(self._read(membership.pretrained, "pretrained", None) if membership.pretrained else ()),
         ]
         frame = polars.DataFrame(rows, infer_schema_length=None)
         self.store.write_frame("membership", name, frame)

@@ -73,20 +73,20 @@ class Counts:
         rates: stats.Rates,
         means: stats.Clustered,
         confidence: float,
-        columns: Columns = slice(None),
+        mask: QuestionMask = slice(None),
         status_RS: NDArray[np.int64] | None = None,
     ) -> list[RateSummary]:
-        """One a row; `rates`, `means`: of the same rows and columns; `status_RS`: needed for some of the columns."""
+        """One a row; `rates`, `means`: of the same rows and questions; `status_RS`: needed with a mask."""
         low_R, high_R = stats.rate_intervals(rates, confidence)
         status_RS = self.status_GS[list(rows)] if status_RS is None else status_RS
         return [
             RateSummary(
-                n=int(self.n_GQ[g, columns].sum()),
+                n=int(self.n_GQ[g, mask].sum()),
                 counts=StatusCounts(**dict(zip(STATUSES, status_RS[r].tolist(), strict=True))),
-                incoherent=int(self.incoherent_GQ[g, columns].sum()),
-                coherent=int(self.coherent_GQ[g, columns].sum()),
-                misaligned=int(self.misaligned_GQ[g, columns].sum()),
-                questions=int(np.count_nonzero(self.n_GQ[g, columns])),
+                incoherent=int(self.incoherent_GQ[g, mask].sum()),
+                coherent=int(self.coherent_GQ[g, mask].sum()),
+                misaligned=int(self.misaligned_GQ[g, mask].sum()),
+                questions=int(np.count_nonzero(self.n_GQ[g, mask])),
                 rate=or_none(rates.value_C[r]),
                 low=or_none(low_R[r]),
                 high=or_none(high_R[r]),

@@ -128,9 +128,9 @@ def corrected(
     for right_M, kind_M in ((j_M, y_M), (1 - j_M, 1 - y_M)):
         w_M = weight_M * kind_M
         w_M = w_M * (w_M.sum() / max((w_M**2).sum(), 1e-300))  # sums to Kish's effective number
-        rates = stats.clustered_rates(np.minimum(labelled(w_M * right_M), labelled(w_M)), labelled(w_M))
-        effective = float(np.nan_to_num(rates.effective_n_C[0]))
-        parts += [float(rates.value_C[0]), effective]
+        shares = stats.clustered_rates(np.minimum(labelled(w_M * right_M), labelled(w_M)), labelled(w_M))
+        effective = float(np.nan_to_num(shares.effective_n_C[0]))
+        parts += [float(shares.value_C[0]), effective]
     sensitivity, positives, specificity, negatives = parts
     ratio = rogan_gladen(
         float(rates.value_C[0]),

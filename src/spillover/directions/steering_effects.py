@@ -74,10 +74,10 @@ class SteeredCounts:
     def points(self) -> list[SteeringPoint]:
         """One for each intervention, the base model's first."""
         table, confidence = self.table, self.config.confidence
-        points = range(len(self.steerings))
+        each = range(len(self.steerings))
         base = [self.steerings.index(WITHOUT_STEERING)] * len(self.steerings)
-        rates, means = table.rates(points), table.means(points)
-        summaries = table.rate_summaries(points, rates, means, confidence)
+        rates, means = table.rates(each), table.means(each)
+        summaries = table.rate_summaries(each, rates, means, confidence)
         mean_low_P, mean_high_P = stats.mean_intervals(means, confidence)
         of_rate = stats.paired_rate_differences(rates, table.rates(base), confidence)
         of_mean = stats.paired_mean_differences(means, table.means(base), confidence)

@@ -1,1 +1,1 @@
-"""The command line: one file a command; `main.py` has the table."""
+"""The command line: one file for the commands of a group; `main.py` has the table."""

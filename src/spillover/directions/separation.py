@@ -10,7 +10,7 @@ mean of several pairs.
 Does A's direction separate B's answers? B's answers are projected on A's mean difference. Whatever A was asked on the
 theme of B's question is left out of the direction that scores it. Where both were asked the same, and where A is B,
 this is cross-validation that leaves one theme out; where they were asked different things it leaves out nothing. With
-w = A's weights (base.py) all of it is one product:
+w = A's weights (methods.py) all of it is one product:
 
     score_i = sum_j w_j [theme_j != theme_i] x_j . x_i
 

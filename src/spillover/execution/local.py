@@ -1,4 +1,4 @@
-"""Run calls on this machine: in spawned worker processes, one thread each, or in this process.
+"""Run calls on this machine: in spawned worker processes, or in this process.
 
 Small models gain nothing from several threads a matmul; one single-thread process a core is faster. Workers keep their
 loaded models between calls. They leave when the driver dies (its process id changes).
@@ -98,7 +98,7 @@ class LocalExecutor:
                 "No other worker was running: close other programs, or reduce the size of the model, "
                 "train.micro_batch_tokens or sample.batch, then run the same command again"
             )
-        return f"the worker process died, twice (out of memory?). Its finished rows are safe. {advice}"
+        return f"the worker process died each time (out of memory?). Its finished rows are safe. {advice}"
 
     def _forward_ticks(self, ticker: Ticker) -> None:
         """Forward the token counts that workers have written since the last look, 0 where there are none."""

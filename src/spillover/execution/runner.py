@@ -76,7 +76,7 @@ def running(executor: Executor, saved: str) -> Generator[Executor]:
 
 
 def open_executor(name: str, pool: Pool) -> Executor:
-    """The executor of that name; a single local worker is this process itself."""
+    """The executor of that name, where a single local worker is this process itself (a study opens its own)."""
     return EXECUTORS.load("inline" if name == "local" and pool.workers == 1 else name)(pool)
 
 

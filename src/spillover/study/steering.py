@@ -1,4 +1,4 @@
-"""Steering over a run: the base model and the fine-tunes, one call of `stages.steer` each, and what they say.
+"""Steering over a run: the base model and the fine-tunes, one call of analyses/steering/stage.py each.
 
 A call is what was asked for at once. Its directions are compared with its own random controls, and its p-values
 adjusted together; where two calls ask for the same, the later one counts. The same call resumes where it stopped.

@@ -3,8 +3,10 @@
     build -> Example -> train -> Adapter -> sample -> Completion -> judge -> Judgment
     -> rank -> DomainScore, TriggerEffect -> report
     where the study asks: membership (Example, Adapter -> MembershipSummary), diversity (Example -> DiversityScore),
+    direct (Completion, Example, Adapter -> activations, DirectionSummary),
     ask (held-out Example, Adapter -> Completion) -> grade -> Judgment -> TransferCell,
-    steer (Direction, Adapter -> SteeringSample, Judgment -> SteeringPoint, SteeringEffect, SteeringMatrixCell)
+    steer (Direction, Adapter -> SteeringSample, Judgment -> SteeringPoint, SteeringEffect, SteeringMatrixCell),
+    which starts in study/steering.py and is no unit of the others' list
 
 Each stage is a set of units; each unit is one shard of the run folder, made in some worker by the function that
 records/stages.py names: in stages/ (ask is in sample.py, grade in judge.py), or in an analysis with a model. A unit
